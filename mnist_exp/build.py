@@ -1,0 +1,292 @@
+"""From configuration to objects: the one place where ``_target_`` becomes a call."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
+from mnist_exp.data import Dataset
+from mnist_exp.data.batches import Images
+from mnist_exp.errors import UserError
+from mnist_exp.train import Recipe, TrainState
+
+# Keys of a group that are ours and not arguments of its target.
+OWN_KEYS = {
+    "model": {"name"},
+    "data": {"classes", "subset", "normalization", "mean", "std"},
+    "scheduler": {"interval"},
+    "cv": {"n_jobs"},
+}
+MEMORY_FORMATS = {
+    "contiguous": torch.contiguous_format,
+    "channels_last": torch.channels_last,
+}
+
+
+def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any:
+    """Call the ``_target_`` of a config group with the group's other keys; None for a null target.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The whole configuration.
+    group : str
+        For example ``"optimizer"``.
+    *args, **extra
+        Further arguments of the call; ``extra`` wins over the group's keys.
+
+    Raises
+    ------
+    UserError
+        If the target does not exist, a key is not one of its arguments, one is missing, or it
+        refuses a value.
+    """
+    settings: dict[str, Any] = OmegaConf.to_container(config[group], resolve=True)  # type: ignore[assignment]
+    path = settings.pop("_target_", None)
+    if path is None:
+        return None
+    keywords = {k: v for k, v in settings.items() if k not in OWN_KEYS.get(group, ())} | extra
+    target = _locate(path, group)
+    _check_arguments(target, path, group, args, keywords)
+    try:
+        return target(*args, **keywords)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{group}: {path} refuses its settings: {error}") from error
+
+
+def accepts(config: DictConfig, group: str, argument: str) -> bool:
+    """Whether the group's target takes an argument of this name."""
+    target = _locate(config[group]["_target_"], group)
+    return argument in inspect.signature(target).parameters
+
+
+def _locate(path: str, group: str) -> Callable[..., Any]:
+    try:
+        target = get_object(path)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"{group}._target_={path}: cannot be imported ({reason}). Give the dotted path of a "
+            "class or function that Python finds, such as torch.optim.SGD."
+        ) from error
+    if not callable(target):
+        raise UserError(f"{group}._target_={path}: is not a class or function.")
+    return target  # type: ignore[no-any-return]
+
+
+def _check_arguments(
+    target: Callable[..., Any],
+    path: str,
+    group: str,
+    args: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+) -> None:
+    signature = inspect.signature(target)
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError as error:
+        taken = list(signature.parameters)[len(args) :]
+        raise UserError(
+            f"{group}: {path}: {error}. Its settings are: {', '.join(taken) or 'none'}."
+        ) from error
+
+
+def compute_device(name: str) -> torch.device:
+    """Return the device of ``runtime.device``.
+
+    Raises
+    ------
+    UserError
+        If it is not there.
+    """
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if torch.cuda.is_available():
+        there.insert(0, "cuda")
+    if name == "auto":
+        return torch.device(there[0])
+    if name not in there:
+        raise UserError(
+            f"runtime={name}: torch {torch.__version__} finds no such device here; "
+            f"allowed is auto or one of: {', '.join(there)}."
+        )
+    return torch.device(name)
+
+
+def prepare_torch(config: DictConfig) -> torch.device:
+    """Apply ``threads`` and ``deterministic`` to torch and return the compute device."""
+    device = compute_device(config.runtime.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses without it
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    return device
+
+
+def build_dataset(config: DictConfig) -> Dataset:
+    """Load the data set and keep the classes asked for."""
+    dataset: Dataset = call_target(config, "data")
+    classes = config.data.classes
+    return dataset if classes is None else dataset.select_classes(list(classes))
+
+
+def build_splits(config: DictConfig, dataset: Dataset) -> list[Split]:
+    """Return the splits of the cross-validation scheme, training parts cut to ``data.subset``."""
+    scheme = call_target(config, "cv")
+    if not hasattr(scheme, "splits"):
+        scheme = PooledFolds(scheme)
+    splits: list[Split] = _checked(scheme).splits(dataset, config.seed)
+    if config.data.subset is not None:
+        splits = [
+            Split(
+                stratified_subset(split.train, dataset.labels, config.data.subset, config.seed),
+                split.validation,
+                split.test,
+                split.fold,
+            )
+            for split in splits
+        ]
+    return splits
+
+
+def _checked(scheme: Any) -> Scheme:
+    if isinstance(scheme, PooledFolds) and not hasattr(scheme.splitter, "split"):
+        raise UserError(
+            f"cv._target_: {type(scheme.splitter).__name__} is no splitter; give a class with "
+            "split(X, y), such as sklearn.model_selection.ShuffleSplit."
+        )
+    return scheme  # type: ignore[no-any-return]
+
+
+def build_images(config: DictConfig, dataset: Dataset, device: torch.device) -> Images:
+    """Move the images to the device, with the normalisation of ``data``."""
+    mean, std = 0.0, 1.0
+    if config.data.normalization == "mean_std":
+        mean, std = config.data.mean, config.data.std
+        if mean is None or std is None or config.data.classes is not None:
+            own_mean, own_std = dataset.pixel_mean_std()
+            mean = own_mean if mean is None else mean
+            std = own_std if std is None else std
+        if std == 0:
+            raise UserError(f"data.std: every pixel of {dataset.name} is equal; set data.std=1.")
+    return Images(
+        dataset,
+        device=device,
+        mean=mean,
+        std=std,
+        memory_format=MEMORY_FORMATS[config.training.memory_format],
+    )
+
+
+def build_model(config: DictConfig, num_classes: int) -> nn.Module:
+    """Build the network with as many logits as the data has classes."""
+    model = call_target(config, "model", num_classes=num_classes)
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"model._target_={config.model.get('_target_')}: must make a torch.nn.Module."
+        )
+    return model
+
+
+def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:
+    """Build the optimizer over all parameters, with or without decay of norms and biases."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[Any] = parameters
+    if not config.training.decay_norm_and_bias:
+        # matrices and kernels decay; biases and the scales of normalisation layers are vectors
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1]},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+    optimizer = call_target(config, "optimizer", groups)
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(
+            f"optimizer._target_={config.optimizer.get('_target_')}: must make a "
+            "torch.optim.Optimizer."
+        )
+    return optimizer
+
+
+# Arguments of torch's schedulers that are known only once the data is: null in the YAML.
+LENGTH_ARGUMENTS = ("total_steps", "T_max", "total_iters")
+
+
+def build_scheduler(
+    config: DictConfig, optimizer: Optimizer, batches_per_epoch: int
+) -> LRScheduler | None:
+    """Build the scheduler; a null length is the whole run, a null ``max_lr`` the optimizer's lr."""
+    settings = config.scheduler
+    length = config.training.epochs * (batches_per_epoch if settings.interval == "step" else 1)
+    derived: dict[str, Any] = {
+        name: length for name in LENGTH_ARGUMENTS if name in settings and settings[name] is None
+    }
+    if "max_lr" in settings and settings.max_lr is None:
+        derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
+    if settings.get("cycle_momentum") and not {"momentum", "betas"} & optimizer.defaults.keys():
+        derived["cycle_momentum"] = False  # OneCycleLR refuses optimizers without momentum
+    scheduler: LRScheduler | None = call_target(config, "scheduler", optimizer, **derived)
+    return scheduler
+
+
+def build_recipe(config: DictConfig) -> Recipe:
+    """Collect the fixed settings of the training loop."""
+    training = config.training
+    return Recipe(
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        label_smoothing=training.label_smoothing,
+        precision=training.precision,
+        on_nan=training.on_nan,
+        augmentation=call_target(config, "augmentation"),
+    )
+
+
+def build_state(
+    config: DictConfig, num_classes: int, train_size: int, device: torch.device, seed: int
+) -> TrainState:
+    """Build the model and all that trains it, from fresh weights drawn with ``seed``."""
+    torch.manual_seed(seed)
+    model = build_model(config, num_classes).to(device)
+    model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
+    constraint = call_target(config, "constraint")
+    averaging = config.training.averaging
+    if constraint is not None:
+        if averaging is not None:
+            raise UserError(
+                f"training.averaging={averaging}: averaged weights leave the device's grid; "
+                "set training.averaging=null or constraint=none."
+            )
+        constraint.attach(model, seed=seed)
+    optimizer = build_optimizer(config, model)
+    averaged = None
+    if averaging is not None:
+        averaged = AveragedModel(
+            model, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True
+        )
+    batches = -(-train_size // config.training.batch_size)
+    return TrainState(
+        model=model,
+        optimizer=optimizer,
+        generator=torch.Generator(device).manual_seed(seed),
+        scheduler=build_scheduler(config, optimizer, batches),
+        scheduler_interval=config.scheduler.interval,
+        constraint=constraint,
+        averaged=averaged,
+    )

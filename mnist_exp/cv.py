@@ -1,0 +1,175 @@
+"""Cross-validation schemes: which images train, validate and test, fold by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from mnist_exp.data import Dataset
+from mnist_exp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into ``Dataset.images``, int64, pairwise disjoint.
+
+    Attributes
+    ----------
+    train : Tensor
+        What the weights are fitted to.
+    validation : Tensor or None
+        What an epoch may be chosen by.
+    test : Tensor
+        What the reported numbers come from; with k-fold, the fold held out.
+    fold : int or None
+        From 1; None when there is only one split.
+    """
+
+    train: Tensor
+    validation: Tensor | None
+    test: Tensor
+    fold: int | None = None
+
+
+class Scheme(Protocol):
+    """What ``cv`` is: splits of a data set."""
+
+    def splits(self, dataset: Dataset, seed: int) -> list[Split]:
+        """Return the splits, at least one."""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The official training split, divided by class shares, and the official test split.
+
+    Attributes
+    ----------
+    train, validation, test : int or None
+        Number of images; None for what the other sizes leave (``validation``: 0). The validation
+        images are drawn by the run's seed, stratified; a test set smaller than the official one
+        is drawn likewise.
+    """
+
+    train: int | None
+    validation: int | None
+    test: int | None
+
+    def splits(self, dataset: Dataset, seed: int) -> list[Split]:
+        """Return the one split.
+
+        Raises
+        ------
+        UserError
+            If the sizes do not add up to the data set's.
+        """
+        official = len(dataset.train_labels)
+        validation_size = self.validation or 0
+        train_size = official - validation_size if self.train is None else self.train
+        if train_size < 1 or train_size + validation_size != official:
+            raise UserError(
+                f"cv.train={self.train}, cv.validation={self.validation}: {train_size} + "
+                f"{validation_size} images do not add up to the {official} training images of "
+                f"{dataset.name}. Set cv.train=null to train on all that validation leaves, "
+                "and data.subset=N to train on fewer."
+            )
+        labels = dataset.labels.numpy()
+        train, validation = _stratified(np.arange(official), labels, validation_size, seed)
+        test_indices = np.arange(official, len(labels))
+        test_size = len(test_indices) if self.test is None else self.test
+        if not 1 <= test_size <= len(test_indices):
+            raise UserError(
+                f"cv.test={self.test}: {dataset.name} has {len(test_indices)} test images; "
+                "allowed is 1 to that many, or null for all."
+            )
+        if test_size < len(test_indices):
+            _, test_indices = _stratified(test_indices, labels, test_size, seed)
+        return [
+            Split(
+                torch.from_numpy(train),
+                torch.from_numpy(validation) if validation_size else None,
+                torch.from_numpy(test_indices),
+            )
+        ]
+
+
+class SklearnSplitter(Protocol):
+    """Any splitter of ``sklearn.model_selection``."""
+
+    def split(self, X: np.ndarray, y: np.ndarray) -> object:
+        """Yield pairs of training and held-out indices."""
+
+
+@dataclass(frozen=True)
+class PooledFolds:
+    """Folds of a scikit-learn splitter over training and test images pooled.
+
+    Attributes
+    ----------
+    splitter : SklearnSplitter
+        For example ``sklearn.model_selection.StratifiedKFold``.
+    """
+
+    splitter: SklearnSplitter
+
+    def splits(self, dataset: Dataset, seed: int) -> list[Split]:
+        """Return one split a fold; the splitter's own ``random_state`` decides, not ``seed``.
+
+        Raises
+        ------
+        UserError
+            If the splitter refuses, for instance more folds than images of the smallest class.
+        """
+        labels = dataset.labels.numpy()
+        smallest = int(np.bincount(labels).min())
+        n_splits = getattr(self.splitter, "n_splits", 1)
+        if n_splits > smallest and "Stratified" in type(self.splitter).__name__:
+            raise UserError(
+                f"cv.n_splits={n_splits}: the smallest class has {smallest} images; allowed is "
+                f"2 to {smallest}."
+            )
+        try:
+            folds = list(self.splitter.split(np.zeros(len(labels)), labels))  # type: ignore[call-overload]
+        except ValueError as error:
+            raise UserError(f"cv: {type(self.splitter).__name__} refuses: {error}") from error
+        return [
+            Split(torch.from_numpy(train), None, torch.from_numpy(held_out), fold)
+            for fold, (train, held_out) in enumerate(folds, start=1)
+        ]
+
+
+def stratified_subset(indices: Tensor, labels: Tensor, size: int, seed: int) -> Tensor:
+    """Draw ``size`` of ``indices`` with the class shares of ``labels[indices]``.
+
+    Raises
+    ------
+    UserError
+        If ``size`` is below the number of classes or above the number of indices.
+    """
+    if size == len(indices):
+        return indices
+    num_classes = len(labels[indices].unique())
+    if not num_classes <= size <= len(indices):
+        raise UserError(
+            f"data.subset={size}: allowed is {num_classes} (one image a class) to "
+            f"{len(indices)}, or null for all."
+        )
+    _, subset = _stratified(indices.numpy(), labels.numpy(), size, seed)
+    return torch.from_numpy(subset)
+
+
+def _stratified(
+    indices: np.ndarray, labels: np.ndarray, size: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split ``indices`` in two sorted parts, the second of ``size``, by class shares."""
+    if size == 0:
+        return indices, indices[:0]
+    parts: Sequence[np.ndarray] = train_test_split(
+        indices, test_size=size, stratify=labels[indices], random_state=seed
+    )
+    return np.sort(parts[0]), np.sort(parts[1])

@@ -1,0 +1,221 @@
+"""Random affine maps, brightness, contrast and erasing of a batch, each image with its own draw."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mnist_exp.errors import UserError
+
+# Settings that torchvision's RandomErasing has by default, and the published recipe keeps.
+ERASED_AREA = (0.02, 0.33)  # share of the image
+ERASED_ASPECT = (0.3, 3.3)  # height / width
+ERASE_ATTEMPTS = 10  # rectangles drawn until one fits into the image
+
+# The largest value of each setting, after multiplication by the strength.
+LARGEST = {
+    "degrees": 180.0,
+    "translate": 1.0,
+    "scale": 0.99,
+    "shear": 89.0,
+    "brightness": 1.0,
+    "contrast": 1.0,
+    "erasing": 1.0,
+}
+
+
+class Augmentation:
+    """Augment each image as torchvision's rotation, affine, colour and erasing transforms would.
+
+    Equal in distribution to RandomRotation, RandomAffine, ColorJitter and RandomErasing one after
+    the other, but that the geometric part is one composed map and one bilinear resampling. Pixels
+    from outside the image are black.
+
+    Parameters
+    ----------
+    degrees : float
+        Largest rotation, either way, in degrees.
+    translate : float
+        Largest shift along each axis, as a share of its length; rounded to whole pixels, as
+        torchvision does.
+    scale : float
+        Images are enlarged by a factor from ``1 - scale`` to ``1 + scale``.
+    shear : float
+        Largest horizontal shear, either way, in degrees.
+    brightness, contrast : float
+        Each factor is drawn from ``1 - value`` to ``1 + value``; they act in random order.
+    erasing : float
+        Probability that a rectangle of the image is erased.
+    strength : float
+        Multiplies all of the above: 1 leaves them as they are, 0 switches augmentation off.
+
+    Raises
+    ------
+    UserError
+        If a setting times the strength is negative or above its entry in ``LARGEST``.
+    """
+
+    def __init__(
+        self,
+        *,
+        degrees: float,
+        translate: float,
+        scale: float,
+        shear: float,
+        brightness: float,
+        contrast: float,
+        erasing: float,
+        strength: float,
+    ) -> None:
+        self.degrees = _scaled("degrees", degrees, strength)
+        self.translate = _scaled("translate", translate, strength)
+        self.scale = _scaled("scale", scale, strength)
+        self.shear = _scaled("shear", shear, strength)
+        self.brightness = _scaled("brightness", brightness, strength)
+        self.contrast = _scaled("contrast", contrast, strength)
+        self.erasing = _scaled("erasing", erasing, strength)
+
+    def __call__(self, images: Tensor, *, generator: torch.Generator, erase_value: float) -> Tensor:
+        """Return the augmented images; ``images`` themselves stay as they are.
+
+        Parameters
+        ----------
+        images : Tensor
+            float32 ``[B, 1, H, W]``, pixels in [0, 1].
+        generator : torch.Generator
+            Source of all randomness, on any device.
+        erase_value : float
+            What erased pixels become; the mean of the data is 0 after normalisation, which is what
+            torchvision's RandomErasing leaves.
+        """
+        batch, _, height, width = images.shape
+
+        def draw(*shape: int) -> Tensor:
+            uniform = torch.rand(*shape, batch, generator=generator, device=generator.device)
+            return uniform.to(images.device)
+
+        if self.degrees or self.translate or self.scale or self.shear:
+            angle, shift_x, shift_y, factor, shear = draw(5) * 2 - 1
+            matrices = affine_matrices(
+                angle=angle * self.degrees,
+                shift_x=torch.round(shift_x * (self.translate * width)) / width,
+                shift_y=torch.round(shift_y * (self.translate * height)) / height,
+                scale=1 + factor * self.scale,
+                shear=shear * self.shear,
+            )
+            images = resample(images, matrices)
+        if self.brightness or self.contrast:
+            brightness, contrast, order = draw(3) * 2 - 1
+            images = jitter_colour(
+                images,
+                brightness=1 + brightness * self.brightness,
+                contrast=1 + contrast * self.contrast,
+                brightness_first=order < 0,
+            )
+        if self.erasing:
+            chance, top, left = draw(3)
+            rectangles = place_rectangles(*draw(2, ERASE_ATTEMPTS), top, left, height, width)
+            images = erase(images, rectangles * (chance < self.erasing), erase_value)
+        return images
+
+
+def _scaled(name: str, value: float, strength: float) -> float:
+    scaled = value * strength
+    if not 0 <= scaled <= LARGEST[name]:
+        raise UserError(
+            f"augmentation.{name}={value:g} with augmentation.strength={strength:g}: their product "
+            f"must be from 0 to {LARGEST[name]:g}."
+        )
+    return scaled
+
+
+def affine_matrices(
+    *, angle: Tensor, shift_x: Tensor, shift_y: Tensor, scale: Tensor, shear: Tensor
+) -> Tensor:
+    """Return the matrices [B, 2, 3] that take output positions to input positions.
+
+    Forward, an image is rotated about its centre, sheared and enlarged, then shifted: torchvision's
+    RandomRotation followed by its RandomAffine. Positions are from -1 to 1 along each axis, as
+    ``torch.nn.functional.affine_grid`` has them, for square images.
+
+    Parameters
+    ----------
+    angle, shear : Tensor
+        [B], in degrees, with the signs of ``torchvision.transforms.functional.affine``.
+    shift_x, shift_y : Tensor
+        [B], as a share of the image's width and height.
+    scale : Tensor
+        [B], above 1 enlarges.
+    """
+    angle, shear = torch.deg2rad(angle), torch.deg2rad(shear)
+    cos, sin, tan = torch.cos(angle) / scale, torch.sin(angle) / scale, torch.tan(shear)
+    # forward: p -> scale * [[1, -tan], [0, 1]] @ [[cos, -sin], [sin, cos]] @ p + shift
+    linear = torch.stack([cos, cos * tan + sin, -sin, cos - sin * tan], dim=-1)
+    linear = linear.view(-1, 2, 2)  # (B, 4) -> (B, 2, 2), the inverse of the forward map
+    shift = torch.stack([shift_x, shift_y], dim=-1).mul(2).unsqueeze(-1)  # (B, 2, 1)
+    return torch.cat([linear, -linear @ shift], dim=-1)
+
+
+def resample(images: Tensor, matrices: Tensor) -> Tensor:
+    """Return ``images`` [B, C, H, W] at the positions of ``matrices`` [B, 2, 3], black outside."""
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)  # (B, H, W, 2)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def jitter_colour(
+    images: Tensor, *, brightness: Tensor, contrast: Tensor, brightness_first: Tensor
+) -> Tensor:
+    """Multiply pixels by ``brightness``, and their distance to the image's mean by ``contrast``.
+
+    Both are factors [B]; ``brightness_first`` [B] says in which order they act. Pixels, in [0, 1],
+    are clamped to that range after each.
+    """
+    for brightness_now in (brightness_first, ~brightness_first):
+        factor = torch.where(brightness_now, brightness, contrast)
+        mean = images.mean(dim=(1, 2, 3))
+        offset = torch.where(brightness_now, 0, (1 - contrast) * mean)
+        shape = (-1, 1, 1, 1)  # (B,) -> (B, 1, 1, 1)
+        images = torch.addcmul(offset.view(shape), images, factor.view(shape)).clamp_(0, 1)
+    return images
+
+
+def place_rectangles(
+    area: Tensor, aspect: Tensor, top: Tensor, left: Tensor, height: int, width: int
+) -> Tensor:
+    """Return a rectangle for each image, as int64 [4, B]: top, bottom, left, right; ends excluded.
+
+    Parameters
+    ----------
+    area, aspect : Tensor
+        Uniform in [0, 1), [attempts, B]: an image gets the first attempt that fits into it, or an
+        empty rectangle if none does.
+    top, left : Tensor
+        Uniform in [0, 1), [B].
+    height, width : int
+        Size of the images.
+    """
+    smallest, largest = ERASED_AREA
+    pixels = (smallest + area * (largest - smallest)) * (height * width)
+    narrowest, widest = (math.log(aspect) for aspect in ERASED_ASPECT)
+    ratio = torch.exp(narrowest + aspect * (widest - narrowest))
+    sizes = torch.stack([torch.sqrt(pixels * ratio), torch.sqrt(pixels / ratio)]).round()
+    fits = (sizes[0] < height) & (sizes[1] < width)
+    first = fits.int().argmax(dim=0)  # (attempts, B) -> (B,)
+    rows, columns = (sizes * fits).gather(1, first.expand(2, 1, -1)).squeeze(1)  # (2, B)
+    top = torch.floor(top * (height - rows + 1))
+    left = torch.floor(left * (width - columns + 1))
+    return torch.stack([top, top + rows, left, left + columns]).long()
+
+
+def erase(images: Tensor, rectangles: Tensor, value: float) -> Tensor:
+    """Return ``images`` [B, C, H, W] with ``value`` in the rectangles [4, B]."""
+    top, bottom, left, right = rectangles.view(4, -1, 1)
+    y = torch.arange(images.shape[2], device=images.device)
+    x = torch.arange(images.shape[3], device=images.device)
+    inside_y = (y >= top) & (y < bottom)  # (B, H)
+    inside_x = (x >= left) & (x < right)  # (B, W)
+    mask = inside_y.unsqueeze(2) & inside_x.unsqueeze(1)  # (B, H, W)
+    return images.masked_fill(mask.unsqueeze(1), value)

@@ -1,0 +1,67 @@
+"""Batches from tensors that live on the compute device: no workers, no copies, no PIL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from mnist_exp.data.dataset import Dataset
+
+# Pixels float32 [B, 1, 28, 28] in [0, 1] -> pixels of the same shape.
+Augment = Callable[[Tensor], Tensor]
+
+
+class Images:
+    """Images and labels on the compute device, and how a batch is made of them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Moved to ``device`` once, as uint8.
+    device : torch.device
+        Where batches are made and used.
+    mean, std : float
+        Normalisation ``(x - mean) / std`` of pixels in [0, 1].
+    memory_format : torch.memory_format
+        Layout of the batches; channels_last suits convolutions on most hardware.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        device: torch.device,
+        mean: float,
+        std: float,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        self.pixels = dataset.images.to(device)
+        self.labels = dataset.labels.to(device)
+        self.mean = mean
+        self.std = std
+        self.memory_format = memory_format
+
+    def batch(self, indices: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
+        """Return normalised float32 images [B, 1, 28, 28] and int64 labels [B] of ``indices``."""
+        pixels = self.pixels.index_select(0, indices).unsqueeze(1)  # (B, 1, 28, 28)
+        if augment is None:
+            # (p / 255 - mean) / std in one multiplication and one addition
+            images = pixels.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+        else:
+            images = augment(pixels.float().mul_(1 / 255)).sub(self.mean).mul_(1 / self.std)
+        return (
+            images.contiguous(memory_format=self.memory_format),
+            self.labels.index_select(0, indices),
+        )
+
+    def batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield plain batches of ``indices`` in their order, the last one maybe smaller."""
+        for chunk in indices.split(batch_size):
+            yield self.batch(chunk)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches live."""
+        return self.pixels.device

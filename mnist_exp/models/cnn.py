@@ -1,0 +1,80 @@
+"""The two small convolutional networks: 21,844 parameters, and 18,972."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnist_exp.models.batch_norm import BatchNorm2d
+
+
+class CNN21k(nn.Module):
+    """Two blocks of two 3x3 convolutions (no padding) and a 512-30-classes head; 21,844 parameters.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits.
+    """
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, kernel_size=3)
+        self.conv2 = nn.Conv2d(4, 8, kernel_size=3)
+        self.conv3 = nn.Conv2d(8, 16, kernel_size=3)
+        self.conv4 = nn.Conv2d(16, 32, kernel_size=3)
+        self.fc1 = nn.Linear(32 * 4 * 4, 30)
+        self.out = nn.Linear(30, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[B, num_classes]`` of normalised ``images`` ``[B, 1, 28, 28]``."""
+        x = F.relu(self.conv1(images))  # (B, 4, 26, 26)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (B, 8, 12, 12)
+        x = F.relu(self.conv3(x))  # (B, 16, 10, 10)
+        x = F.max_pool2d(F.relu(self.conv4(x)), 2)  # (B, 32, 4, 4)
+        x = F.relu(self.fc1(x.flatten(1)))  # (B, 512) -> (B, 30)
+        return self.out(x)
+
+
+def _conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+class CNN20k(nn.Module):
+    """Seven bias-free convolutions, BatchNorm and ReLU after all but the last, global average pool; 18,972 parameters.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits.
+    dropout : sequence of float
+        Probability, in [0, 1), of dropping a whole channel of a sample: after the input block, and after the transition.
+    """
+
+    def __init__(self, *, num_classes: int, dropout: Sequence[float]) -> None:
+        super().__init__()
+        input_dropout, transition_dropout = dropout
+        self.features = nn.Sequential(
+            _conv_block(1, 12),  # (B, 12, 28, 28)
+            _conv_block(12, 16),
+            nn.Dropout2d(input_dropout),
+            _conv_block(16, 20),
+            nn.MaxPool2d(2),  # (B, 20, 14, 14)
+            _conv_block(20, 24),
+            nn.Dropout2d(transition_dropout),
+            _conv_block(24, 24),
+            nn.MaxPool2d(2),  # (B, 24, 7, 7)
+            _conv_block(24, 20),
+            nn.Conv2d(20, num_classes, kernel_size=1, bias=False),  # (B, num_classes, 7, 7)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[B, num_classes]`` of normalised ``images`` ``[B, 1, 28, 28]``."""
+        return torch.mean(
+            self.features(images), dim=(2, 3)
+        )  # (B, num_classes, 7, 7) -> (B, num_classes)

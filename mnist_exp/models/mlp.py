@@ -1,0 +1,74 @@
+"""The multilayer perceptron: 784 pixels, any hidden layers, one logit a class."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from mnist_exp.errors import UserError
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+}
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation, and dropout if any, between them.
+
+    Parameters
+    ----------
+    hidden_sizes : sequence of int
+        Width of each hidden layer; empty for a linear classifier.
+    num_classes : int
+        Number of logits.
+    activation : str
+        One of ``ACTIVATIONS``.
+    dropout : float
+        Probability, in [0, 1), of dropping a hidden unit after its activation.
+    in_features : int
+        Number of inputs a sample.
+
+    Raises
+    ------
+    UserError
+        If the activation is unknown, a size is below 1 or dropout is outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_sizes: Sequence[int],
+        num_classes: int,
+        activation: str,
+        dropout: float,
+        in_features: int = 28 * 28,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise UserError(f"model.activation={activation}: allowed are {', '.join(ACTIVATIONS)}.")
+        if any(not isinstance(size, int) or size < 1 for size in hidden_sizes):
+            raise UserError(
+                f"model.hidden_sizes={list(hidden_sizes)}: give whole numbers of at least 1, "
+                "for example [256,128]."
+            )
+        if not 0 <= dropout < 1:
+            raise UserError(f"model.dropout={dropout}: allowed is 0 <= dropout < 1.")
+        layers: list[nn.Module] = []
+        sizes = [in_features, *hidden_sizes]
+        for fan_in, fan_out in pairwise(sizes):
+            layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(sizes[-1], num_classes))
+        self.network = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[B, num_classes]`` of ``images`` ``[B, ...]``, flattened a sample."""
+        logits: Tensor = self.network(images.flatten(1))  # (B, 1, 28, 28) -> (B, 784)
+        return logits

@@ -1,0 +1,83 @@
+"""Checkpoints that carry their own checksum and load without executing code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mnist_exp.errors import UserError
+from mnist_exp.run.files import write_atomic
+
+SCHEMA_VERSION = 1
+# torch.save writes a zip archive. The checksum goes into the archive's comment, which every
+# reader skips: the file still loads with plain torch.load.
+_PREFIX = b"sha256:"
+_COMMENT_SIZE = len(_PREFIX) + 64
+
+
+class DamagedCheckpoint(UserError):
+    """The file's content does not match its checksum."""
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values to ``path``, atomically and with a checksum."""
+    buffer = io.BytesIO()
+    torch.save({"schema_version": SCHEMA_VERSION, **content}, buffer)
+    archive = buffer.getvalue()
+    comment = _PREFIX + hashlib.sha256(archive).hexdigest().encode()
+    write_atomic(path, archive[:-2] + struct.pack("<H", len(comment)) + comment)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint, tensors only; nothing in the file is executed.
+
+    Raises
+    ------
+    DamagedCheckpoint
+        If the file is truncated, altered or no checkpoint.
+    UserError
+        If it cannot be read, or was written under another schema version.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    comment = content[-_COMMENT_SIZE:]
+    archive = content[: -_COMMENT_SIZE - 2] + b"\0\0"  # the archive as torch.save wrote it
+    checksum = _PREFIX + hashlib.sha256(archive).hexdigest().encode()
+    length = content[-_COMMENT_SIZE - 2 : -_COMMENT_SIZE]
+    if comment != checksum or length != struct.pack("<H", _COMMENT_SIZE):
+        raise DamagedCheckpoint(
+            f"{path}: the content does not match its checksum; the file is damaged or was not "
+            "written by mnist_exp."
+        )
+    try:
+        saved: dict[str, Any] = torch.load(
+            io.BytesIO(archive), map_location=device, weights_only=True
+        )
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: holds more than tensors and plain values; refused.") from error
+    version = saved.get("schema_version") if isinstance(saved, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: has schema version {version}, this mnist_exp reads {SCHEMA_VERSION}. "
+            "Use the version of mnist_exp that wrote it."
+        )
+    return saved
+
+
+def epoch_checkpoint(directory: Path, epoch: int) -> Path:
+    """Name the checkpoint of a complete epoch; names sort as epochs do."""
+    return directory / f"epoch_{epoch:05d}.pt"
+
+
+def remove_old_checkpoints(directory: Path, keep: int) -> None:
+    """Delete all but the newest ``keep`` epoch checkpoints."""
+    for path in sorted(directory.glob("epoch_*.pt"))[:-keep]:
+        path.unlink()

@@ -1,0 +1,143 @@
+"""Types and ranges of every fixed configuration key, checked before anything is loaded.
+
+Keys of groups whose option names a ``_target_`` (model, optimizer, ...) are the arguments of that
+target; ``mnist_exp.build`` checks them against its signature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_exp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a key may hold: a test, and the words that say it."""
+
+    accepts: Callable[[Any], bool]
+    allowed: str
+
+
+def integer(least: int) -> Rule:
+    """Whole numbers from ``least``."""
+    return Rule(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
+        f"a whole number of at least {least}",
+    )
+
+
+def number(test: Callable[[float], bool], allowed: str) -> Rule:
+    """Finite numbers that pass ``test``."""
+    return Rule(
+        lambda value: (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and test(value)
+        ),
+        f"a number, {allowed}",
+    )
+
+
+def one_of(*options: str) -> Rule:
+    """One of some words."""
+    return Rule(lambda value: value in options, " or ".join(options))
+
+
+def optional(rule: Rule) -> Rule:
+    """Null or what ``rule`` accepts."""
+    return Rule(lambda value: value is None or rule.accepts(value), f"null or {rule.allowed}")
+
+
+BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
+TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a text that is not empty")
+LABELS = Rule(
+    lambda value: (
+        isinstance(value, list)
+        and all(isinstance(label, int) and not isinstance(label, bool) for label in value)
+    ),
+    "a list of labels such as [3,5]",
+)
+
+RULES: dict[str, Rule] = {
+    "seed": integer(0),
+    "deterministic": BOOLEAN,
+    "threads": optional(integer(1)),
+    "verbose": BOOLEAN,
+    "training.epochs": integer(1),
+    "training.batch_size": integer(1),
+    "training.eval_batch_size": integer(1),
+    "training.label_smoothing": number(lambda value: 0 <= value < 1, "0 <= s < 1"),
+    "training.precision": one_of("fp32", "bf16"),
+    "training.memory_format": one_of("contiguous", "channels_last"),
+    "training.averaging": optional(number(lambda value: 0 < value < 1, "0 < decay < 1")),
+    "training.decay_norm_and_bias": BOOLEAN,
+    "training.selection": one_of("auto", "validation", "last"),
+    "training.test_every_epoch": BOOLEAN,
+    "training.on_nan": one_of("stop", "skip"),
+    "training.gradient_norm": BOOLEAN,
+    "plots.enabled": BOOLEAN,
+    "plots.dpi": integer(10),
+    "plots.num_samples": integer(1),
+    "checkpoints.keep": integer(1),
+    "data.classes": optional(LABELS),
+    "data.subset": optional(integer(1)),
+    "data.normalization": one_of("mean_std", "unit"),
+    "data.mean": optional(number(lambda value: True, "of pixels in [0,1]")),
+    "data.std": optional(number(lambda value: value > 0, "above 0")),
+    "runtime.device": one_of("auto", "cpu", "cuda", "mps"),
+    "scheduler.interval": one_of("step", "epoch"),
+    "model.name": TEXT,
+    "cv.n_jobs": optional(integer(1)),
+}
+# Keys that only some options of their group have.
+NOT_EVERYWHERE = {"cv.n_jobs"}
+
+
+def check(config: DictConfig) -> None:
+    """Check every fixed key of a composed configuration.
+
+    Raises
+    ------
+    UserError
+        Listing every mistake: the key, the value got and what is allowed.
+    """
+    mistakes = [f"{key}: a value is required" for key in sorted(OmegaConf.missing_keys(config))]
+    if not mistakes:
+        values = OmegaConf.to_container(config, resolve=True)
+        for key, rule in RULES.items():
+            value = _select(values, key)
+            if value is _ABSENT:
+                if key not in NOT_EVERYWHERE:
+                    mistakes.append(f"{key}: is missing; allowed is {rule.allowed}")
+            elif not rule.accepts(value):
+                mistakes.append(f"{key}={_shown(value)}: allowed is {rule.allowed}")
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+
+
+_ABSENT = object()
+
+
+def _select(values: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return _ABSENT
+        values = values[part]
+    return values
+
+
+def _shown(value: Any) -> str:
+    return (
+        "null"
+        if value is None
+        else str(value).lower()
+        if value is True or value is False
+        else str(value)
+    )

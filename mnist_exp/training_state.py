@@ -1,0 +1,145 @@
+"""Everything that changes during training, in one object that can be saved and restored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+if TYPE_CHECKING:
+    from mnist_exp.device import DeviceConstraint
+
+Row = dict[str, Any]  # the metrics of one epoch
+# Attributes that are plain numbers, tensors or rows, saved as they are.
+PLAIN = (
+    *("epoch", "history", "order", "batch"),
+    *("samples", "loss_sum", "correct", "skipped", "seconds", "gradient_norms"),
+)
+# Attributes with a state_dict of their own; None where the run has no such part.
+STATEFUL = ("model", "optimizer", "scheduler", "constraint", "averaged")
+
+
+@dataclass
+class TrainState:
+    """Everything that changes during training; saved and restored, training goes on bit by bit.
+
+    Attributes
+    ----------
+    epoch : int
+        Complete epochs.
+    order : Tensor or None
+        Training indices in the order of the epoch under way; None between epochs.
+    batch : int
+        Batches of the epoch under way that are done.
+    samples, loss_sum, correct, skipped, seconds
+        Sums over those batches: images, loss, right predictions, batches left out because their
+        loss was not finite, and wall time.
+    gradient_norms : list of float
+        Norm of the first layer's gradient for each of those batches, where it is recorded.
+    history : list of dict
+        A row of metrics for each complete epoch.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    generator: Generator
+    scheduler: LRScheduler | None = None
+    scheduler_interval: str = "step"
+    constraint: DeviceConstraint | None = None
+    averaged: AveragedModel | None = None
+    epoch: int = 0
+    order: Tensor | None = None
+    batch: int = 0
+    samples: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    gradient_norms: list[float] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model whose metrics are reported: the averaged one where there is one."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    def begin_epoch(self, indices: Tensor) -> None:
+        """Draw the order of the next epoch, unless one is under way already."""
+        if self.order is None:
+            shuffle = torch.randperm(
+                len(indices), generator=self.generator, device=self.generator.device
+            )
+            self.order = indices[shuffle]
+            self.batch = self.samples = self.correct = self.skipped = 0
+            self.loss_sum = self.seconds = 0.0
+            self.gradient_norms = []
+
+    def remaining_batches(self, batch_size: int) -> Iterator[Tensor]:
+        """Yield the indices of each batch of the epoch that is not done yet."""
+        assert self.order is not None, "begin_epoch comes first"
+        yield from self.order[self.batch * batch_size :].split(batch_size)
+
+    def end_batch(self, loss: float, correct: int, size: int) -> None:
+        """Count a batch into the metrics of the epoch."""
+        if math.isfinite(loss):
+            self.loss_sum += loss * size
+            self.correct += correct
+            self.samples += size
+        else:
+            self.skipped += 1
+        self.batch += 1
+
+    def end_epoch(self) -> Row:
+        """Close the epoch under way and return its training metrics."""
+        assert self.order is not None, "begin_epoch comes first"
+        row = {
+            "epoch": self.epoch + 1,
+            "train_loss": self.loss_sum / max(self.samples, 1),
+            "train_accuracy": self.correct / max(self.samples, 1),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds,
+            "samples_per_second": len(self.order) / self.seconds,
+        }
+        if self.skipped:
+            row["skipped_batches"] = self.skipped
+        self.order = None
+        self.epoch += 1
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it, random states included, as ``torch.load(weights_only=True)`` reads."""
+        parts = {name: getattr(self, name) for name in STATEFUL}
+        device = self.generator.device
+        return {
+            **{name: getattr(self, name) for name in PLAIN},
+            **{name: part and part.state_dict() for name, part in parts.items()},
+            "generator": self.generator.get_state(),
+            "torch_random": torch.get_rng_state(),
+            "device_random": torch.get_device_module(device).get_rng_state()
+            if device.type != "cpu"
+            else None,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go back to a saved state; the parts must be built by the same configuration."""
+        for name in PLAIN:
+            setattr(self, name, saved[name])
+        if self.order is not None:
+            self.order = self.order.to(self.generator.device)
+        for name in STATEFUL:
+            part = getattr(self, name)
+            if part is not None:
+                part.load_state_dict(saved[name])
+        self.generator.set_state(saved["generator"].cpu())
+        torch.set_rng_state(saved["torch_random"].cpu())
+        if saved["device_random"] is not None:
+            torch.get_device_module(self.generator.device).set_rng_state(
+                saved["device_random"].cpu()
+            )
