@@ -169,7 +169,13 @@ def _stratified(
     """Split ``indices`` in two sorted parts, the second of ``size``, by class shares."""
     if size == 0:
         return indices, indices[:0]
-    parts: Sequence[np.ndarray] = train_test_split(
-        indices, test_size=size, stratify=labels[indices], random_state=seed
-    )
+    try:
+        parts: Sequence[np.ndarray] = train_test_split(
+            indices, test_size=size, stratify=labels[indices], random_state=seed
+        )
+    except ValueError as error:
+        raise UserError(
+            f"{size} of {len(indices)} images cannot be drawn with every class in both parts: "
+            f"{error}"
+        ) from error
     return np.sort(parts[0]), np.sort(parts[1])

@@ -13,14 +13,32 @@ from mnist_exp import __version__
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "scikit-learn")
 
 
+# Instruction sets that decide how fast float32 and bf16 are, as /proc/cpuinfo names them.
+CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
+
 def cpu_name() -> str:
     """Return the processor's name as the operating system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")  # platform.processor() is empty on most Linux systems
+    # platform.processor() is empty on most Linux systems
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """Return those of ``CPU_FEATURES`` the processor has; torch's own word where Linux's lacks."""
+    flags = _cpuinfo("flags").split()
+    if not flags:
+        return [torch.backends.cpu.get_cpu_capability()]
+    return [feature for feature in CPU_FEATURES if feature in flags]
+
+
+def _cpuinfo(key: str) -> str:
+    cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
 
 
 def device_name(device: torch.device) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_exp.data.batches import Images
+from mnist_exp.data.batches import Augmentation, Images
 from mnist_exp.errors import UserError
 from mnist_exp.training_state import Row, TrainState
 
@@ -33,8 +33,8 @@ class Recipe:
         bf16 runs forward and backward under autocast; weights stay float32.
     on_nan : {"stop", "skip"}
         What to do with a batch whose loss is not finite.
-    augmentation : callable or None
-        ``(pixels [B, 1, 28, 28] in [0, 1], generator) -> pixels``.
+    augmentation : Augmentation or None
+        What happens to the pixels of a training batch before normalisation.
     """
 
     epochs: int
@@ -42,7 +42,7 @@ class Recipe:
     label_smoothing: float
     precision: str
     on_nan: str
-    augmentation: Callable[[Tensor, Generator], Tensor] | None = None
+    augmentation: Augmentation | None = None
 
 
 class Callback:
@@ -106,7 +106,6 @@ def train(
         If a loss is NaN or infinite and ``recipe.on_nan`` is "stop".
     """
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
-    augment = recipe.augmentation and (lambda pixels: recipe.augmentation(pixels, state.generator))
     for callback in callbacks:
         callback.on_train_start(state)
     while state.epoch < recipe.epochs:
@@ -114,7 +113,7 @@ def train(
         model.train()
         started = time.perf_counter() - state.seconds
         for batch in state.remaining_batches(recipe.batch_size):
-            inputs, labels = images.batch(batch, augment)
+            inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
             for callback in callbacks:
                 callback.on_batch_start(state, batch, inputs)
             with autocast(images.device, recipe.precision):

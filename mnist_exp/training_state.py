@@ -84,7 +84,8 @@ class TrainState:
     def remaining_batches(self, batch_size: int) -> Iterator[Tensor]:
         """Yield the indices of each batch of the epoch that is not done yet."""
         assert self.order is not None, "begin_epoch comes first"
-        yield from self.order[self.batch * batch_size :].split(batch_size)
+        for start in range(self.batch * batch_size, len(self.order), batch_size):
+            yield self.order[start : start + batch_size]
 
     def end_batch(self, loss: float, correct: int, size: int) -> None:
         """Count a batch into the metrics of the epoch."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from mnist_exp.data.dataset import Dataset
 
-# Pixels float32 [B, 1, 28, 28] in [0, 1] -> pixels of the same shape.
-Augment = Callable[[Tensor], Tensor]
+
+class Augmentation(Protocol):
+    """Random changes to a batch of images."""
+
+    def __call__(self, images: Tensor, *, generator: Generator, erase_value: float) -> Tensor:
+        """Return pixels [B, 1, 28, 28] in [0, 1] changed; erased ones become ``erase_value``."""
 
 
 class Images:
@@ -43,14 +48,23 @@ class Images:
         self.std = std
         self.memory_format = memory_format
 
-    def batch(self, indices: Tensor, augment: Augment | None = None) -> tuple[Tensor, Tensor]:
-        """Return normalised float32 images [B, 1, 28, 28] and int64 labels [B] of ``indices``."""
-        pixels = self.pixels.index_select(0, indices).unsqueeze(1)  # (B, 1, 28, 28)
-        if augment is None:
+    def batch(
+        self,
+        indices: Tensor,
+        augmentation: Augmentation | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return normalised float32 images [B, 1, 28, 28] and int64 labels [B] of ``indices``.
+
+        An augmentation draws from ``generator``; what it erases is 0 after normalisation.
+        """
+        images = self.pixels.index_select(0, indices).unsqueeze(1).float()  # (B, 1, 28, 28)
+        if augmentation is None or generator is None:
             # (p / 255 - mean) / std in one multiplication and one addition
-            images = pixels.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+            images.mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
         else:
-            images = augment(pixels.float().mul_(1 / 255)).sub(self.mean).mul_(1 / self.std)
+            images = augmentation(images.mul_(1 / 255), generator=generator, erase_value=self.mean)
+            images = images.sub(self.mean).mul_(1 / self.std)
         return (
             images.contiguous(memory_format=self.memory_format),
             self.labels.index_select(0, indices),

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import math
+import struct
 import zlib
 from pathlib import Path
 
@@ -50,14 +51,16 @@ def read_idx(path: Path, ndim: int) -> Tensor:
             f"0x08 (unsigned bytes) with {ndim}. Are images and labels swapped?"
         )
     start = 4 + 4 * ndim
-    shape = [int(size) for size in np.frombuffer(content[4:start], dtype=">u4")]
-    if len(shape) < ndim or len(content) - start != math.prod(shape):
+    if len(content) < start:
+        raise UserError(f"{path}: ends within its header; it is truncated or damaged.")
+    shape = struct.unpack(f">{ndim}I", content[4:start])
+    if len(content) - start != math.prod(shape):
         raise UserError(
             f"{path}: the header promises {math.prod(shape)} bytes of values (shape {shape}), "
-            f"the file holds {max(len(content) - start, 0)}. It is truncated or damaged; "
-            "copy it again."
+            f"the file holds {len(content) - start}. It is truncated or damaged; copy it again."
         )
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
+    values = np.frombuffer(bytearray(content), dtype=np.uint8, offset=start)
+    return torch.from_numpy(values.reshape(shape))
 
 
 def check_md5(path: Path, expected: str) -> None:

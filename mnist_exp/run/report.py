@@ -27,9 +27,9 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
     return [
         *lines,
         _most_confused(results),
-        f"{results['wall_seconds']:.1f} s in all, {results['samples_per_second']:,.0f} samples/s in "
-        f"training, {results['precision']}, {results['device']}, {results['threads']} thread(s), "
-        f"seed {results['seed']}",
+        f"{results['wall_seconds']:.1f} s in all, {results['samples_per_second']:,.0f} samples/s "
+        f"in training, {results['precision']}, {results['device']}, "
+        f"{results['threads']} thread(s), seed {results['seed']}",
         f"results, checkpoints and plots: {directory}",
     ]
 

@@ -1,0 +1,70 @@
+# make help lists the targets. Each does its own set-up; VENV=path uses another environment.
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+PY := $(VENV)/bin/python
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+BENCH := $(VENV)/.bench-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup env-check env-update train test test-model test-training check-model \
+	check-params view-results lint bench reproduce torture clean clean-checkpoints
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): $(PY) pyproject.toml
+	$(PY) -m pip install --quiet --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	$(PY) -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+$(BENCH): $(RUNTIME)
+	$(PY) -m pip install --quiet --editable ".[bench]"
+	@touch $@
+
+setup: $(DEV) ## make the virtual environment and install everything into it
+
+env-check: $(RUNTIME) ## Python, torch, CPU features, threads, data: one table
+	@$(PY) -m mnist_exp.env_check
+
+env-update: env-check ## the same
+
+train: $(RUNTIME) ## train; make train ARGS="model=cnn20k training.epochs=5"
+	$(PY) -m mnist_exp $(ARGS)
+
+test: $(DEV) ## all tests
+	$(PY) -m pytest -n auto $(ARGS)
+
+test-model: $(DEV) ## the tests of the networks
+	$(PY) -m pytest tests/test_models.py tests/test_models_cnn.py $(ARGS)
+
+test-training: $(DEV) ## the tests of the training loop and of whole runs
+	$(PY) -m pytest tests/test_train.py tests/test_experiment.py $(ARGS)
+
+check-model: $(RUNTIME) ## every layer's output shape, and what each network must have
+	@$(PY) -m mnist_exp.check_models shapes
+
+check-params: $(RUNTIME) ## the parameter counts against the published ones
+	@$(PY) -m mnist_exp.check_models parameters
+
+view-results: $(RUNTIME) ## the best and latest runs; ARGS="--sort accuracy"
+	@$(PY) -m mnist_exp.run.table $(ARGS)
+
+lint: $(DEV) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean: ## remove caches and build files
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+clean-checkpoints: ## remove the checkpoints under outputs/, but not results and plots
+	find outputs -type d -name checkpoints -prune -exec rm -rf {} +

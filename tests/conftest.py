@@ -1,0 +1,58 @@
+"""What all tests share: one thread a process, the real data, composed configurations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the tests run in as many processes as cores
+
+import hypothesis
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from mnist_exp.app import config_directory
+from mnist_exp.data import Dataset, load_mnist
+
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("suite")
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Dataset:
+    """The bundled MNIST."""
+    return load_mnist()
+
+
+@pytest.fixture(scope="session")
+def compose_config() -> Compose:
+    """Compose the configuration of a command line, without Hydra's own part."""
+
+    def composed(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(config_directory()), version_base="1.3"):
+            return compose("config", list(overrides))
+
+    return composed
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> list[str]:
+    """Overrides that make a run small: a few images, no pictures, its own directory."""
+    return [
+        "data.subset=200",
+        "cv.test=200",
+        "plots.enabled=false",
+        "training.epochs=2",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _restore_torch_settings() -> object:
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -1,0 +1,173 @@
+"""The command line: what it imports, what it refuses, and that a refusal leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from mnist_exp import build, schema
+from mnist_exp.app import config_directory
+from mnist_exp.data import Dataset
+from mnist_exp.errors import UserError
+from tests.conftest import Compose
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, "-m", "mnist_exp", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
+def test_heavy_packages_are_not_imported(tmp_path: Path, arguments: list[str]) -> None:
+    code = (
+        "import sys, atexit\n"
+        "heavy = ('torch', 'matplotlib', 'sklearn', 'numpy')\n"
+        "atexit.register(lambda: print('imported:', [m for m in heavy if m in sys.modules]))\n"
+        "from mnist_exp.app import main\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "imported: []" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model=foo"], ["model/foo", "cnn20k", "mlp300"]),
+        (["training.epoch=3"], ["training.epoch"]),
+        (["training.batch_size=0", "seed=-1"], ["training.batch_size=0", "seed=-1", "at least 1"]),
+        (["training.label_smoothing=x"], ["training.label_smoothing=x", "0 <= s < 1"]),
+        (["data=idx"], ["data.root"]),
+        (
+            ["hydra.run.dir=/proc/nowhere/run"],
+            ["hydra.run.dir=/proc/nowhere/run", "cannot be made"],
+        ),
+    ],
+)
+def test_wrong_settings_get_a_message_no_traceback_and_leave_nothing(
+    tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    ended = run(*arguments, cwd=tmp_path)
+    assert ended.returncode != 0
+    assert all(word in ended.stderr for word in words), ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.rglob("*.json")) == list(tmp_path.rglob(".hydra")) == []
+
+
+def test_a_setting_that_only_the_data_shows_wrong_leaves_nothing(tmp_path: Path) -> None:
+    ended = run("data.subset=3", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "data.subset=3: allowed is 10" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("key", sorted(schema.RULES))
+def test_every_rule_refuses_nonsense_by_name(compose_config: Compose, key: str) -> None:
+    config = compose_config("model=mlp100")  # its cv has every key
+    schema.check(config)
+    OmegaConf.set_struct(config, False)
+    for nonsense in ({"a": 1}, [{}]):
+        OmegaConf.update(config, key, nonsense, merge=False)
+        with pytest.raises(UserError, match=key.replace(".", r"\.")):
+            schema.check(config)
+
+
+@given(value=st.one_of(st.integers(max_value=0), st.floats(), st.text(), st.booleans()))
+def test_only_whole_numbers_from_1_pass_as_epochs(value: object) -> None:
+    assert not schema.RULES["training.epochs"].accepts(value)
+
+
+def options() -> list[str]:
+    groups = ("augmentation", "constraint", "cv", "gradients", "model", "optimizer", "scheduler")
+    files = (path for group in groups for path in (config_directory() / group).rglob("*.yaml"))
+    return sorted(path.relative_to(config_directory()).with_suffix("").as_posix() for path in files)
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_composes_passes_the_check_and_builds(
+    compose_config: Compose, mnist: Dataset, option: str
+) -> None:
+    group, _, name = option.partition("/")
+    config = compose_config(f"{group}={name}")
+    schema.check(config)
+    build.build_recipe(config)
+    build.build_splits(config, mnist)
+    state = build.build_state(config, 10, 1000, build.prepare_torch(config), seed=0)
+    assert len(state.optimizer.param_groups) >= 1
+
+
+@pytest.mark.parametrize(
+    "name", sorted(p.stem for p in (config_directory() / "experiment").glob("*"))
+)
+def test_every_experiment_composes_and_passes_the_check(compose_config: Compose, name: str) -> None:
+    schema.check(compose_config(f"experiment={name}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.lr=-1"], "optimizer: torch.optim.AdamW refuses.*-1"),
+        (["+optimizer.foo=1"], "'foo'.*Its settings are: lr"),
+        (["optimizer._target_=torch.optim.Foo"], r"optimizer\._target_=torch\.optim\.Foo"),
+        (["optimizer._target_=os.system"], r"optimizer\._target_=os\.system: is no usable target"),
+        (["model._target_=torch.nn.Linear"], "model: torch.nn.Linear: .*in_features"),
+        (["runtime.device=cuda"], "runtime=cuda.*allowed is auto"),
+        (["model=mlp100", "training.selection=validation"], "training.selection=validation"),
+    ],
+)
+def test_settings_that_only_their_target_can_judge_are_refused(
+    compose_config: Compose, mnist: Dataset, overrides: list[str], message: str
+) -> None:
+    from mnist_exp.experiment import selection_rule
+
+    if overrides == ["runtime.device=cuda"] and __import__("torch").cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    config = compose_config(*overrides)
+
+    def build_all() -> None:
+        selection_rule(config, build.build_splits(config, mnist))
+        build.build_state(config, 10, 1000, build.prepare_torch(config), seed=0)
+
+    with pytest.raises(UserError, match=message):
+        build_all()
+
+
+def test_a_scheme_that_is_no_splitter_is_refused(compose_config: Compose, mnist: Dataset) -> None:
+    config = compose_config("cv=kfold", "cv._target_=collections.OrderedDict")
+    with pytest.raises(UserError, match="OrderedDict is no splitter"):
+        build.build_splits(config, mnist)
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "rate"), [("cnn20k", "adam", 1e-3), ("cnn21k", "sgd", 0.1)]
+)
+def test_the_command_line_wins_over_a_models_recipe_without_leftovers(
+    compose_config: Compose, model: str, optimizer: str, rate: float
+) -> None:
+    config = compose_config(f"model={model}", f"optimizer={optimizer}")
+    own = compose_config(f"optimizer={optimizer}", "model=mlp100").optimizer
+    assert config.optimizer == own
+    assert config.optimizer.lr == rate

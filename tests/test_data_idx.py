@@ -1,0 +1,70 @@
+"""IDX files: what is written is read, what is malformed is refused with its reason."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mnist_exp.data.idx import check_md5, read_idx
+from mnist_exp.errors import UserError
+
+
+def idx_bytes(array: np.ndarray, type_code: int = 8) -> bytes:
+    header = bytes([0, 0, type_code, array.ndim])
+    return header + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@given(
+    array=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6)),
+    compressed=st.booleans(),
+)
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, compressed: bool
+) -> None:
+    path = tmp_path_factory.mktemp("idx") / ("x.gz" if compressed else "x")
+    content = idx_bytes(array)
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    np.testing.assert_array_equal(read_idx(path, array.ndim).numpy(), array)
+
+
+IMAGES = idx_bytes(np.zeros((2, 28, 28), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty", b"", "not an IDX file.*nothing"),
+        ("text", b"P5 28 28 255", "not an IDX file"),
+        ("magic", b"\x01" + IMAGES[1:], "not an IDX file"),
+        ("floats", idx_bytes(np.zeros((2, 28, 28), np.float32), 0x0D), "type 0x0d"),
+        ("labels", idx_bytes(np.zeros(2, np.uint8)), "1 dimension.*expected type 0x08.*with 3"),
+        ("header", IMAGES[:9], "truncated or damaged"),
+        ("truncated", IMAGES[:-1], "promises 1568 bytes.*holds 1567"),
+        ("longer", IMAGES + b"\0", "promises 1568 bytes.*holds 1569"),
+        ("cut.gz", gzip.compress(IMAGES)[:-9], "damaged gzip"),
+        ("not.gz", IMAGES, "damaged gzip"),
+    ],
+)
+def test_malformed_files_are_refused_by_name_and_reason(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=reason) as caught:
+        read_idx(path, ndim=3)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_file_and_wrong_md5_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        read_idx(tmp_path / "nowhere", ndim=3)
+    with pytest.raises(UserError, match="reinstall"):
+        check_md5(tmp_path / "nowhere", "0" * 32)
+    (tmp_path / "file").write_bytes(b"altered")
+    with pytest.raises(UserError, match="damaged"):
+        check_md5(tmp_path / "file", "0" * 32)
