@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
+WHAT ?=
+SEEDS ?= 5
 PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
@@ -57,10 +59,16 @@ check-params: $(RUNTIME) ## the parameter counts against the published ones
 view-results: $(RUNTIME) ## the best and latest runs; ARGS="--sort accuracy"
 	@$(PY) -m mnist_exp.run.table $(ARGS)
 
+reproduce: $(RUNTIME) ## accuracy over seeds; WHAT="cnn21k mlp300" SEEDS=10
+	$(PY) -m mnist_exp.recipe_over_seeds $(WHAT) --seeds $(SEEDS) $(ARGS)
+
 lint: $(DEV) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+bench: $(BENCH) ## epochs of ours and of the baselines, timed in one run; WHAT=mlp100
+	$(PY) -m tests.benchmarks $(WHAT) $(ARGS)
 
 clean: ## remove caches and build files
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

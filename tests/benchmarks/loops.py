@@ -1,0 +1,186 @@
+"""Training epochs to time: ours, the bare tensor operations, and the usual ways to write them.
+
+Each function prepares everything and returns ``epoch()``, which trains one epoch on the 60,000
+images and returns nothing. All start from the same configuration, so that network, optimizer,
+batch size and data are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from mnist_exp import build
+from mnist_exp.app import config_directory
+from mnist_exp.data import Dataset, load_mnist
+from mnist_exp.train import autocast, train
+from mnist_exp.training_state import TrainState
+
+Epoch = Callable[[], None]
+CPU = torch.device("cpu")
+
+
+def configured(*overrides: str) -> DictConfig:
+    """Compose a configuration that trains on the 60,000 official training images."""
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        return compose("config", [*overrides, "cv=none", "deterministic=false"])
+
+
+@cache
+def dataset() -> Dataset:
+    """Load MNIST once a process."""
+    return load_mnist()
+
+
+def _state(config: DictConfig) -> TrainState:
+    return build.build_state(config, 10, 60_000, CPU, seed=0)
+
+
+def ours(*overrides: str) -> Epoch:
+    """The package's own training loop."""
+    config = configured(*overrides)
+    images = build.build_images(config, dataset(), CPU)
+    recipe = build.build_recipe(config)
+    state = _state(config)
+    indices = torch.arange(60_000)
+
+    def epoch() -> None:
+        train(state, images, indices, replace(recipe, epochs=state.epoch + 1), lambda model: {})
+
+    return epoch
+
+
+def bare(*overrides: str) -> Epoch:
+    """Only the tensor operations that training needs: the limit of any framework."""
+    config = configured(*overrides)
+    images = build.build_images(config, dataset(), CPU)
+    recipe = build.build_recipe(config)
+    state = _state(config)
+    model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
+
+    def epoch() -> None:
+        model.train()
+        for batch in torch.randperm(60_000).split(recipe.batch_size):
+            inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
+            with autocast(CPU, recipe.precision):
+                loss = F.cross_entropy(
+                    model(inputs), labels, label_smoothing=recipe.label_smoothing
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if state.constraint is not None:
+                state.constraint.step()
+            if state.averaged is not None:
+                state.averaged.update_parameters(model)
+            if scheduler is not None:
+                scheduler.step()
+
+    return epoch
+
+
+def _float_images(config: DictConfig) -> torch.Tensor:
+    images = build.build_images(config, dataset(), CPU)
+    return images.batch(torch.arange(60_000))[0]
+
+
+def usual_script(*overrides: str) -> Epoch:
+    """The usual script: a DataLoader over float tensors, autograd, float32, torch's defaults."""
+    config = configured(*overrides, "training.precision=fp32", "training.averaging=null")
+    state = _state(config)
+    model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
+    training = TensorDataset(_float_images(config).contiguous(), dataset().train_labels)
+    loader = DataLoader(training, batch_size=config.training.batch_size, shuffle=True)
+    criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
+    model.to(memory_format=torch.contiguous_format)
+
+    def epoch() -> None:
+        model.train()
+        correct, loss_sum = 0, 0.0
+        for inputs, labels in loader:
+            optimizer.zero_grad()
+            logits = model(inputs)
+            loss = criterion(logits, labels)
+            loss.backward()
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+            loss_sum += loss.item() * len(labels)
+            correct += (logits.argmax(1) == labels).sum().item()
+
+    return epoch
+
+
+def skorch(*overrides: str) -> Epoch:
+    """The same network and optimizer under skorch's NeuralNetClassifier."""
+    from skorch import NeuralNetClassifier
+
+    config = configured(*overrides)
+    state = _state(config)
+    group = {k: v for k, v in state.optimizer.param_groups[0].items() if k != "params"}
+    net = NeuralNetClassifier(
+        state.model,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=type(state.optimizer),
+        batch_size=config.training.batch_size,
+        iterator_train__shuffle=True,
+        train_split=None,
+        max_epochs=1,
+        verbose=0,
+        **{f"optimizer__{key}": value for key, value in group.items()},
+    )
+    net.initialize()
+    images = _float_images(config).numpy()
+    labels = dataset().train_labels.numpy().astype(np.int64)
+    return lambda: net.partial_fit(images, labels)
+
+
+def lightning(*overrides: str) -> Epoch:
+    """The same network and optimizer under Lightning's Trainer, logging and progress off."""
+    import logging
+    import warnings
+
+    from lightning import LightningModule, Trainer
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")  # its advice on worker counts
+    config = configured(*overrides)
+    state = _state(config)
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = state.model
+
+        def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+            inputs, labels = batch
+            return F.cross_entropy(self.network(inputs), labels)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return state.optimizer
+
+    training = TensorDataset(_float_images(config).contiguous(), dataset().train_labels)
+    loader = DataLoader(training, batch_size=config.training.batch_size, shuffle=True)
+    module = Module()
+
+    def epoch() -> None:
+        trainer = Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, loader)
+
+    return epoch

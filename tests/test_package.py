@@ -1,0 +1,54 @@
+"""The built wheel holds everything a run needs, and runs from any directory."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy, so that no build files appear in the checkout."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("mnist_exp", "conf", "pyproject.toml", "README.md", "LICENSE"):
+        subprocess.run(["cp", "-r", str(REPOSITORY / name), str(source)], check=True)
+    target = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+         "--wheel-dir", str(target), str(source)],
+        check=True,
+    )  # fmt: skip
+    (path,) = target.glob("*.whl")
+    return path
+
+
+def test_wheel_holds_code_config_and_data(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    python_files = {p.relative_to(REPOSITORY) for p in (REPOSITORY / "mnist_exp").rglob("*.py")}
+    assert {str(path) for path in python_files} <= set(names)
+    configs = {p.relative_to(REPOSITORY) for p in (REPOSITORY / "conf").rglob("*.yaml")}
+    assert {f"mnist_exp/{path}" for path in configs} <= set(names)
+    assert sum(name.endswith("-ubyte.gz") for name in names) == 4
+    assert "mnist_exp/data/mnist/README.md" in names
+
+
+def test_unpacked_wheel_trains_from_another_directory(wheel: Path, tmp_path: Path) -> None:
+    installed = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(installed)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-m", "mnist_exp", "model=mlp", "debug=fast", "plots.enabled=false"],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert list(elsewhere.glob("outputs/*/*-mlp/results.json"))
