@@ -15,7 +15,9 @@ from torch import nn
 from mnist_exp import build
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
+from mnist_exp.device_diagnostics import DeviceDiagnostics
 from mnist_exp.evaluate import Evaluation, evaluate
+from mnist_exp.gradient_collection import GradientCollection
 from mnist_exp.gradient_norm import GradientNorm
 from mnist_exp.models import count_parameters
 from mnist_exp.progress import Progress
@@ -138,6 +140,13 @@ def train_fold(
         verbose=config.verbose,
     )
     callbacks: list[Callback] = [progress, recorder]
+    part = directory if split.fold is None else directory / f"fold_{split.fold}"
+    collector = build.call_target(config, "gradients")
+    if collector is not None:
+        callbacks.insert(0, GradientCollection(collector, images, train_indices, recipe, part))
+    if state.constraint is not None:
+        some = train_indices[:1000]
+        callbacks.insert(0, DeviceDiagnostics(state.constraint, images, some))
     if config.training.gradient_norm or config.verbose:
         callbacks.insert(0, GradientNorm())
     with StopSignals() as signals:

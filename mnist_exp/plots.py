@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mnist_exp import device_plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.fold import FoldResult
@@ -46,8 +47,12 @@ def draw_run(
     }
     if len(folds) > 1:
         figures["accuracy_by_fold"] = folds_figure([fold.evaluation.accuracy for fold in folds])
-    if any("gradient_norms" in row for row in first_fold.history):
-        figures["gradient_norms"] = gradient_norms_figure([fold.history for fold in folds])
+    histories = [fold.history for fold in folds]
+    if "gradient_norms" in first_fold.history[0]:
+        figures["gradient_norms"] = gradient_norms_figure(histories)
+    if "level_histogram" in first_fold.history[0]:
+        figures["device_levels"] = device_plots.levels_figure(histories)
+        figures["device_shares"] = device_plots.shares_figure(histories)
     for name, figure in figures.items():
         figure.savefig(directory / f"{name}.png", dpi=dpi)
 

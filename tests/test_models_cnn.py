@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from mnist_exp.errors import UserError
 from mnist_exp.models import CNN20k, CNN21k, count_parameters
 from mnist_exp.models.batch_norm import BatchNorm2d
 
@@ -67,7 +68,14 @@ def test_cnn20k_dropout_drops_whole_channels_in_training_only() -> None:
     output = dropped(ones)
     assert torch.equal(output.amax((2, 3)), output.amin((2, 3)))
     assert 0.4 < (output[:, :, 0, 0] == 0).float().mean() < 0.6
-    assert torch.equal(model.eval() and dropped(ones), ones)
+    model.eval()
+    assert torch.equal(dropped(ones), ones)
+
+
+@pytest.mark.parametrize("dropout", [[0.1], [0.1, 1.0], [-0.1, 0.1]])
+def test_cnn20k_refuses_dropout_that_is_not_two_probabilities(dropout: list[float]) -> None:
+    with pytest.raises(UserError, match="model.dropout=.*two probabilities"):
+        CNN20k(num_classes=10, dropout=dropout)
 
 
 def _train_step(layer: nn.Module, images: Tensor, grad: Tensor) -> dict[str, Tensor]:

@@ -117,7 +117,8 @@ class Augmentation:
             )
         if self.erasing:
             chance, top, left = draw(3)
-            rectangles = place_rectangles(*draw(2, ERASE_ATTEMPTS), top, left, height, width)
+            area, aspect = draw(2, ERASE_ATTEMPTS)
+            rectangles = place_rectangles(area, aspect, top, left, height, width)
             images = erase(images, rectangles * (chance < self.erasing), erase_value)
         return images
 

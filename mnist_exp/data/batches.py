@@ -54,21 +54,28 @@ class Images:
         augmentation: Augmentation | None = None,
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return normalised float32 images [B, 1, 28, 28] and int64 labels [B] of ``indices``.
+        """Return network inputs [B, 1, 28, 28] and int64 labels [B] of ``indices``."""
+        pixels = self.pixels.index_select(0, indices)
+        return self.inputs(pixels, augmentation, generator), self.labels.index_select(0, indices)
+
+    def inputs(
+        self,
+        pixels: Tensor,
+        augmentation: Augmentation | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Make normalised float32 images [B, 1, 28, 28] of uint8 pixels [B, 28, 28].
 
         An augmentation draws from ``generator``; what it erases is 0 after normalisation.
         """
-        images = self.pixels.index_select(0, indices).unsqueeze(1).float()  # (B, 1, 28, 28)
+        images = pixels.unsqueeze(1).float()  # (B, 1, 28, 28)
         if augmentation is None or generator is None:
             # (p / 255 - mean) / std in one multiplication and one addition
             images.mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
         else:
             images = augmentation(images.mul_(1 / 255), generator=generator, erase_value=self.mean)
             images = images.sub(self.mean).mul_(1 / self.std)
-        return (
-            images.contiguous(memory_format=self.memory_format),
-            self.labels.index_select(0, indices),
-        )
+        return images.contiguous(memory_format=self.memory_format)
 
     def batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield plain batches of ``indices`` in their order, the last one maybe smaller."""

@@ -1,6 +1,7 @@
 """The networks. A model is an ``nn.Module`` from images [B, 1, 28, 28] to logits."""
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from mnist_exp.models.cnn import CNN20k, CNN21k
 from mnist_exp.models.mlp import MLP
@@ -9,5 +10,13 @@ __all__ = ["MLP", "CNN20k", "CNN21k", "count_parameters"]
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the trainable parameters."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    """Count the trainable parameters; a parametrized one counts as the weight it stands for."""
+    count = 0
+    for module in model.modules():
+        if isinstance(module, ParametrizationList):
+            continue  # the originals; the weight itself is counted with its layer
+        count += sum(p.numel() for p in module.parameters(recurse=False) if p.requires_grad)
+        if is_parametrized(module):
+            assert isinstance(module.parametrizations, nn.ModuleDict)
+            count += sum(getattr(module, name).numel() for name in module.parametrizations)
+    return count

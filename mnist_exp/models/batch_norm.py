@@ -23,6 +23,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         Number of channels.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     def __init__(self, num_features: int) -> None:
         super().__init__(num_features)
 
@@ -31,12 +36,13 @@ class BatchNorm2d(nn.BatchNorm2d):
         channels_last = input.is_contiguous(memory_format=torch.channels_last)
         if not (self.training and channels_last and input.device.type == "cpu"):
             return super().forward(input)
+        output: Tensor
         output, mean, var = _Normalise.apply(input, self.weight, self.bias, self.eps)
+        size = input.numel() // input.shape[1]
         with torch.no_grad():
-            size = input.numel() // input.shape[1]
-            self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * (size / (size - 1)), self.momentum)
+            self.num_batches_tracked.add_(1)
         return output
 
 

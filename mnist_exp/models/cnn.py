@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mnist_exp.errors import UserError
 from mnist_exp.models.batch_norm import BatchNorm2d
 
 
@@ -34,7 +35,8 @@ class CNN21k(nn.Module):
         x = F.relu(self.conv3(x))  # (B, 16, 10, 10)
         x = F.max_pool2d(F.relu(self.conv4(x)), 2)  # (B, 32, 4, 4)
         x = F.relu(self.fc1(x.flatten(1)))  # (B, 512) -> (B, 30)
-        return self.out(x)
+        logits: Tensor = self.out(x)
+        return logits
 
 
 def _conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -46,18 +48,31 @@ def _conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class CNN20k(nn.Module):
-    """Seven bias-free convolutions, BatchNorm and ReLU after all but the last, global average pool; 18,972 parameters.
+    """Seven bias-free convolutions, BatchNorm and ReLU after all but the last; 18,972 parameters.
+
+    A global average pool makes the logits.
 
     Parameters
     ----------
     num_classes : int
         Number of logits.
     dropout : sequence of float
-        Probability, in [0, 1), of dropping a whole channel of a sample: after the input block, and after the transition.
+        Two probabilities, in [0, 1), of dropping a whole channel of an image: after the input block
+        and after the transition block.
+
+    Raises
+    ------
+    UserError
+        If ``dropout`` is not two such numbers.
     """
 
     def __init__(self, *, num_classes: int, dropout: Sequence[float]) -> None:
         super().__init__()
+        if len(dropout) != 2 or not all(0 <= probability < 1 for probability in dropout):
+            raise UserError(
+                f"model.dropout={list(dropout)}: give two probabilities p with 0 <= p < 1, after "
+                "the input block and after the transition block, such as [0.05,0.1]."
+            )
         input_dropout, transition_dropout = dropout
         self.features = nn.Sequential(
             _conv_block(1, 12),  # (B, 12, 28, 28)

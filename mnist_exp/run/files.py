@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,51 @@ def write_atomic(path: Path, content: bytes) -> None:
     _flush_directory(path.parent)
 
 
+def remove_unfinished(directory: Path) -> None:
+    """Delete what writers that were killed left in ``directory``; to be called with it locked."""
+    for path in directory.glob(".*.tmp"):
+        path.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON; NaN is refused, since JSON has none."""
-    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    """Write ``value`` as indented JSON; numbers that are not finite become null."""
+    write_atomic(path, (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def json_line(row: dict[str, Any]) -> bytes:
+    """Return a row of a JSON-lines file; numbers that are not finite become null."""
+    return (json.dumps(finite(row), allow_nan=False) + "\n").encode()
 
 
 def append_json_line(path: Path, row: dict[str, Any]) -> None:
-    """Append one row to a JSON-lines file and flush it to disk."""
-    with path.open("ab") as file:
-        file.write((json.dumps(row, allow_nan=False) + "\n").encode())
-        file.flush()
-        os.fsync(file.fileno())
+    """Append one row to a JSON-lines file and flush it to disk.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; the file ends with the row before.
+    """
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        line = json_line(row)
+        try:
+            if file.write(line) < len(line):  # the disk filled up on the way
+                file.write(line)  # nothing fits any more: the system says why
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON does not have, by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
 
 
 def _flush_directory(directory: Path) -> None:

@@ -1,0 +1,217 @@
+"""The constraint that a training loop attaches to a network and calls after every step."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnist_exp.device.dead_zones import dead_zone_warnings
+from mnist_exp.device.diagnostics import Tally, level_histogram, occupancy
+from mnist_exp.device.effects import Effect, Stuck, build_effects, draw_devices
+from mnist_exp.device.mapping import (
+    DifferentialPair,
+    Direct,
+    Read,
+    ReferenceColumn,
+    read_exactly,
+    straight_through,
+)
+from mnist_exp.device.quantization import clip, quantize_nearest
+from mnist_exp.device.random_source import RandomSource
+from mnist_exp.device.settings import DeviceSettings
+from mnist_exp.device.synapses import find_synapses, gather, map_to_conductances
+
+
+class DeviceConstraint(DeviceSettings):
+    """Let devices hold the weights of a network while any optimizer trains it.
+
+    The weights, and with ``bias="constrained"`` the biases, of all linear and convolution layers
+    are synapses; BatchNorm and the like stay free. Each step is: the optimizer's update as the
+    devices carry it out, retention, clip, quantize.
+
+    Parameters
+    ----------
+    **settings
+        Those of `DeviceSettings`.
+
+    Examples
+    --------
+    >>> constraint = DeviceConstraint(**settings)  # doctest: +SKIP
+    >>> constraint.attach(model, seed=0)  # doctest: +SKIP
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)  # doctest: +SKIP
+    >>> for images, labels in batches:  # doctest: +SKIP
+    ...     optimizer.zero_grad()
+    ...     cross_entropy(model(images), labels).backward()
+    ...     optimizer.step()
+    ...     constraint.step()
+    """
+
+    _parameters: list[nn.Parameter]  # views of _conductances
+    _conductances: Tensor  # float32 [devices]
+    _before: Tensor | None  # conductances at the end of the last step, where needed
+    _devices: dict[str, Tensor]
+    _random: RandomSource
+    _effects: list[Effect]
+    _tally: Tally
+    _until_sample: int  # steps until the next one that diagnostics look at
+
+    def attach(self, model: nn.Module, seed: int) -> None:
+        """Put the network's weights on devices.
+
+        To be called once the model is on its compute device and before the optimizer is built:
+        with a mapping other than "direct" the model's parameters become the conductances. Direct
+        weights keep their initial values until the first step; others are programmed at once.
+
+        Parameters
+        ----------
+        model : nn.Module
+            Changed in place.
+        seed : int
+            Of device-to-device variation, rounding and noise.
+
+        Raises
+        ------
+        UserError
+            If the model has no synapses or has a constraint already.
+        """
+        mapping = self._mapping()
+        self._parameters = [
+            parameter
+            for layer, name in find_synapses(model, self.bias == "constrained")
+            for parameter in map_to_conductances(layer, name, mapping)
+        ]
+        self._conductances = gather(self._parameters)
+        self._random = RandomSource(seed, self._conductances.device)
+        self._devices = draw_devices(self, len(self._conductances), self._random)
+        self._effects = build_effects(self, self._devices, self._random)
+        if self.mapping != "direct":
+            self._program_initial_weights()
+        self._begin_epoch()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Turn the update that the optimizer just made into what the devices make of it.
+
+        Raises
+        ------
+        RuntimeError
+            If the parameters were moved to other memory since `attach`.
+        """
+        w, before = self._conductances, self._before
+        if self._parameters[0].data_ptr() != w.data_ptr():
+            raise RuntimeError(
+                "the model's parameters moved since the constraint was attached; call "
+                "model.to(device) before constraint.attach(model, seed)."
+            )
+        sampled = self._until_sample == 0
+        asked = clip(w, *self._bounds) if sampled else None
+        for effect in self._effects:
+            effect(w, before)
+        if asked is not None and before is not None:
+            self._sample(asked, before)
+        self._until_sample = (self.diagnose_every if sampled else self._until_sample) - 1
+        self._keep_for_next_step()
+
+    def warnings(self, learning_rate: float) -> list[str]:
+        """Return a sentence for each dead zone of rounding that the settings run into.
+
+        Called after a backward pass, it also tells the share of the gradients that are lost.
+
+        Parameters
+        ----------
+        learning_rate : float
+            The larger rate, where there are two, of plain gradient descent.
+        """
+        gradients = [p.grad.reshape(-1) for p in self._parameters if p.grad is not None]
+        return dead_zone_warnings(
+            self, learning_rate, torch.cat(gradients) if gradients else None
+        )
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the figures of the epoch that ended and begin the next.
+
+        Returns
+        -------
+        dict of float
+            ``share_rounded_away``: of the updates that would change a conductance within its
+            bounds, those that did not, over the sampled steps. ``mean_drift``: mean change of a
+            conductance by retention in one step. ``share_at_min``, ``share_at_max``,
+            ``distinct_levels``: of the conductances now.
+        """
+        figures = self._tally.shares()
+        figures |= occupancy(self._conductances, *self._bounds, self.levels)
+        self._begin_epoch()
+        return figures
+
+    def histogram(self) -> tuple[Tensor, Tensor]:
+        """Return the levels and the number of conductances nearest to each, on the CPU."""
+        return level_histogram(self._conductances, self.W_min, self.W_max, self.levels)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a bitwise continuation needs besides the model and the optimizer."""
+        return {
+            "random": self._random.state_dict(),
+            "devices": self._devices,
+            "before": self._before,
+            "tally": vars(self._tally).copy(),
+            "until_sample": self._until_sample,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from a saved state; the constraint must be attached, with the same settings."""
+        self._random.load_state_dict(saved["random"])
+        for name, values in self._devices.items():
+            values.copy_(saved["devices"][name])
+        before = saved["before"]
+        self._before = None if before is None else before.to(self._conductances.device)
+        self._tally = Tally(**saved["tally"])
+        self._until_sample = saved["until_sample"]
+
+    @property
+    def _bounds(self) -> tuple[float | Tensor, float | Tensor]:
+        return self._devices.get("W_min", self.W_min), self._devices.get("W_max", self.W_max)
+
+    def _mapping(self) -> partial[nn.Module] | None:
+        read: Read = read_exactly
+        if self.quantize and self.rounding == "straight_through":
+            grid = {"W_min": self.W_min, "W_max": self.W_max, "levels": self.levels}
+            read = straight_through(partial(quantize_nearest, **grid))
+        middle = (self.W_min + self.W_max) / 2
+        if self.mapping == "differential":
+            return partial(DifferentialPair, read, self.gain, middle)
+        if self.mapping == "reference":
+            return partial(ReferenceColumn, read, self.gain, middle)
+        return None if read is read_exactly else partial(Direct, read)
+
+    @torch.no_grad()
+    def _program_initial_weights(self) -> None:
+        w = self._conductances
+        if self.rounds_on_write:
+            quantize_nearest(w, *self._bounds, self.levels, out=w)
+        elif self.clip:
+            clip(w, *self._bounds, out=w)
+        for effect in self._effects:
+            if isinstance(effect, Stuck):
+                effect(w, None)
+
+    def _begin_epoch(self) -> None:
+        self._tally = Tally()
+        self._until_sample = 0
+        self._keep_for_next_step()
+
+    def _keep_for_next_step(self) -> None:
+        needed = self._until_sample == 0 or any(e.needs_before for e in self._effects)
+        self._before = self._conductances.clone() if needed else None
+
+    def _sample(self, asked: Tensor, before: Tensor) -> None:
+        self._tally.samples += 1
+        if not (self.quantize and self.rounding == "accumulate"):  # its remainder keeps updates
+            self._tally.add_updates(asked, self._conductances, before)
+        if self.retain:
+            resting = self._devices.get("W_min", self.W_min)
+            if self.retention_target is not None:
+                resting = self.retention_target
+            self._tally.drift += float((resting - asked).mean()) * self.retention_rate

@@ -1,0 +1,48 @@
+"""Settings under which rounding deletes what training or drift wants to change."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mnist_exp.device.quantization import level_distance
+from mnist_exp.device.settings import DeviceSettings
+
+
+def dead_zone_warnings(
+    settings: DeviceSettings, learning_rate: float, gradients: Tensor | None
+) -> list[str]:
+    """Return a sentence, with the numbers, for each dead zone that the settings run into.
+
+    Parameters
+    ----------
+    settings : DeviceSettings
+        Only rounding to the nearest level or pulse has dead zones.
+    learning_rate : float
+        The larger of the rates of plain gradient descent.
+    gradients : Tensor or None
+        Gradients of the conductances on some batch: then the share that is lost is told.
+    """
+    distance = float(level_distance(settings.W_min, settings.W_max, settings.levels))
+    rounds = settings.quantize and settings.rounding == "nearest"
+    warnings = []
+    if rounds or settings.pulse_rounding == "nearest":
+        smallest = distance / 2 / learning_rate
+        sentence = (
+            f"Nearest rounding deletes every update below half a level: with D = (W_max - W_min) "
+            f"/ (levels - 1) = {distance:.3g} and learning rate {learning_rate:g}, all gradients "
+            f"with |g| < D / (2 lr) = {smallest:.3g}"
+        )
+        if gradients is not None:
+            lost = (gradients.abs() < smallest).float().mean().item()
+            typical = gradients.abs().median().item()
+            sentence += f"; on the first batch that is {lost:.2%} of them (median |g| {typical:.2g})"
+        warnings.append(sentence + ". Stochastic rounding or accumulate keeps them.")
+    reach = max(abs(settings.W_max - settings.resting), abs(settings.W_min - settings.resting))
+    if rounds and settings.retain and settings.retention_rate * reach < distance / 2:
+        warnings.append(
+            f"Nearest rounding deletes retention altogether: a step's drift is at most retention "
+            f"times the distance to the target = {settings.retention_rate:.3g} x {reach:.3g}, "
+            f"below half a level, {distance / 2:.3g}; drift acts only if retention >= "
+            f"{distance / 2 / reach:.3g}. Stochastic rounding or accumulate keeps it."
+        )
+    return warnings

@@ -1,0 +1,204 @@
+"""What devices do to their conductances in a step: small classes, applied in order.
+
+An effect is called as ``effect(w, before)``: ``w`` are all conductances, flat, and it changes them
+in place; ``before`` are the conductances at the end of the last step, passed to effects whose
+``needs_before`` is true. To add one: write such a class and give it a place in `build_effects`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from mnist_exp.device.pulses import curve_parameter, program, write_noise
+from mnist_exp.device.quantization import (
+    Number,
+    clip,
+    level_distance,
+    quantize_accumulate,
+    quantize_nearest,
+    quantize_stochastic,
+)
+from mnist_exp.device.random_source import RandomSource
+from mnist_exp.device.retention import retain
+from mnist_exp.device.settings import DeviceSettings
+
+
+class Effect(Protocol):
+    """One thing that happens to all conductances in a step."""
+
+    needs_before: ClassVar[bool]
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Change ``w`` in place."""
+
+
+@dataclass
+class Programming:
+    """The device's answer to the update asked for: its own rate, whole pulses, curves, noise."""
+
+    needs_before: ClassVar[bool] = True
+    settings: DeviceSettings
+    W_min: Number
+    W_max: Number
+    rate_factor: Number
+    random: RandomSource
+
+    def __post_init__(self) -> None:
+        self.A_ltp = curve_parameter(self.settings.nonlinearity_ltp)
+        self.A_ltd = curve_parameter(self.settings.nonlinearity_ltd)
+        self.span = self.settings.levels - 1
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Replace the change ``w - before`` by what the device makes of it."""
+        assert before is not None, "the constraint keeps it for effects that need it"
+        pulses = (w - before) * self.rate_factor
+        pulses /= level_distance(self.W_min, self.W_max, self.settings.levels)
+        if self.settings.pulse_rounding == "nearest":
+            pulses.round_()
+        elif self.settings.pulse_rounding == "stochastic":
+            pulses.add_(self.random.uniform(len(w))).floor_()
+        bounds = (self.W_min, self.W_max)
+        w.copy_(program(before, pulses, self.A_ltp, self.A_ltd, *bounds, self.span))
+        sigma = self.settings.write_noise
+        if sigma > 0:
+            normal = self.random.normal(len(w))
+            w += write_noise(pulses, normal, sigma, self.W_max - self.W_min)
+
+
+@dataclass
+class Retention:
+    """Drift toward a resting conductance."""
+
+    needs_before: ClassVar[bool] = False
+    rate: float
+    target: Number
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Let a step's drift happen."""
+        retain(w, self.rate, self.target, out=w)
+
+
+@dataclass
+class Clip:
+    """Conductances stay within their bounds."""
+
+    needs_before: ClassVar[bool] = False
+    W_min: Number
+    W_max: Number
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Limit to the bounds."""
+        clip(w, self.W_min, self.W_max, out=w)
+
+
+@dataclass
+class Quantize:
+    """Conductances stay on the levels, by the rounding of the settings."""
+
+    needs_before: ClassVar[bool] = False
+    rounding: str
+    W_min: Number
+    W_max: Number
+    levels: int
+    random: RandomSource
+    remainder: Tensor | None
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Round; "accumulate" also updates the remainder."""
+        grid = (self.W_min, self.W_max, self.levels)
+        if self.rounding == "stochastic":
+            quantize_stochastic(w, self.random.uniform(len(w)), *grid, out=w)
+        elif self.remainder is not None:
+            quantized, remainder = quantize_accumulate(w, self.remainder, *grid)
+            w.copy_(quantized)
+            self.remainder.copy_(remainder)
+        else:
+            quantize_nearest(w, *grid, out=w)
+
+
+@dataclass
+class Stuck:
+    """Some devices hold one value for ever."""
+
+    needs_before: ClassVar[bool] = False
+    indices: Tensor
+    values: Tensor
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Put the values back."""
+        w.index_copy_(0, self.indices, self.values)
+
+
+def build_effects(
+    settings: DeviceSettings, devices: dict[str, Tensor], random: RandomSource
+) -> list[Effect]:
+    """Return the effects that are switched on, in the order in which they act.
+
+    Parameters
+    ----------
+    settings : DeviceSettings
+        Which effects, and how strong.
+    devices : dict of Tensor
+        What differs from device to device, as `draw_devices` returns it.
+    random : RandomSource
+        For rounding and noise.
+    """
+    W_min: Number = devices.get("W_min", settings.W_min)  # type: ignore[arg-type]
+    W_max: Number = devices.get("W_max", settings.W_max)  # type: ignore[arg-type]
+    linear = settings.nonlinearity_ltp == settings.nonlinearity_ltd == 0
+    exact = settings.pulse_rounding == "none" and settings.write_noise == 0
+    effects: list[Effect] = []
+    if not (linear and exact and "rate_factor" not in devices):
+        factor: Number = devices.get("rate_factor", 1.0)  # type: ignore[arg-type]
+        effects.append(Programming(settings, W_min, W_max, factor, random))
+    if settings.retain:
+        resting = W_min if settings.retention_target is None else settings.retention_target
+        effects.append(Retention(settings.retention_rate, resting))
+    if settings.clip and not settings.rounds_on_write:  # rounding keeps the bounds as well
+        effects.append(Clip(W_min, W_max))
+    if settings.rounds_on_write:
+        remainder = devices.get("remainder")
+        effects.append(
+            Quantize(settings.rounding, W_min, W_max, settings.levels, random, remainder)
+        )
+    if "stuck_indices" in devices:
+        effects.append(Stuck(devices["stuck_indices"], devices["stuck_values"]))
+    return effects
+
+
+def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> dict[str, Tensor]:
+    """Draw what differs from device to device, and make room for what each one remembers.
+
+    Returns
+    -------
+    dict of Tensor
+        Only what the settings ask for: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``
+        (float32 [count]), ``stuck_indices`` (int64) and ``stuck_values`` (float32).
+    """
+    devices: dict[str, Tensor] = {}
+    if settings.bound_variation > 0:
+        spread = settings.bound_variation * (settings.W_max - settings.W_min)
+        one = settings.W_min + spread * random.normal(count)
+        other = settings.W_max + spread * random.normal(count)
+        # a wide spread lets bounds cross: the lower one is W_min
+        devices["W_min"], devices["W_max"] = torch.minimum(one, other), torch.maximum(one, other)
+    if settings.rate_variation > 0:
+        devices["rate_factor"] = (1 + settings.rate_variation * random.normal(count)).clamp_(min=0)
+    if settings.quantize and settings.rounding == "accumulate":
+        devices["remainder"] = torch.zeros(count, device=random.device)
+    at_min, at_max = (
+        round(share * count) for share in (settings.stuck_at_min, settings.stuck_at_max)
+    )
+    if at_min + at_max > 0:
+        stuck = random.uniform(count).argsort()[: at_min + at_max]
+        low, high = (
+            devices[name][stuck] if name in devices else torch.full_like(stuck, bound, dtype=torch.float32)
+            for name, bound in (("W_min", settings.W_min), ("W_max", settings.W_max))
+        )
+        devices["stuck_indices"] = stuck
+        devices["stuck_values"] = torch.cat([low[:at_min], high[at_min:]])
+    return devices

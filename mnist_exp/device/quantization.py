@@ -1,0 +1,75 @@
+"""Rounding conductances to the evenly spaced levels of a device.
+
+``W_min``, ``W_max`` and ``levels`` may be numbers or tensors that broadcast, such as bounds of each
+device or a leading replica dimension. ``out`` is as in torch: pass the input to work in place.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Number = float | Tensor
+
+
+def level_distance(W_min: Number, W_max: Number, levels: Number) -> Number:
+    """Return the distance D between two neighbouring levels."""
+    return (W_max - W_min) / (levels - 1)
+
+
+def clip(w: Tensor, W_min: Number, W_max: Number, out: Tensor | None = None) -> Tensor:
+    """Limit conductances to [W_min, W_max]."""
+    if isinstance(W_min, Tensor) or isinstance(W_max, Tensor):
+        low, high = (torch.as_tensor(bound).to(w) for bound in (W_min, W_max))
+        return torch.clamp(w, low, high, out=out)
+    return torch.clamp(w, W_min, W_max, out=out)
+
+
+def quantize_nearest(
+    w: Tensor, W_min: Number, W_max: Number, levels: Number, out: Tensor | None = None
+) -> Tensor:
+    """Round to the nearest level; half-way values go to the even one.
+
+    Values beyond the bounds end on the outermost levels: clipping first changes nothing.
+    """
+    step = level_distance(W_min, W_max, levels)
+    level = torch.sub(w, W_min, out=out).mul_(1 / step).round_()
+    return clip(level.mul_(step).add_(W_min), W_min, W_max, out=level)
+
+
+def quantize_stochastic(
+    w: Tensor,
+    uniform: Tensor,
+    W_min: Number,
+    W_max: Number,
+    levels: Number,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Round up or down at random such that the expected result is ``w`` (within the bounds).
+
+    Parameters
+    ----------
+    w : Tensor
+        Conductances.
+    uniform : Tensor
+        Random numbers in [0, 1) of the same shape: a value a share f above a level is rounded up
+        where ``uniform >= 1 - f``.
+    """
+    step = level_distance(W_min, W_max, levels)
+    level = torch.sub(w, W_min, out=out).mul_(1 / step).add_(uniform).floor_()
+    return clip(level.mul_(step).add_(W_min), W_min, W_max, out=level)
+
+
+def quantize_accumulate(
+    w: Tensor, remainder: Tensor, W_min: Number, W_max: Number, levels: Number
+) -> tuple[Tensor, Tensor]:
+    """Round to the nearest level and keep in a digital accumulator what rounding took away.
+
+    Returns
+    -------
+    quantized, remainder : Tensor
+        Their sum is ``clip(w + remainder)``: no update is lost, however small.
+    """
+    exact = clip(w + remainder, W_min, W_max)
+    quantized = quantize_nearest(exact, W_min, W_max, levels)
+    return quantized, exact - quantized

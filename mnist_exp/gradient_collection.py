@@ -1,0 +1,81 @@
+"""Per-sample gradients, collected around the training steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mnist_exp.data.batches import Images
+from mnist_exp.gradients import GradientCollector, Samples
+from mnist_exp.train import Callback, Recipe
+from mnist_exp.training_state import Row, TrainState
+
+
+class GradientCollection(Callback):
+    """Call a collector at the moments of training it is meant for.
+
+    Parameters
+    ----------
+    collector : GradientCollector
+        What to collect, and how.
+    images : Images
+        The data.
+    indices : Tensor
+        int64, the training images.
+    recipe : Recipe
+        Of the training.
+    directory : Path
+        The run directory, or a fold's part of it.
+    """
+
+    def __init__(
+        self,
+        collector: GradientCollector,
+        images: Images,
+        indices: Tensor,
+        recipe: Recipe,
+        directory: Path,
+    ) -> None:
+        self.collector = collector
+        self.images = images
+        self.recipe = recipe
+        self.directory = directory
+        self.augmentation = recipe.augmentation
+        if collector.mode == "epoch" and not collector.augmented:
+            self.augmentation = None
+        self.samples = Samples(
+            images.pixels,
+            images.labels,
+            indices,
+            prepare=self._inputs,
+            augmented=self.augmentation is not None,
+        )
+
+    def _inputs(self, pixels: Tensor) -> Tensor:
+        # the collector reseeds torch's own generator around this, and puts it back
+        return self.images.inputs(pixels, self.augmentation, torch.default_generator)
+
+    def on_train_start(self, state: TrainState) -> None:
+        """Check the disk space and, if asked for, collect at the initial weights."""
+        self.collector.start(
+            state.model,
+            self.samples,
+            run_directory=self.directory,
+            num_epochs=self.recipe.epochs,
+            label_smoothing=self.recipe.label_smoothing,
+        )
+
+    def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
+        """Hand a training batch over, at the weights it meets."""
+        if self.collector.mode == "batch":
+            self.collector.on_batch(
+                state.epoch + 1, state.model, images, self.images.labels[indices], indices
+            )
+
+    def on_epoch_end(self, state: TrainState, row: Row) -> None:
+        """Collect the epoch's gradients and add their figures to its row."""
+        row |= self.collector.after_epoch(
+            state.epoch, state.model, checkpoint=f"checkpoints/epoch_{state.epoch:05d}.pt"
+        )

@@ -1,0 +1,214 @@
+"""Arrays written row by row, flushed to disk and checksummed: .npy files and torch's .pt files.
+
+Both are filled from the first row to the last through a plain file, so no more than the rows at
+hand is ever in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mnist_exp.errors import UserError
+
+# numpy has no bfloat16: its bits travel as uint16, and the manifest says what they are.
+NUMPY_DTYPES = {
+    "float32": "<f4",
+    "float16": "<f2",
+    "bfloat16": "<u2",
+    "float64": "<f8",
+    "uint8": "|u1",
+    "int64": "<i8",
+}
+
+
+class RowFile(Protocol):
+    """A file that takes rows in order and describes itself when closed."""
+
+    def append(self, rows: Tensor) -> None:
+        """Write rows [B, *row_shape]; they are converted to the file's dtype."""
+
+    def close(self) -> dict[str, Any]:
+        """Flush to disk; return file, bytes, offset, sha256, shape and dtype.
+
+        ``offset`` is where the array begins; the checksum is of the bytes from there on.
+        """
+
+    def discard(self) -> None:
+        """Close without completing the file."""
+
+
+class NpyFile:
+    """A .npy array [N, *row_shape] of which N is known only at the end."""
+
+    def __init__(self, path: Path, *, row_shape: tuple[int, ...], dtype: str):
+        self.path = path
+        self.row_shape = row_shape
+        self.dtype = dtype
+        self.num_rows = 0
+        self._hash = hashlib.sha256()
+        self._file = path.open("wb", buffering=0)
+        self._write_header()
+        self._offset = self._file.tell()
+
+    def append(self, rows: Tensor) -> None:
+        """Write rows [B, *row_shape].
+
+        Raises
+        ------
+        UserError
+            If a finite value is beyond the range of float16.
+        """
+        data = raw_bytes(rows, self.dtype, self.path.stem)
+        self._file.write(data)
+        self._hash.update(data)
+        self.num_rows += len(rows)
+
+    def close(self) -> dict[str, Any]:
+        """Write the number of rows, flush to disk and return the file's description."""
+        self._file.seek(0)
+        self._write_header()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return {
+            "file": self.path.name,
+            "bytes": self.path.stat().st_size,
+            "offset": self._offset,
+            "sha256": self._hash.hexdigest(),
+            "shape": [self.num_rows, *self.row_shape],
+            "dtype": self.dtype,
+        }
+
+    def discard(self) -> None:
+        """Close the file as it is."""
+        self._file.close()
+
+    def _write_header(self) -> None:
+        # numpy leaves room in the header for the first dimension to grow.
+        description = {
+            "shape": (self.num_rows, *self.row_shape),
+            "fortran_order": False,
+            "descr": NUMPY_DTYPES[self.dtype],
+        }
+        np.lib.format.write_array_header_1_0(self._file, description)
+
+
+class PtFile:
+    """A ``torch.load``-able dict of gradients [N, *row_shape], param_shape and num_samples.
+
+    ``torch.save`` reserves the tensor's place in the file without writing or allocating it; the
+    rows then go straight to their place. N is fixed from the start.
+    """
+
+    def __init__(self, path: Path, *, num_rows: int, row_shape: tuple[int, ...], dtype: str):
+        self.path = path
+        self.row_shape = row_shape
+        self.dtype = dtype
+        self.num_rows = num_rows
+        self._written = 0
+        self._hash = hashlib.sha256()
+        with FakeTensorMode():
+            reserved = torch.empty(num_rows, *row_shape, dtype=getattr(torch, dtype))
+        content = {"gradients": reserved, "param_shape": row_shape, "num_samples": num_rows}
+        with torch.serialization.skip_data(materialize_fake_tensors=True):
+            torch.save(content, path)
+        self._offset = storage_offset(path)
+        self._file: IO[bytes] = path.open("r+b", buffering=0)
+        self._file.seek(self._offset)
+
+    def append(self, rows: Tensor) -> None:
+        """Write rows [B, *row_shape]."""
+        data = raw_bytes(rows, self.dtype, self.path.stem)
+        self._file.write(data)
+        self._hash.update(data)
+        self._written += len(rows)
+
+    def close(self) -> dict[str, Any]:
+        """Flush to disk and return the file's description.
+
+        Raises
+        ------
+        UserError
+            If fewer or more rows came than announced.
+        """
+        if self._written != self.num_rows:
+            raise UserError(
+                f"{self.path.name} was made for {self.num_rows} samples and got {self._written}. "
+                "Every announced sample must come exactly once."
+            )
+        self._hash.update(self._file.read())  # the end of the archive, behind the rows
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return {
+            "file": self.path.name,
+            "bytes": self.path.stat().st_size,
+            "offset": self._offset,
+            "sha256": self._hash.hexdigest(),
+            "shape": [self.num_rows, *self.row_shape],
+            "dtype": self.dtype,
+        }
+
+    def discard(self) -> None:
+        """Close the file as it is."""
+        self._file.close()
+
+
+def storage_offset(path: Path) -> int:
+    """Return where the bytes of the only tensor in a .pt file begin.
+
+    A zip member's data follow its local header: 30 bytes, then the name and the extra field whose
+    lengths stand at bytes 26 and 28 (PKWARE APPNOTE 6.3.10, section 4.3.7).
+    """
+    with zipfile.ZipFile(path) as archive:
+        (member,) = (m for m in archive.infolist() if m.filename.endswith("/data/0"))
+    with path.open("rb") as file:
+        file.seek(member.header_offset + 26)
+        name_length, extra_length = np.frombuffer(file.read(4), "<u2").tolist()
+    return member.header_offset + 30 + int(name_length) + int(extra_length)
+
+
+def raw_bytes(rows: Tensor, dtype: str, name: str) -> memoryview:
+    """Convert rows to the bytes of a contiguous little-endian array of ``dtype``."""
+    converted = rows.detach().to("cpu", getattr(torch, dtype)).contiguous()
+    if dtype == "float16" and not bool((converted.isfinite() == rows.isfinite().cpu()).all()):
+        raise UserError(
+            f"{name}: a value of {rows.abs().max().item():.3g} is beyond the 65504 of float16. "
+            "Use gradients.dtype=bfloat16 or float32."
+        )
+    bits = converted.view(torch.uint16) if dtype == "bfloat16" else converted
+    return bits.numpy().reshape(-1).view(np.uint8).data
+
+
+def map_rows(path: Path, description: dict[str, Any]) -> np.memmap[Any, Any]:
+    """Map the array of a described .npy or .pt file; nothing is unpickled."""
+    dtype = np.dtype(NUMPY_DTYPES[description["dtype"]])
+    return np.memmap(path, dtype, "r", description["offset"], tuple(description["shape"]))
+
+
+def sha256_from(path: Path, offset: int) -> str:
+    """Compute the SHA-256 of a file from ``offset`` on, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(offset)
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory's entries to disk, where the system allows it."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

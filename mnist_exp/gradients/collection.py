@@ -1,0 +1,116 @@
+"""Collect the gradients of many samples into one epoch's files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.epoch_recording import EpochRecording
+from mnist_exp.gradients.preparation import CollectionSettings, Preparation
+from mnist_exp.gradients.samples import Samples, replayed_randomness
+from mnist_exp.gradients.statistics import cosines
+
+
+def collect(
+    model: nn.Module,
+    samples: Samples,
+    directory: str | Path,
+    settings: CollectionSettings,
+    *,
+    epoch: int,
+    checkpoint: str | None = None,
+) -> dict[str, Any]:
+    """Write the gradients of ``samples`` at the model's weights to ``directory/epoch_{epoch}``.
+
+    The model, its mode, its ``.grad`` fields and torch's random state stay as they are.
+
+    Parameters
+    ----------
+    model
+        From inputs [B, ...] to logits [B, num_classes].
+    samples
+        Whose gradients to take.
+    directory
+        Of the epochs.
+    settings
+        What to collect.
+    epoch
+        Number of the epoch the weights are of; 0 is before training.
+    checkpoint
+        Name of the file with these weights, for the manifest.
+
+    Returns
+    -------
+    dict
+        What ``gradient_stats.json`` holds.
+
+    Raises
+    ------
+    UserError
+        If the gradients cannot be told apart by sample, a value does not fit the dtype, or
+        ``samples.prepare`` is not the same in both passes.
+    """
+    preparation = Preparation(model, samples, settings)
+    recording = EpochRecording(
+        Path(directory),
+        epoch=epoch,
+        preparation=preparation,
+        settings=settings,
+        num_samples=len(samples),
+    )
+    try:
+        _record_all(recording, samples)
+        return recording.finish(
+            {
+                "weights": "of one moment, after the epoch" if epoch else "before training",
+                "model_sha256": state_sha256(model),
+                "checkpoint": checkpoint,
+                "augmented": samples.augmented,
+            }
+        )
+    except BaseException:
+        recording.discard()
+        raise
+
+
+def _record_all(recording: EpochRecording, samples: Samples) -> None:
+    preparation, settings = recording.preparation, recording.settings
+    starts = range(0, len(samples), preparation.rows)
+    first_losses, norms = [], []
+    with replayed_randomness(preparation.device, settings.seed):
+        for start in starts:
+            images, labels, ids = samples.rows(start, start + preparation.rows)
+            batch = preparation.model(samples.prepare(images), labels)
+            norms.append(recording.add(batch, images=images, labels=labels, ids=ids)[1])
+            first_losses.append(batch.losses)
+    means = recording.moments.end_group()
+    if not settings.cosine:
+        return
+    with replayed_randomness(preparation.device, settings.seed):
+        for i, start in enumerate(starts):
+            images, labels, _ = samples.rows(start, start + preparation.rows)
+            batch = preparation.model(samples.prepare(images), labels)
+            if not torch.allclose(batch.losses, first_losses[i], equal_nan=True):
+                raise UserError(
+                    "The inputs changed between the two passes over the samples. Samples.prepare "
+                    "must draw from torch's global generator, or set gradients.cosine=false."
+                )
+            gradients = {name: form.reusable() for name, form in batch.gradients.items()}
+            recording.add_cosines(cosines(gradients, means, norms[i]))
+
+
+def state_sha256(model: nn.Module) -> str:
+    """Compute a SHA-256 over the names, shapes and values of the model's state_dict."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(
+                value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+            )
+    return digest.hexdigest()

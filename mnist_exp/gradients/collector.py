@@ -1,0 +1,261 @@
+"""The collection of gradients during a training run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.collection import collect
+from mnist_exp.gradients.disk_space import check_disk_space
+from mnist_exp.gradients.epoch_recording import EpochRecording
+from mnist_exp.gradients.preparation import CollectionSettings, Preparation
+from mnist_exp.gradients.samples import Samples, replayed_randomness
+from mnist_exp.gradients.statistics import cosines
+
+MODES = ("epoch", "batch")
+CHOICES = ("random", "first")
+
+
+class GradientCollector:
+    """Collect per-sample gradients while a model is trained.
+
+    ``start`` once, then ``after_epoch`` for mode ``epoch``; for mode ``batch``, ``on_batch``
+    before each optimizer step and ``after_epoch`` to complete the files. ``close`` at the end,
+    also after an error. Parameters are the keys of ``conf/gradients/epoch.yaml``; those of
+    ``CollectionSettings`` are described there.
+
+    Parameters
+    ----------
+    mode
+        ``epoch``: all gradients of an epoch at the weights after it. ``batch``: those of each
+        training batch at the weights it met, in training order, one set of files an epoch.
+    directory
+        Name of the directory of the epochs inside the run directory.
+    epochs
+        Epochs to collect, from 1; None: every one.
+    at_start
+        Whether to collect before training too, as ``epoch_0``.
+    max_samples, sample_choice
+        How many samples, None for all, and which: ``random`` or the ``first``. Mode ``epoch``.
+    augmented
+        Whether samples go through the training augmentation. Mode ``batch`` takes what training
+        sees and needs no choice.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: str,
+        directory: str,
+        epochs: Sequence[int] | None,
+        at_start: bool,
+        max_samples: int | None,
+        sample_choice: str,
+        augmented: bool,
+        parameters: Sequence[str] | None,
+        format: str,
+        dtype: str,
+        dropout: bool,
+        cosine: bool,
+        top_k: int,
+        working_memory: int,
+        seed: int,
+    ):
+        for key, value, allowed in (
+            ("mode", mode, MODES),
+            ("sample_choice", sample_choice, CHOICES),
+        ):
+            if value not in allowed:
+                raise UserError(f"gradients.{key} is {value!r}; choose {', '.join(allowed)}.")
+        if max_samples is not None and max_samples < 1:
+            raise UserError(f"gradients.max_samples is {max_samples}; give 1 or more, or null.")
+        if mode == "batch" and (max_samples is not None or at_start):
+            raise UserError(
+                "gradients=batch takes every training batch: set gradients.max_samples=null and "
+                "gradients.at_start=false, or use gradients=epoch."
+            )
+        self.mode = mode
+        self.directory = directory
+        self.epochs = None if epochs is None else set(epochs)
+        self.at_start = at_start
+        self.max_samples = max_samples
+        self.sample_choice = sample_choice
+        self.augmented = augmented
+        self.settings = CollectionSettings(
+            parameters=parameters,
+            format=format,
+            dtype=dtype,
+            dropout=dropout,
+            label_smoothing=0.0,
+            cosine=cosine,
+            top_k=top_k,
+            working_memory=working_memory,
+            seed=seed,
+        )
+        self._recording: EpochRecording | None = None
+        self._batch_sizes: list[int] = []
+
+    def start(
+        self,
+        model: nn.Module,
+        samples: Samples,
+        *,
+        run_directory: str | Path,
+        num_epochs: int,
+        label_smoothing: float,
+    ) -> dict[str, float]:
+        """Check the disk space; with ``at_start``, collect at the initial weights.
+
+        Parameters
+        ----------
+        samples
+            All training samples; ``prepare`` augments if the collector's ``augmented`` is set,
+            or, in mode ``batch``, if training augments.
+        run_directory
+            Directory in which that of the gradients is made.
+        num_epochs
+            Epochs of the training.
+        label_smoothing
+            Of the training loss.
+
+        Returns
+        -------
+        dict
+            As ``after_epoch``.
+
+        Raises
+        ------
+        UserError
+            If the gradients do not fit on the disk, or cannot be collected from this model.
+        """
+        self.path = Path(run_directory) / self.directory
+        self.settings = replace(self.settings, label_smoothing=label_smoothing)
+        self.samples = samples.subset(self.max_samples, self.sample_choice, self.settings.seed)
+        collections = self.at_start + sum(map(self.collects, range(1, num_epochs + 1)))
+        check_disk_space(
+            model,
+            self.samples,
+            self.settings,
+            directory=self.path,
+            num_epochs=max(1, collections),
+        )
+        return self._collect(0, model, checkpoint=None) if self.at_start else {}
+
+    def collects(self, epoch: int) -> bool:
+        """Tell whether the gradients of ``epoch`` are collected."""
+        return self.epochs is None or epoch in self.epochs
+
+    def on_batch(
+        self, epoch: int, model: nn.Module, inputs: Tensor, labels: Tensor, ids: Tensor
+    ) -> None:
+        """Record the gradients of a training batch, before the optimizer moves the weights.
+
+        Parameters
+        ----------
+        inputs
+            Network inputs [B, C, H, W], as the training step gets them.
+        labels, ids
+            [B]; ``ids`` are rows of the samples' images.
+
+        Raises
+        ------
+        UserError
+            If the inputs are not those of the ids' images.
+        """
+        if self.mode != "batch" or not self.collects(epoch):
+            return
+        if self._recording is None:
+            self._recording = self._begin(epoch, model)
+        recording = self._recording
+        preparation = recording.preparation
+        images = self.samples.images[ids.to(self.samples.images.device)]
+        pixels = preparation.pixels
+        if pixels is not None and not torch.equal(
+            pixels[images.flatten().long()], inputs.flatten()
+        ):
+            raise UserError(
+                f"The inputs of a batch in epoch {epoch} are not those Samples.prepare makes of "
+                "the images with these ids. If training augments, give Samples(augmented=True)."
+            )
+        preparation.model.load_weights(model)
+        with replayed_randomness(preparation.device, self.settings.seed + len(self._batch_sizes)):
+            batch = preparation.model(inputs, labels)
+        gradients, norms = recording.add(batch, images=images, labels=labels, ids=ids)
+        means = recording.moments.end_group()
+        if self.settings.cosine:
+            recording.add_cosines(cosines(gradients, means, norms))
+        self._batch_sizes.append(len(ids))
+
+    def after_epoch(
+        self, epoch: int, model: nn.Module, *, checkpoint: str | None = None
+    ) -> dict[str, float]:
+        """Collect, or in mode ``batch`` complete, the gradients of ``epoch``.
+
+        Returns
+        -------
+        dict
+            For metrics.jsonl: mean, median and largest norm, norm of the mean gradient,
+            signal-to-noise ratio, mean cosine, seconds; empty if nothing was collected. A number
+            that is not finite is left out.
+        """
+        if not self.collects(epoch):
+            return {}
+        if self.mode == "epoch":
+            return self._collect(epoch, model, checkpoint=checkpoint)
+        if self._recording is None:
+            return {}
+        recording, self._recording = self._recording, None
+        about = {
+            "weights": "of each batch, before its optimizer step",
+            "batch_sizes": self._batch_sizes,
+            "model_sha256": None,  # there is not one state but one a batch
+            "checkpoint": checkpoint,
+            "augmented": self.samples.augmented,
+        }
+        return metrics(recording.finish(about), seconds=None)
+
+    def close(self) -> None:
+        """Drop an epoch that is not complete."""
+        if self._recording is not None:
+            self._recording.discard()
+            self._recording = None
+
+    def _collect(self, epoch: int, model: nn.Module, checkpoint: str | None) -> dict[str, float]:
+        start = time.perf_counter()
+        statistics = collect(
+            model, self.samples, self.path, self.settings, epoch=epoch, checkpoint=checkpoint
+        )
+        return metrics(statistics, seconds=time.perf_counter() - start)
+
+    def _begin(self, epoch: int, model: nn.Module) -> EpochRecording:
+        self._batch_sizes = []
+        return EpochRecording(
+            self.path,
+            epoch=epoch,
+            preparation=Preparation(model, self.samples, self.settings),
+            settings=self.settings,
+            num_samples=len(self.samples),
+        )
+
+
+def metrics(statistics: dict[str, Any], *, seconds: float | None) -> dict[str, float]:
+    """Pick the numbers of a collection that go with an epoch's metrics."""
+    total = statistics["total"]
+    cosine = total["cosine_with_mean"] or {}
+    values = {
+        "gradient_norm_mean": total["norm"]["mean"],
+        "gradient_norm_median": total["norm"]["p50"],
+        "gradient_norm_max": total["norm"]["max"],
+        "mean_gradient_norm": total["mean_gradient_norm"],
+        "gradient_snr": total["snr"],
+        "gradient_cosine_mean": cosine.get("mean"),
+        "gradient_seconds": seconds,
+    }
+    return {name: value for name, value in values.items() if value is not None}

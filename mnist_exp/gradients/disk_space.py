@@ -1,0 +1,110 @@
+"""How many bytes a collection takes, and what to change when they are not there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+from torch import nn
+
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.preparation import CollectionSettings, Preparation
+from mnist_exp.gradients.samples import Samples
+
+# Headers, manifest, statistics and the list of hardest samples.
+EPOCH_OVERHEAD = 1 << 16
+# Share of the free space a suggested max_samples fills.
+FILL = 0.9
+
+
+def disk_bytes(model: nn.Module, samples: Samples, settings: CollectionSettings) -> int:
+    """Compute how many bytes one epoch's gradients of ``samples`` take, within a percent or so."""
+    preparation = Preparation(model, samples, settings)
+    return len(samples) * row_bytes(preparation) + EPOCH_OVERHEAD + mean_bytes(preparation)
+
+
+def row_bytes(preparation: Preparation) -> int:
+    """Bytes a sample: gradients or factors, norms, loss, cosine, label and id."""
+    return preparation.layout.row_bytes + 4 * (len(preparation.model.names) + 2) + 2 * 8
+
+
+def mean_bytes(preparation: Preparation) -> int:
+    """Bytes of the mean gradient."""
+    return 4 * sum(prod(shape) for shape in preparation.model.shapes.values())
+
+
+def check_disk_space(
+    model: nn.Module,
+    samples: Samples,
+    settings: CollectionSettings,
+    *,
+    directory: Path,
+    num_epochs: int,
+) -> int:
+    """Return the bytes that ``num_epochs`` collections take.
+
+    Raises
+    ------
+    UserError
+        If the disk has less: with what is needed, what is free and up to three settings that fit.
+    """
+    needed = num_epochs * disk_bytes(model, samples, settings)
+    existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if needed <= free:
+        return needed
+    alternatives = (
+        (setting, num_epochs * size)
+        for setting, size in cheaper_settings(model, samples, settings, free // num_epochs)
+    )
+    fitting = [f"{s} ({readable(size)})" for s, size in alternatives if size <= free]
+    raise UserError(
+        f"The gradients of {len(samples):,} samples take {readable(needed)} in {num_epochs} "
+        f"collection(s) with gradients.format={settings.format}, dtype={settings.dtype}; "
+        f"{existing} has {readable(free)} free. These fit: {'; '.join(fitting[:3]) or 'none'}."
+    )
+
+
+def cheaper_settings(
+    model: nn.Module, samples: Samples, settings: CollectionSettings, free: int
+) -> Iterator[tuple[str, int]]:
+    """Yield settings that take less, most faithful first, with the bytes an epoch takes."""
+    if settings.format == "dense":
+        yield (
+            "gradients.format=factored",
+            disk_bytes(model, samples, replace(settings, format="factored")),
+        )
+    if settings.format != "statistics" and settings.dtype == "float32":
+        yield (
+            "gradients.dtype=float16",
+            disk_bytes(model, samples, replace(settings, dtype="float16")),
+        )
+    preparation = Preparation(model, samples, settings)
+    constant = EPOCH_OVERHEAD + mean_bytes(preparation)
+    count = int(FILL * (free - constant)) // row_bytes(preparation)
+    if count > 0:
+        size = count * row_bytes(preparation) + constant
+        yield f"gradients.max_samples={count}", size
+    chosen = without_largest(preparation.model.shapes)
+    if chosen:
+        size = disk_bytes(model, samples, replace(settings, parameters=chosen))
+        yield f"gradients.parameters=[{','.join(chosen)}]", size
+    if settings.format != "statistics":
+        yield (
+            "gradients.format=statistics",
+            disk_bytes(model, samples, replace(settings, format="statistics")),
+        )
+
+
+def without_largest(shapes: dict[str, tuple[int, ...]]) -> Sequence[str]:
+    """Return all names but that of the largest parameter."""
+    largest = max(shapes, key=lambda name: prod(shapes[name]))
+    return [name for name in shapes if name != largest]
+
+
+def readable(size: int) -> str:
+    """Write bytes in MB or GB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

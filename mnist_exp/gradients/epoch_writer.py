@@ -1,0 +1,141 @@
+"""One epoch's gradients on disk: all of it, or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mnist_exp.gradients.array_files import NpyFile, PtFile, RowFile, sync_directory
+from mnist_exp.gradients.factors import SampleGradients
+from mnist_exp.gradients.layout import Layout, parts_of
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STATISTICS = "gradient_stats.json"
+# Gradients built at once when a file holds the gradients themselves.
+DENSE_BLOCK_BYTES = 1 << 25
+
+
+class EpochWriter:
+    """Write ``directory/epoch_{epoch}``, under a temporary name until it is complete.
+
+    Parameters
+    ----------
+    directory
+        Where the epochs stand; made if need be.
+    epoch
+        Its number.
+    layout
+        The arrays to write.
+    dense_samples
+        The number of samples when the gradients themselves are to be written, as
+        ``{parameter}_epoch_{epoch}.pt``; None writes the layout's arrays as ``{array}.npy``.
+    """
+
+    def __init__(self, directory: Path, *, epoch: int, layout: Layout, dense_samples: int | None):
+        directory.mkdir(parents=True, exist_ok=True)
+        self.epoch = epoch
+        self.target = directory / f"epoch_{epoch}"
+        self.layout = layout
+        prefix = f".epoch_{epoch}.partial-"
+        for leftover in directory.glob(f"{prefix}*"):  # of a run that was killed
+            shutil.rmtree(leftover)
+        self.partial = Path(tempfile.mkdtemp(prefix=prefix, dir=directory))
+        self.partial.chmod(0o755)
+        self._dense = dense_samples is not None
+        self._columns: dict[str, NpyFile] = {}
+        self._arrays: dict[str, RowFile] = {}
+        for array in layout.arrays:
+            if dense_samples is None:
+                self._arrays[array.name] = NpyFile(
+                    self.partial / f"{array.name}.npy",
+                    row_shape=array.row_shape,
+                    dtype=array.dtype,
+                )
+            else:
+                self._arrays[array.name] = PtFile(
+                    self.partial / f"{array.name}_epoch_{epoch}.pt",
+                    num_rows=dense_samples,
+                    row_shape=array.row_shape,
+                    dtype=array.dtype,
+                )
+
+    def append(self, gradients: Mapping[str, SampleGradients], images: Tensor | None) -> None:
+        """Write the gradients of B samples; ``images`` are their pixels, uint8 [B, ...]."""
+        if self._dense:
+            for array in self.layout.arrays:
+                rows = max(1, DENSE_BLOCK_BYTES // max(1, array.row_bytes))
+                source = gradients[array.name]
+                for start in range(0, len(source), rows):
+                    self._arrays[array.name].append(source[start : start + rows].dense())
+            return
+        parts = {
+            array: parts_of(gradients[parameter.name])[part]
+            for parameter in self.layout.parameters
+            for part, array in parameter.arrays.items()
+        }
+        for array in self.layout.arrays:
+            rows_of_array = parts[array.name]
+            if array.pixels and images is not None:
+                rows_of_array = images.reshape(rows_of_array.shape)
+            self._arrays[array.name].append(rows_of_array)
+
+    def append_column(self, name: str, values: Tensor, dtype: str) -> None:
+        """Write one value, or one row of values, a sample to ``{name}.npy``."""
+        if name not in self._columns:
+            shape = tuple(values.shape[1:])
+            self._columns[name] = NpyFile(
+                self.partial / f"{name}.npy", row_shape=shape, dtype=dtype
+            )
+        self._columns[name].append(values)
+
+    def finish(self, manifest: dict[str, Any], statistics: dict[str, Any]) -> Path:
+        """Complete the manifest, flush everything to disk and give the directory its name.
+
+        An epoch of the same name, from before a run was resumed, is replaced.
+        """
+        manifest = manifest | {
+            "arrays": {name: file.close() for name, file in self._arrays.items()},
+            "columns": {name: file.close() for name, file in self._columns.items()},
+            "pixel_arrays": [array.name for array in self.layout.arrays if array.pixels],
+            "parameters": [parameter.to_json() for parameter in self.layout.parameters],
+        }
+        for stem, content in (("gradient_stats", statistics), ("metadata", manifest)):
+            write_durably(self.partial / f"{stem}.pkl", pickle.dumps(content, protocol=4))
+        write_durably(self.partial / STATISTICS, json_bytes(statistics))
+        write_durably(self.partial / MANIFEST, json_bytes(manifest))
+        sync_directory(self.partial)
+        replaced = self.target.with_name(f".epoch_{self.epoch}.partial-replaced")
+        if self.target.exists():
+            os.rename(self.target, replaced)
+        os.rename(self.partial, self.target)
+        sync_directory(self.target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return self.target
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        for file in (*self._arrays.values(), *self._columns.values()):
+            file.discard()
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def json_bytes(values: dict[str, Any]) -> bytes:
+    """Encode as JSON; a value that is not finite must have been made None before."""
+    return json.dumps(values, indent=1, allow_nan=False).encode()
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a whole file and flush it to disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

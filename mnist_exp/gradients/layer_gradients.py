@@ -1,0 +1,97 @@
+"""The per-sample gradients of a layer's parameters, from its input and output gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.factors import (
+    Convolution,
+    ConvolutionGradients,
+    DenseGradients,
+    OuterProductGradients,
+    SampleGradients,
+)
+from mnist_exp.gradients.layer_calls import Call
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module whose input and output gradient give the gradients of ``parameters``."""
+
+    name: str
+    module: nn.Module
+    formula: Callable[[Layer, tuple[Tensor, ...], Tensor], dict[str, SampleGradients]]
+    parameters: tuple[str, ...]
+
+    def local_names(self) -> dict[str, str]:
+        """Map the module's own names of ``parameters`` to the full ones."""
+        prefix = f"{self.name}." if self.name else ""
+        return {name.removeprefix(prefix): name for name in self.parameters}
+
+
+def formula_of(module: nn.Module, call: Call) -> Callable[..., dict[str, SampleGradients]]:
+    """Choose how the gradients of a module's parameters are formed."""
+    forward = type(module).forward
+    if forward is nn.Linear.forward and call.inputs[0].ndim == 2:
+        return linear_gradients
+    if forward is nn.Conv2d.forward and call.inputs[0].ndim == 4:
+        return convolution_gradients
+    return function_gradients
+
+
+def linear_gradients(
+    layer: Layer, inputs: tuple[Tensor, ...], output_gradient: Tensor
+) -> dict[str, SampleGradients]:
+    """Form the gradients of a linear layer: its factors, and the output gradient for the bias."""
+    gradients: dict[str, SampleGradients] = {
+        "weight": OuterProductGradients(output_gradient, inputs[0]),
+        "bias": DenseGradients(output_gradient),
+    }
+    return {full: gradients[local] for local, full in layer.local_names().items()}
+
+
+def convolution_gradients(
+    layer: Layer, inputs: tuple[Tensor, ...], output_gradient: Tensor
+) -> dict[str, SampleGradients]:
+    """Form the gradients of a convolution, the weight's as factors where these are smaller."""
+    assert isinstance(layer.module, nn.Conv2d)  # for the type checker; formula_of made sure
+    gradients: dict[str, SampleGradients] = {}
+    for local, full in layer.local_names().items():
+        if local == "bias":
+            gradients[full] = DenseGradients(output_gradient.sum((2, 3)))
+            continue
+        geometry = Convolution.of(layer.module)
+        factored = ConvolutionGradients(output_gradient, inputs[0], geometry)
+        size = output_gradient[0].numel() + inputs[0][0].numel()
+        smaller = size < layer.module.weight.numel()
+        gradients[full] = factored if smaller else DenseGradients(factored.dense())
+    return gradients
+
+
+def function_gradients(
+    layer: Layer, inputs: tuple[Tensor, ...], output_gradient: Tensor
+) -> dict[str, SampleGradients]:
+    """Form the gradients of any layer by differentiating it for one sample, vectorised."""
+    local_names = layer.local_names()
+    parameters = {name: layer.module.get_parameter(name).detach() for name in local_names}
+
+    def projection(parameters: dict[str, Tensor], inputs: tuple[Tensor, ...], d: Tensor) -> Tensor:
+        batch_of_one = tuple(tensor.unsqueeze(0) for tensor in inputs)
+        output = functional_call(layer.module, parameters, batch_of_one)
+        return (output.squeeze(0) * d).sum()
+
+    try:
+        rows = vmap(grad(projection), in_dims=(None, 0, 0))(parameters, inputs, output_gradient)
+    except RuntimeError as error:
+        raise UserError(
+            f"torch.func cannot differentiate layer {layer.name or 'the model'} "
+            f"({type(layer.module).__name__}) sample by sample: {error}. Leave out "
+            f"{', '.join(layer.parameters)} with gradients.parameters=[...], or, if the layer "
+            "draws random numbers, set gradients.dropout=false."
+        ) from error
+    return {local_names[name]: DenseGradients(values) for name, values in rows.items()}

@@ -1,0 +1,188 @@
+"""The gradient of each sample of a batch, from one forward and one backward pass.
+
+Hooks keep what goes into each layer and what comes out of it; one ``torch.autograd.grad`` gives
+the gradients of the outputs, and no gradient of a weight is computed on the way. From input and
+output gradient follow the gradients of the layer's parameters, sample by sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.effective_copy import (
+    effective_copy,
+    effective_tensor,
+    load_effective_weights,
+    parametrized_names,
+    select_parameters,
+)
+from mnist_exp.gradients.factors import SampleGradients
+from mnist_exp.gradients.layer_calls import Call, probe_calls, recorded_calls
+from mnist_exp.gradients.layer_gradients import Layer, formula_of, linear_gradients
+
+
+@dataclass(frozen=True)
+class BatchGradients:
+    """Losses [B] and, by parameter name, the gradients of the B samples' own losses."""
+
+    losses: Tensor
+    gradients: dict[str, SampleGradients]
+
+
+class PerSampleModel:
+    """A copy of a model that gives the gradient of each sample's loss.
+
+    The copy shares nothing with the model, whose mode, ``.grad`` fields and buffers stay as they
+    are. Gradients are with respect to the weights in force, also of a parametrized layer. Batch
+    normalisation uses its running statistics: with those of the batch, a sample's loss depends on
+    the other samples and has no gradient of its own.
+
+    Parameters
+    ----------
+    model
+        A network from inputs [B, ...] to logits [B, num_classes].
+    inputs
+        Two or more samples, to find out what each layer is given.
+    parameters
+        Shell patterns of parameter names, or None for all trainable ones.
+    dropout
+        Whether dropout acts as in training.
+    label_smoothing
+        Of the cross-entropy, 0 <= s < 1. A sample's loss is not divided by the batch size.
+
+    Raises
+    ------
+    UserError
+        If a pattern matches nothing, or a layer's gradients cannot be told apart by sample.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        *,
+        parameters: Sequence[str] | None,
+        dropout: bool,
+        label_smoothing: float,
+    ):
+        self.label_smoothing = label_smoothing
+        self.parametrized = parametrized_names(model)
+        self.copy = effective_copy(model).train(dropout)
+        trainable = [n for n, p in self.copy.named_parameters() if p.requires_grad]
+        self.names = select_parameters(trainable, parameters)
+        self.copy.requires_grad_(False)
+        self.copy.zero_grad(set_to_none=True)
+        freeze_batch_norm(self.copy)
+        calls = probe_calls(self.copy, inputs)
+        self.layers = assign_layers(self.copy, self.names, calls, batch=len(inputs))
+        self.sample_bytes = self._sample_bytes(calls, inputs)
+
+    def load_weights(self, model: nn.Module) -> None:
+        """Take over the weights and buffers ``model`` has now."""
+        load_effective_weights(self.copy, model)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters, by name."""
+        return {name: tuple(effective_tensor(self.copy, name).shape) for name in self.names}
+
+    def _sample_bytes(self, calls: dict[str, Call], inputs: Tensor) -> int:
+        """Estimate the working memory a sample takes: activations, and gradients if built."""
+        modules = dict(self.copy.named_modules())
+        outputs = [
+            call.output
+            for name, call in calls.items()
+            if isinstance(call.output, Tensor) and not any(modules[name].children())
+        ]
+        # An output is there three times: itself, its copy for the next layer, its gradient.
+        elements = inputs.numel() + 3 * sum(output.numel() for output in outputs)
+        built = [
+            effective_tensor(self.copy, name).numel()
+            for layer in self.layers
+            if layer.formula is not linear_gradients
+            for name in layer.parameters
+        ]
+        return (elements // len(inputs) + 2 * sum(built)) * inputs.element_size()
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> BatchGradients:
+        """Compute the gradients of the samples ``inputs`` [B, ...] with ``labels`` [B]."""
+        modules = {layer.name: layer.module for layer in self.layers}
+        with torch.enable_grad(), recorded_calls(modules) as calls:
+            logits = self.copy(inputs)
+            losses = F.cross_entropy(
+                logits, labels, label_smoothing=self.label_smoothing, reduction="none"
+            )
+            outputs = [calls[name].output for name in modules]
+            output_gradients = torch.autograd.grad(
+                losses.sum(), outputs, allow_unused=True, materialize_grads=True
+            )
+        gradients: dict[str, SampleGradients] = {}
+        for layer, output_gradient in zip(self.layers, output_gradients, strict=True):
+            layer_inputs = tuple(tensor.detach() for tensor in calls[layer.name].inputs)
+            gradients |= layer.formula(layer, layer_inputs, output_gradient)
+        return BatchGradients(losses.detach(), {name: gradients[name] for name in self.names})
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Make batch normalisation use its running statistics.
+
+    Raises
+    ------
+    UserError
+        If a layer keeps none.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+            if module.running_mean is None:
+                raise UserError(
+                    f"Layer {name} ({type(module).__name__}) keeps no running statistics, so a "
+                    "sample's loss depends on the rest of its batch and has no gradient of its "
+                    "own. Set track_running_stats=True, or use GroupNorm or LayerNorm."
+                )
+
+
+def assign_layers(
+    model: nn.Module, names: Sequence[str], calls: dict[str, Call], *, batch: int
+) -> list[Layer]:
+    """Find for each parameter the innermost module that can tell its gradients apart by sample.
+
+    That is the layer it belongs to, if it is called once with the batch first; else what holds it.
+    """
+    modules = dict(model.named_modules())
+    usable = {name: call for name, call in calls.items() if call.is_per_sample(batch)}
+    owned: dict[str, list[str]] = {}
+    for name in names:
+        owned.setdefault(owner_of(name, model, usable), []).append(name)
+    return [
+        Layer(name, modules[name], formula_of(modules[name], usable[name]), tuple(parameters))
+        for name, parameters in owned.items()
+    ]
+
+
+def owner_of(name: str, model: nn.Module, usable: dict[str, Call]) -> str:
+    """Return the innermost usable module that holds every use of a parameter."""
+    tensor = effective_tensor(model, name)
+    aliases = model.named_parameters(remove_duplicate=False)
+    holders = [alias.split(".")[:-1] for alias, other in aliases if other is tensor]
+    path = []
+    for parts in zip(*holders, strict=False):  # a tied weight has several holders
+        if len(set(parts)) > 1:
+            break
+        path.append(parts[0])
+    while ".".join(path) not in usable:
+        if not path:
+            raise UserError(
+                f"Cannot tell the gradients of {name} apart by sample: no module that holds it is "
+                "called exactly once with tensors whose first dimension is the batch. Choose "
+                "other parameters with gradients.parameters=[...]."
+            )
+        path.pop()
+    return ".".join(path)

@@ -1,0 +1,108 @@
+"""What to collect of which model: the settings, checked, and the model made ready for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.layout import Layout, dense_layout, factored_layout
+from mnist_exp.gradients.per_sample import BatchGradients, PerSampleModel
+from mnist_exp.gradients.samples import Samples, pixel_values, replayed_randomness
+
+FORMATS = ("factored", "dense", "statistics")
+DTYPES = ("float32", "float16", "bfloat16")
+# More samples at once than this gain no speed: the products are large enough.
+MAX_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """What is collected and how; the keys of ``conf/gradients``.
+
+    Parameters
+    ----------
+    parameters
+        Shell patterns of parameter names; None: all trainable ones.
+    format
+        ``factored``, ``dense`` (the gradients themselves) or ``statistics`` (no gradients).
+    dtype
+        Of the stored gradients or factors: ``float32``, ``float16`` or ``bfloat16``.
+    dropout
+        Whether dropout acts as in training; each pass over the samples sees the same masks.
+    label_smoothing
+        Of the cross-entropy, 0 <= s < 1.
+    cosine
+        Whether to compute each gradient's cosine with the mean one, in a second pass.
+    top_k
+        How many of the hardest samples to list.
+    working_memory
+        MiB of activations held at once; sets how many samples go through the network together.
+    seed
+        Of dropout and augmentation during collection.
+    """
+
+    parameters: Sequence[str] | None
+    format: str
+    dtype: str
+    dropout: bool
+    label_smoothing: float
+    cosine: bool
+    top_k: int
+    working_memory: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for key, value, allowed in (
+            ("format", self.format, FORMATS),
+            ("dtype", self.dtype, DTYPES),
+        ):
+            if value not in allowed:
+                raise UserError(f"gradients.{key} is {value!r}; choose {', '.join(allowed)}.")
+        for key, number in (("top_k", self.top_k), ("working_memory", self.working_memory)):
+            if number < 1:
+                raise UserError(f"gradients.{key} is {number}; it must be 1 or more.")
+
+
+class Preparation:
+    """A model's per-sample copy, and the layout its gradients take on disk."""
+
+    def __init__(self, model: nn.Module, samples: Samples, settings: CollectionSettings):
+        if not len(samples):
+            raise UserError("There is no sample to collect gradients of; give at least one.")
+        self.device = next(model.parameters()).device
+        images, labels, _ = samples.rows(0, 2)
+        if len(images) == 1:  # one alone would not show which dimension is the batch
+            images, labels = images.repeat(2, *[1] * (images.ndim - 1)), labels.repeat(2)
+        with replayed_randomness(self.device, settings.seed):
+            inputs = samples.prepare(images)
+            self.model = PerSampleModel(
+                model,
+                inputs,
+                parameters=settings.parameters,
+                dropout=settings.dropout,
+                label_smoothing=settings.label_smoothing,
+            )
+            example = self.model(inputs, labels)
+        self.pixels = pixel_values(samples) if settings.format == "factored" else None
+        self.layout = self._layout(example, inputs, settings)
+        memory = settings.working_memory * 2**20
+        self.rows = min(MAX_ROWS, max(1, memory // self.model.sample_bytes))
+
+    def _layout(
+        self, example: BatchGradients, inputs: Tensor, settings: CollectionSettings
+    ) -> Layout:
+        shapes = self.model.shapes
+        if settings.format == "statistics":
+            return Layout((), ())
+        if settings.format == "dense":
+            return dense_layout(shapes, settings.dtype)
+        return factored_layout(
+            example.gradients,
+            shapes,
+            inputs=inputs,
+            pixels=self.pixels is not None,
+            dtype=settings.dtype,
+        )

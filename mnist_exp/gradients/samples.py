@@ -1,0 +1,90 @@
+"""The samples whose gradients are taken, and how their pixels become network inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some rows of a data set.
+
+    Parameters
+    ----------
+    images
+        uint8 [M, ...], of the whole data set.
+    labels
+        int64 [M].
+    ids
+        int64 [N], the rows meant; they are the sample ids in every file.
+    prepare
+        From uint8 images [B, ...] to network inputs, float [B, C, H, W], on the model's device. A
+        random one (augmentation) draws from torch's global generator, so that a second pass sees
+        the same inputs.
+    augmented
+        Whether ``prepare`` augments.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    prepare: Callable[[Tensor], Tensor]
+    augmented: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images, labels and ids of the samples from ``start`` up to ``stop``."""
+        ids = self.ids[start:stop]
+        where = ids.to(self.images.device)
+        return self.images[where], self.labels[where], ids
+
+    def subset(self, count: int | None, choice: str, seed: int) -> Samples:
+        """Take ``count`` samples, the first or random ones; all for None."""
+        if count is None or count >= len(self):
+            return self
+        if choice == "first":
+            return replace(self, ids=self.ids[:count])
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(self), generator=generator)[:count].sort().values
+        return replace(self, ids=self.ids[chosen.to(self.ids.device)])
+
+
+def pixel_values(samples: Samples) -> Tensor | None:
+    """Return the network input that each of the 256 pixel values becomes, [256].
+
+    None if ``prepare`` does more than map each pixel by itself, all in the same way: then the
+    inputs cannot be had back from the pixels.
+    """
+    if samples.augmented or samples.images.dtype != torch.uint8 or not len(samples):
+        return None
+    images = samples.images
+    shades = torch.arange(256, dtype=torch.uint8, device=images.device)
+    flat = shades.reshape(256, *[1] * (images.ndim - 1)).expand(256, *images.shape[1:])
+    values = samples.prepare(flat.contiguous()).flatten(1)
+    table = values[:, 0]
+    if not bool((values == table.unsqueeze(1)).all()):
+        return None
+    some = samples.rows(0, 64)[0]
+    same = torch.equal(table[some.flatten().long()], samples.prepare(some).flatten())
+    return table if same else None
+
+
+@contextmanager
+def replayed_randomness(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch's generators, and put them back as they were afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if mps_state is not None:
+                torch.mps.set_rng_state(mps_state)

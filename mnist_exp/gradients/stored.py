@@ -1,0 +1,318 @@
+"""Read what was collected: arrays that build their rows on demand. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.array_files import PtFile, map_rows, sha256_from
+from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS
+from mnist_exp.gradients.factors import SampleGradients
+from mnist_exp.gradients.layout import StoredParameter
+
+# Bytes of gradients, or of factors, that the operations below hold at once.
+BLOCK_BYTES = 1 << 25
+
+Rows = slice | Sequence[int] | np.ndarray | Tensor
+
+
+class ParameterGradients:
+    """The gradients of one parameter, an array [num_samples, *param_shape] that is not built.
+
+    ``g[3]``, ``g[10:20]`` and ``g[[5, 7]]`` build the rows asked for, as float32 tensors.
+
+    Attributes
+    ----------
+    name
+        Of the parameter.
+    shape
+        (num_samples, *param_shape).
+    """
+
+    def __init__(self, name: str, stored: StoredParameter, epoch: StoredGradients):
+        self.name = name
+        self.shape = (epoch.num_samples, *stored.shape)
+        self.dtype = torch.float32
+        self._stored = stored
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"ParameterGradients({self.name}, shape={self.shape}, form={self._stored.form})"
+
+    def __getitem__(self, rows: int | Rows) -> Tensor:
+        if isinstance(rows, int | np.integer):
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"sample {rows} of {len(self)}")
+            return self.form([int(rows) % len(self)]).dense()[0]
+        return self.form(rows).dense()
+
+    def form(self, rows: Rows) -> SampleGradients:
+        """Return the factors of the rows, which compute norms and products without building."""
+        arrays = {name: self._epoch.rows(name, rows) for name in self._stored.arrays.values()}
+        return self._stored.gradients(arrays)
+
+    def blocks(self) -> Iterator[SampleGradients]:
+        """Go through all samples, as many at a time as fit in working memory."""
+        largest = max(int(np.prod(self._stored.shape)), 1)
+        if self._stored.form == "outer_product":
+            largest = sum(self._stored.shape)
+        rows = max(1, BLOCK_BYTES // (4 * largest))
+        for start in range(0, len(self), rows):
+            yield self.form(slice(start, start + rows))
+
+    def norms(self) -> Tensor:
+        """Compute the norm of each sample's gradient, [num_samples]."""
+        return torch.cat([block.squared_norms() for block in self.blocks()]).sqrt()
+
+    def mean(self) -> Tensor:
+        """Compute the mean gradient, [*param_shape]."""
+        total = torch.zeros(self.shape[1:], dtype=torch.float64)
+        for block in self.blocks():
+            total += block.sum()
+        return (total / len(self)).float()
+
+    def variance(self) -> Tensor:
+        """Compute the variance of each element over the samples, [*param_shape]."""
+        squares = torch.zeros(self.shape[1:], dtype=torch.float64)
+        total = torch.zeros(self.shape[1:], dtype=torch.float64)
+        for block in self.blocks():
+            squares += block.sum_of_squares()
+            total += block.sum()
+        return (squares / len(self) - (total / len(self)).square()).clamp(min=0).float()
+
+    def dot(self, i: int, j: int) -> float:
+        """Compute the inner product of the gradients of samples ``i`` and ``j``."""
+        return self.form([i]).gram(self.form([j])).item()
+
+    def gram(self, rows: Rows | None = None) -> Tensor:
+        """Compute the inner products between samples, all of them unless ``rows`` says which."""
+        form = self.form(slice(None) if rows is None else rows)
+        return form.gram(form)
+
+    def to_dense(self, path: str | Path) -> Path:
+        """Write the gradients themselves to a .pt file, in bounded memory.
+
+        ``torch.load(path, weights_only=True, mmap=True)`` gives a dict of ``gradients``
+        [num_samples, *param_shape], ``param_shape`` and ``num_samples``.
+        """
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.partial")
+        file = PtFile(partial, num_rows=len(self), row_shape=self.shape[1:], dtype="float32")
+        rows = max(1, BLOCK_BYTES // (4 * max(int(np.prod(self.shape[1:])), 1)))
+        for start in range(0, len(self), rows):
+            file.append(self[start : start + rows])
+        file.close()
+        return partial.replace(path)
+
+
+class StoredGradients(Mapping[str, ParameterGradients]):
+    """One epoch's gradients, by parameter name; made by ``open``.
+
+    Sample ``i`` below is the i-th in the files; ``sample_ids[i]`` is its row in the data set.
+
+    Attributes
+    ----------
+    num_samples
+        How many.
+    manifest
+        Everything known about the collection.
+    statistics
+        What ``gradient_stats.json`` holds.
+    """
+
+    def __init__(self, directory: Path, manifest: dict[str, Any], statistics: dict[str, Any]):
+        self.directory = directory
+        self.manifest = manifest
+        self.num_samples = int(manifest["num_samples"])
+        self.statistics = statistics
+        files = manifest["arrays"] | manifest["columns"]
+        self._maps = {name: map_rows(directory / f["file"], f) for name, f in files.items()}
+        self._dtypes = {name: file["dtype"] for name, file in files.items()}
+        self._pixel_values: Tensor | None = None
+        if manifest["pixel_values"] is not None:
+            self._pixel_values = torch.tensor(manifest["pixel_values"], dtype=torch.float32)
+        stored = [StoredParameter.from_json(values) for values in manifest["parameters"]]
+        self._parameters = {p.name: ParameterGradients(p.name, p, self) for p in stored}
+
+    def __getitem__(self, name: str) -> ParameterGradients:
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __repr__(self) -> str:
+        return f"StoredGradients({str(self.directory)!r}, {self.num_samples} samples, {list(self)})"
+
+    @property
+    def sample_ids(self) -> Tensor:
+        """Rows of the data set, int64 [num_samples]."""
+        return self.rows("sample_ids", slice(None))
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels, int64 [num_samples]."""
+        return self.rows("labels", slice(None))
+
+    @property
+    def losses(self) -> Tensor:
+        """Losses, float32 [num_samples]."""
+        return self.rows("losses", slice(None))
+
+    @property
+    def cosines(self) -> Tensor:
+        """Cosine of each gradient with the mean one, float32 [num_samples].
+
+        Raises
+        ------
+        UserError
+            If they were not collected.
+        """
+        if "cosines" not in self._maps:
+            raise UserError(
+                f"{self.directory} holds no cosines: it was collected with gradients.cosine=false. "
+                "Collect it again with gradients.cosine=true."
+            )
+        return self.rows("cosines", slice(None))
+
+    def rows(self, array: str, rows: int | Rows) -> Tensor:
+        """Read rows of a stored array: floats as float32, pixels as the network's inputs."""
+        if isinstance(rows, Tensor):
+            rows = rows.cpu().numpy()
+        values = torch.from_numpy(np.array(self._maps[array][rows]))
+        if array in self.manifest["pixel_arrays"]:
+            assert self._pixel_values is not None  # `open` made sure
+            return self._pixel_values[values.int()]
+        if self._dtypes[array] == "bfloat16":
+            values = values.view(torch.bfloat16)
+        return values if self._dtypes[array] == "int64" else values.float()
+
+    def norms(self) -> Tensor:
+        """Return the norm of each sample's gradient over all parameters, [num_samples]."""
+        return self.rows("norms", slice(None)).square().sum(1).sqrt()
+
+    def mean(self) -> dict[str, Tensor]:
+        """Return the mean gradient of each parameter."""
+        return {name: self.rows(f"{name}.mean", 0) for name in self.manifest["names"]}
+
+    def dot(self, i: int, j: int) -> float:
+        """Compute the inner product of samples ``i`` and ``j`` over all parameters."""
+        return sum(parameter.dot(i, j) for parameter in self.values())
+
+    def gram(self, rows: Rows | None = None) -> Tensor:
+        """Compute the inner products between samples over all parameters."""
+        first, *others = (parameter.gram(rows) for parameter in self.values())
+        return sum(others, start=first)
+
+    def to_dense(self, directory: str | Path) -> list[Path]:
+        """Write ``{parameter}_epoch_{epoch}.pt`` for each parameter."""
+        target = Path(directory)
+        target.mkdir(parents=True, exist_ok=True)
+        epoch = self.manifest["epoch"]
+        return [g.to_dense(target / f"{name}_epoch_{epoch}.pt") for name, g in self.items()]
+
+    def verify(self) -> None:
+        """Compare the checksum of every array.
+
+        Raises
+        ------
+        UserError
+            If a file is not what was written.
+        """
+        for file in (*self.manifest["arrays"].values(), *self.manifest["columns"].values()):
+            path = self.directory / file["file"]
+            if sha256_from(path, file["offset"]) != file["sha256"]:
+                raise UserError(
+                    f"{path} is damaged: its SHA-256 is not that of the manifest. Collect the "
+                    "epoch again."
+                )
+
+
+def open(path: str | Path) -> StoredGradients:
+    """Open a collected epoch, ``.../gradients/epoch_3``.
+
+    Names and sizes of all files are checked; ``verify()`` also compares their checksums.
+
+    Raises
+    ------
+    UserError
+        If the directory is not a collected epoch, or a file is missing or damaged.
+
+    Examples
+    --------
+    >>> from mnist_exp import gradients
+    >>> epoch = gradients.open("outputs/.../gradients/epoch_1")  # doctest: +SKIP
+    >>> epoch["network.0.weight"][17].shape  # doctest: +SKIP
+    torch.Size([512, 784])
+    """
+    directory = Path(path)
+    manifest = read_json(directory / MANIFEST)
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{directory / MANIFEST} has format_version {version!r}; this version reads "
+            f"{FORMAT_VERSION}."
+        )
+    try:
+        check_files(directory, (*manifest["arrays"].values(), *manifest["columns"].values()))
+        return StoredGradients(directory, manifest, read_json(directory / STATISTICS))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{directory / MANIFEST} is damaged: {error!r}. Collect the epoch again."
+        ) from error
+
+
+def check_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> None:
+    """Check that every file of a manifest is there in full.
+
+    Raises
+    ------
+    UserError
+        If one is missing, has another size, or stands elsewhere.
+    """
+    for file in files:
+        name = file["file"]
+        if Path(name).name != name:
+            raise UserError(f"{directory / MANIFEST} names {name!r}, which is not a plain name.")
+        array = directory / name
+        if not array.is_file():
+            raise UserError(f"{array} is missing. Collect the epoch again.")
+        if array.stat().st_size != file["bytes"]:
+            raise UserError(
+                f"{array} is damaged: {array.stat().st_size} bytes, and {file['bytes']} were "
+                "written. Collect the epoch again."
+            )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or is not one.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent} is not a collected epoch: it has no {path.name}. Give the path of a "
+            "directory such as outputs/<run>/gradients/epoch_1."
+        )
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}. Collect the epoch again.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is damaged: not a JSON object. Collect the epoch again.")
+    return values

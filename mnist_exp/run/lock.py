@@ -1,0 +1,102 @@
+"""One process at a time in a directory; a lock whose holder died is free."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from mnist_exp.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+NAME = ".lock"
+# While the lock is held its file takes this much room, which `give_room` frees on a full disk.
+RESERVED_BYTES = 1 << 16
+HOLDER_BYTES = 200  # at the file's start: who holds it
+
+
+class DirectoryLock:
+    """The right to write into a directory, until `release` or the end of the process.
+
+    The operating system holds the lock, so a killed process leaves none behind.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if it is not there.
+    wait : float
+        Seconds to wait for another process to let go.
+
+    Raises
+    ------
+    UserError
+        If another process holds it, or the lock file cannot be written.
+    """
+
+    def __init__(self, directory: Path, wait: float = 0.5) -> None:
+        self.path = directory / NAME
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("r+b", buffering=0) if self.path.exists() else _new(self)
+            self._acquire(directory, time.monotonic() + wait)
+            holder = f"process {os.getpid()} on {socket.gethostname()}".encode()
+            self._file.seek(0)
+            self._file.write(holder[:HOLDER_BYTES].ljust(RESERVED_BYTES))
+        except OSError as error:
+            raise UserError(
+                f"{directory}: cannot be written to ({error.strerror}). Free some space or give "
+                "a directory that you may write to."
+            ) from error
+
+    def _acquire(self, directory: Path, deadline: float) -> None:
+        while not _try_lock(self._file, shared=False):
+            if time.monotonic() > deadline:
+                holder = self._file.read(HOLDER_BYTES).decode(errors="replace").strip()
+                self._file.close()
+                raise UserError(
+                    f"{directory}: is in use by {holder or 'another process'}. Wait until it "
+                    "ends, or stop it."
+                )
+            time.sleep(0.02)  # a viewer holds the lock for an instant
+
+    def give_room(self) -> None:
+        """Free the disk space the lock's file takes, for a last message on a full disk."""
+        with contextlib.suppress(OSError):
+            self._file.truncate(HOLDER_BYTES)
+
+    def release(self) -> None:
+        """Let the next process in."""
+        self.give_room()
+        self._file.close()
+
+    def __enter__(self) -> DirectoryLock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a living process holds the lock of ``directory``."""
+    try:
+        with (directory / NAME).open("rb", buffering=0) as file:
+            return not _try_lock(file, shared=True)
+    except FileNotFoundError:
+        return False
+
+
+def _try_lock(file: BinaryIO, shared: bool) -> bool:
+    ...

@@ -1,0 +1,22 @@
+"""Settings of devices for the tests, as the configuration states them."""
+
+from functools import cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from mnist_exp.app import config_directory
+
+
+@cache
+def _option(name: str) -> dict[str, Any]:
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        config = compose("config", [f"constraint={name}"])
+    return OmegaConf.to_container(config.constraint)  # type: ignore[return-value]
+
+
+def device_settings(option: str = "_ideal", **changes: Any) -> dict[str, Any]:
+    """Return the settings of an option of the group ``constraint``, with changes."""
+    settings = _option(option) | changes
+    return {name: value for name, value in settings.items() if name != "_target_"}

@@ -1,0 +1,62 @@
+"""What the tests of the gradients share: settings, samples of MNIST, a small network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnist_exp.data import Dataset
+from mnist_exp.gradients import CollectionSettings, Samples
+from mnist_exp.models import MLP
+
+
+def collection_settings(**changes: Any) -> CollectionSettings:
+    values: dict[str, Any] = {
+        "parameters": None,
+        "format": "factored",
+        "dtype": "float32",
+        "dropout": False,
+        "label_smoothing": 0.0,
+        "cosine": True,
+        "top_k": 5,
+        "working_memory": 1,
+        "seed": 0,
+    }
+    return CollectionSettings(**(values | changes))
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    return pixels.unsqueeze(1).float().mul(1 / (255 * 0.3081)).sub(0.1307 / 0.3081)
+
+
+def shifted(pixels: Tensor) -> Tensor:
+    """An augmentation: a random shift, from torch's global generator."""
+    return torch.roll(normalise(pixels), int(torch.randint(-3, 4, ())), dims=-1)
+
+
+def samples_of(dataset: Dataset, ids: Tensor, *, augmented: bool = False) -> Samples:
+    prepare = shifted if augmented else normalise
+    return Samples(dataset.images, dataset.labels, ids, prepare, augmented)
+
+
+def small_network(dropout: float = 0.0, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return MLP(hidden_sizes=[16], num_classes=10, activation="relu", dropout=dropout)
+
+
+def gradients_one_at_a_time(model: nn.Module, samples: Samples) -> dict[str, Tensor]:
+    """The slow way, in the model's present mode: by parameter, [N, *shape]."""
+    names, weights = zip(*model.named_parameters(), strict=True)
+    rows = []
+    for i in range(len(samples)):
+        images, labels, _ = samples.rows(i, i + 1)
+        loss = nn.functional.cross_entropy(model(samples.prepare(images)), labels)
+        rows.append(torch.autograd.grad(loss, weights))
+    return {n: torch.stack(c) for n, c in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def flat(gradients: dict[str, Tensor]) -> Tensor:
+    """All parameters in one row a sample, float64 [N, P]."""
+    return torch.cat([g.flatten(1) for g in gradients.values()], dim=1).double()
