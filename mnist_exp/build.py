@@ -20,6 +20,7 @@ from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
+from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.train import Recipe, TrainState
 
 # Keys of a group that are ours and not arguments of its target.
@@ -221,10 +222,6 @@ def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:
             "torch.optim.Optimizer."
         )
     return optimizer
-
-
-# Arguments of torch's schedulers that are known only once the data is: null in the YAML.
-LENGTH_ARGUMENTS = ("total_steps", "T_max", "total_iters")
 
 
 def build_scheduler(

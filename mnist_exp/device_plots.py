@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from mnist_exp.training_state import Row
 
@@ -49,6 +50,6 @@ def shares_figure(histories: Sequence[Sequence[Row]]) -> Figure:
         axis.set(xlabel="epoch", ylim=(0, None))
         axis.set_title(meaning, fontsize=10)
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         axis.grid(alpha=0.3)
     return figure

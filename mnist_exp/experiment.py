@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import statistics
-import time
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import joblib
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mnist_exp import build, plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.fold import FoldResult, by_validation, train_fold
-from mnist_exp.hardware import device_name, versions
-from mnist_exp.run.directory import RunDirectory, git_commit, hash_config
+from mnist_exp.fold import FoldResult, by_validation, open_run, train_fold
+from mnist_exp.fold_processes import train_in_processes, wait_for_orphans
+from mnist_exp.hardware import device_name, git_commit, versions
+from mnist_exp.run.directory import RunDirectory
+from mnist_exp.run.interruption import StopSignals
+from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.outcome import recorded_outcome
+from mnist_exp.run.reproduction import compare, environment_differences
+from mnist_exp.run.results import read_results
+from mnist_exp.run.saved_config import hash_config
 
 
-def run_experiment(config: DictConfig, directory: Path) -> dict[str, Any]:
+def run_experiment(
+    config: DictConfig,
+    directory: Path,
+    signals: StopSignals | None = None,
+    lock: DirectoryLock | None = None,
+) -> dict[str, Any]:
     """Train as the configuration says and write everything to ``directory``.
+
+    Goes on from what an interrupted run with the same configuration left in ``directory``.
 
     Parameters
     ----------
@@ -30,6 +44,10 @@ def run_experiment(config: DictConfig, directory: Path) -> dict[str, Any]:
         Composed and checked by ``mnist_exp.schema.check``.
     directory : Path
         The run directory.
+    signals : StopSignals or None
+        Asked after every batch whether to stop.
+    lock : DirectoryLock or None
+        Of the directory, held by the caller.
 
     Returns
     -------
@@ -39,23 +57,54 @@ def run_experiment(config: DictConfig, directory: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If a setting cannot work, in most cases before anything is written.
+        If a setting cannot work, in most cases before anything is written, or the machine
+        fails (disk full, out of memory).
+    Interrupted
+        If a signal asked to stop.
     """
-    started = time.perf_counter()
+    signals = signals or StopSignals()
     device = build.prepare_torch(config)
-    dataset = build.build_dataset(config)
-    splits = build.build_splits(config, dataset)
+    dataset, splits, run = open_run(config, directory)
     rule = selection_rule(config, splits)
     build.build_state(config, dataset.num_classes, len(splits[0].train), device, config.seed)
-    config_hash = hash_config(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    results: dict[str, Any] = {
-        "status": "running",
+    jobs = min(config.cv.get("n_jobs") or joblib.cpu_count(), len(splits))
+    if jobs > 1 and config.threads is None:
+        torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    results = facts(config, dataset, run, rule, device)
+    go_on(run, splits, results)
+    with recorded_outcome(directory, results, lock):
+        if jobs > 1:
+            train_in_processes(config, directory, len(splits), jobs, signals)
+        folds = [train_fold(config, dataset, split, run, signals) for split in splits]
+        results |= summary(folds)
+        if config.reproduce is not None:
+            results["reproduction"] = compare(config.reproduce, results)
+        results["wall_seconds"] = sum(fold.restored_seconds for fold in folds) / jobs
+        if config.plots.enabled:
+            plots.draw_run(
+                directory / "plots",
+                dataset,
+                splits,
+                folds,
+                num_samples=config.plots.num_samples,
+                dpi=config.plots.dpi,
+            )
+    return results
+
+
+def facts(
+    config: DictConfig, dataset: Dataset, run: RunDirectory, rule: str, device: torch.device
+) -> dict[str, Any]:
+    """Return what results.json says of a run before it begins, enough to run it again."""
+    return {
         "model": config.model.name,
         "data": dataset.name,
+        "data_sha256": run.data_sha256,
         "class_names": list(dataset.class_names),
         "seed": config.seed,
-        "config_hash": config_hash,
+        "config_hash": hash_config(run.config),
         "selection_rule": rule,
+        "deterministic": config.deterministic,
         "precision": config.training.precision,
         "threads": torch.get_num_threads(),
         "device": device.type,
@@ -63,22 +112,24 @@ def run_experiment(config: DictConfig, directory: Path) -> dict[str, Any]:
         "versions": versions(),
         "git_commit": git_commit(Path(__file__).parent),
     }
-    run = RunDirectory(directory)
-    run.write_results(results)
-    folds = train_folds(config, dataset, splits, directory, config_hash)
-    results |= summary(folds)
-    results |= {"status": "completed", "wall_seconds": time.perf_counter() - started}
-    run.write_results(results)
-    if config.plots.enabled:
-        plots.draw_run(
-            directory / "plots",
-            dataset,
-            splits,
-            folds,
-            num_samples=config.plots.num_samples,
-            dpi=config.plots.dpi,
-        )
-    return results
+
+
+def go_on(run: RunDirectory, splits: Sequence[Split], facts: dict[str, Any]) -> None:
+    """Prepare a directory in which an earlier run may have ended, and say what is different now."""
+    folds = [split.fold for split in splits]
+    wait_for_orphans([run.checkpoints(fold) for fold in folds])
+    found = run.restore(folds)
+    try:
+        before = read_results(run.path)
+    except UserError as error:
+        print(f"warning: {error} It is written anew.", file=sys.stderr)
+        return
+    if before is None:
+        return
+    if not found:
+        print("there is no checkpoint to go on from: training starts from the beginning")
+    for line in environment_differences(before, facts):
+        print(f"warning: since this run was started, {line}; bits may differ", file=sys.stderr)
 
 
 def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
@@ -100,27 +151,6 @@ def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
     return "last epoch"
 
 
-def train_folds(
-    config: DictConfig,
-    dataset: Dataset,
-    splits: Sequence[Split],
-    directory: Path,
-    config_hash: str,
-) -> list[FoldResult]:
-    """Train every split, ``cv.n_jobs`` at a time, and return the results in their order."""
-    jobs = min(config.cv.get("n_jobs") or joblib.cpu_count(), len(splits))
-    if jobs == 1:
-        return [train_fold(config, dataset, split, directory, config_hash) for split in splits]
-    if config.threads is None:
-        config = config.copy()
-        config.threads = max(1, joblib.cpu_count(only_physical_cores=True) // jobs)
-    tasks = (
-        joblib.delayed(train_fold)(config, dataset, split, directory, config_hash)
-        for split in splits
-    )
-    return list(joblib.Parallel(n_jobs=jobs, backend="loky")(tasks))
-
-
 def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
     """Return the numbers of a run: of the only split, or of each fold and over folds.
 
@@ -139,6 +169,7 @@ def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
             "selected_epoch": row["selected_epoch"],
             "test_accuracy": row["accuracy"],
             "test_loss": row["loss"],
+            "weights_sha256": row["weights_sha256"],
             "per_class_accuracy": row["per_class_accuracy"],
             "confusion_matrix": row["confusion_matrix"],
             "epochs": row["epochs"],

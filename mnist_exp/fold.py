@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from mnist_exp import build
 from mnist_exp.cv import Split
@@ -19,13 +19,15 @@ from mnist_exp.device_diagnostics import DeviceDiagnostics
 from mnist_exp.evaluate import Evaluation, evaluate
 from mnist_exp.gradient_collection import GradientCollection
 from mnist_exp.gradient_norm import GradientNorm
+from mnist_exp.gradients.collection import state_sha256
 from mnist_exp.models import count_parameters
 from mnist_exp.progress import Progress
-from mnist_exp.run.checkpoints import load_checkpoint
-from mnist_exp.run.directory import Recorder, RunDirectory, export_weights, selected_epoch
+from mnist_exp.run.directory import Recorder, RunDirectory, export_weights, fold_label
 from mnist_exp.run.interruption import Interrupted, StopSignals
-from mnist_exp.train import Callback, train
-from mnist_exp.training_state import Row
+from mnist_exp.run.saved_config import training_config
+from mnist_exp.tracking import Tracking
+from mnist_exp.train import Callback, LossNotFinite, train
+from mnist_exp.training_state import Row, TrainState
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,12 @@ class FoldResult:
         A row of metrics an epoch.
     parameters : int
         Trainable parameters of the model.
+    weights_sha256 : str
+        Checksum of the reported weights and buffers.
     wall_seconds : float
-        Training and evaluation.
+        Training and evaluation, the time before an interruption included.
+    restored_seconds : float
+        How much of it lies before the run was last resumed.
     """
 
     fold: int | None
@@ -56,7 +62,9 @@ class FoldResult:
     evaluation: Evaluation
     history: list[Row]
     parameters: int
+    weights_sha256: str
     wall_seconds: float
+    restored_seconds: float
 
     def row(self) -> dict[str, Any]:
         """Return the fold's row of results.json."""
@@ -68,6 +76,7 @@ class FoldResult:
             "loss": self.evaluation.loss,
             "per_class_accuracy": self.evaluation.per_class_accuracy,
             "confusion_matrix": self.evaluation.confusion_matrix.tolist(),
+            "weights_sha256": self.weights_sha256,
             "wall_seconds": self.wall_seconds,
             "epochs": self.history,
         }
@@ -89,86 +98,197 @@ def by_validation(config: DictConfig, split: Split) -> bool:
     return selection == "validation" or (selection == "auto" and split.validation is not None)
 
 
+def open_run(config: DictConfig, directory: Path) -> tuple[Dataset, list[Split], RunDirectory]:
+    """Load the data, split it, and return both with the run directory they belong to."""
+    dataset = build.build_dataset(config)
+    splits = build.build_splits(config, dataset)
+    return dataset, splits, RunDirectory(directory, training_config(config), sha256(dataset))
+
+
+def sha256(dataset: Dataset) -> str:
+    """Return the SHA-256 of the images and labels."""
+    digest = hashlib.sha256(dataset.images.contiguous().numpy().data)
+    digest.update(dataset.labels.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+class StopAtBatchEnd(Callback):
+    """Stop training after a batch or an epoch if a signal asked for it."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self.signals = signals
+
+    def on_batch_end(self, state: TrainState, loss: float) -> None:
+        """Stop with the batch done."""
+        self.signals.check()
+
+    def on_epoch_end(self, state: TrainState, row: Row) -> None:
+        """Stop with the epoch recorded."""
+        self.signals.check()
+
+
+class Fold:
+    """A split and everything that trains and tests a network on it.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The whole configuration.
+    dataset : Dataset
+        What the split's indices point into.
+    split : Split
+        Images to train, validate and test on.
+    run : RunDirectory
+        Where checkpoints and metrics go, and where those of an interrupted run are.
+    """
+
+    def __init__(
+        self, config: DictConfig, dataset: Dataset, split: Split, run: RunDirectory
+    ) -> None:
+        self.config = config
+        self.split = split
+        self.device = build.prepare_torch(config)
+        self.images = build.build_images(config, dataset, self.device)
+        self.train_indices = split.train.to(self.device)
+        self.recipe = build.build_recipe(config)
+        self.seed = fold_seed(config.seed, split.fold)
+        self.state = build.build_state(
+            config, dataset.num_classes, len(split.train), self.device, self.seed
+        )
+        self.progress = Progress(
+            self.recipe.epochs,
+            -(-len(split.train) // self.recipe.batch_size),
+            label=fold_label(split.fold),
+            verbose=config.verbose,
+        )
+        self.measurements = self._measurements(
+            run.path if split.fold is None else run.path / f"fold_{split.fold}"
+        )
+        self.recorder = Recorder(
+            run, split.fold, config.checkpoints.keep, by_validation(config, split)
+        )
+        self.recorder.restore(self.state)
+        self.restored_seconds = self.state.wall_seconds
+
+    def _measurements(self, directory: Path) -> list[Callback]:
+        """Return what is recorded of the training besides loss and accuracy."""
+        callbacks: list[Callback] = []
+        self.collects_batches = False
+        if self.config.training.gradient_norm or self.config.verbose:
+            callbacks.append(GradientNorm())
+        if self.state.constraint is not None:
+            some = self.train_indices[:1000]
+            callbacks.append(DeviceDiagnostics(self.state.constraint, self.images, some))
+        collector = build.call_target(self.config, "gradients")
+        if collector is not None:
+            self.collects_batches = collector.mode == "batch"
+            callbacks.append(
+                GradientCollection(
+                    collector, self.images, self.train_indices, self.recipe, directory
+                )
+            )
+        log_dir = str(directory / "tensorboard")
+        writer = build.call_target(self.config, "tracker", log_dir=log_dir)
+        if writer is not None:
+            callbacks.append(Tracking(writer))
+        return callbacks
+
+    def train(self, signals: StopSignals) -> None:
+        """Train from fresh weights, or from where an earlier run was interrupted.
+
+        Raises
+        ------
+        Interrupted
+            If a signal asked to stop; a checkpoint of that moment is written first.
+        """
+        stop = StopAtBatchEnd(signals)
+        callbacks = [*self.measurements, self.progress, self.recorder, stop]
+        try:
+            train(
+                self.state,
+                self.images,
+                self.train_indices,
+                self.recipe,
+                self.epoch_metrics,
+                callbacks,
+            )
+        except Interrupted:
+            # between epochs the last checkpoint has it all; gradients of batches come in whole
+            # epochs, so that such a run goes on from the epoch's beginning
+            if self.state.order is not None and not self.collects_batches:
+                self.recorder.save(self.state)
+            raise
+        finally:
+            self.progress.close()
+
+    def test(self) -> FoldResult:
+        """Evaluate the weights of the selected epoch on the test images."""
+        model, best = self.state.evaluated_model, self.state.best
+        assert best is not None, "train comes first"
+        model.load_state_dict(best["model"])
+        if self.split.fold is None:
+            export_weights(model, self.recorder.directory / "mnist_mlp.pth")
+        return FoldResult(
+            fold=self.split.fold,
+            seed=self.seed,
+            epoch=best["epoch"],
+            evaluation=self.evaluate_on(model, self.split.test),
+            history=self.state.history,
+            parameters=count_parameters(self.state.model),
+            weights_sha256=state_sha256(model),
+            wall_seconds=self.recorder.wall_seconds,
+            restored_seconds=self.restored_seconds,
+        )
+
+    def epoch_metrics(self, model: nn.Module) -> Row:
+        """Return validation and test metrics of an epoch, as far as they are asked for."""
+        row: Row = {}
+        parts = {"validation": self.split.validation}
+        if self.config.training.test_every_epoch:
+            parts["test"] = self.split.test
+        for part, indices in parts.items():
+            if indices is not None:
+                evaluation = self.evaluate_on(model, indices)
+                row |= {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
+        return row
+
+    def evaluate_on(self, model: nn.Module, indices: Tensor) -> Evaluation:
+        """Evaluate ``model`` on some images.
+
+        Raises
+        ------
+        LossNotFinite
+            If the weights have become useless.
+        """
+        evaluation = evaluate(
+            model,
+            self.images,
+            indices.to(self.device),
+            batch_size=self.config.training.eval_batch_size,
+            precision=self.recipe.precision,
+        )
+        if not math.isfinite(evaluation.loss):
+            raise LossNotFinite(
+                f"the evaluation loss is {evaluation.loss} after epoch {self.state.epoch}: "
+                "training diverged. Try a lower learning rate (optimizer.lr, scheduler.max_lr)."
+            )
+        return evaluation
+
+
 def train_fold(
-    config: DictConfig, dataset: Dataset, split: Split, directory: Path, config_hash: str
+    config: DictConfig,
+    dataset: Dataset,
+    split: Split,
+    run: RunDirectory,
+    signals: StopSignals,
 ) -> FoldResult:
-    """Train on one split from fresh weights, choose the epoch, and test it.
+    """Train on one split, choose the epoch, and test it.
 
     Raises
     ------
     Interrupted
         If a signal asked to stop; a checkpoint of that moment is written first.
     """
-    started = time.perf_counter()
-    device = build.prepare_torch(config)
-    images = build.build_images(config, dataset, device)
-    recipe = build.build_recipe(config)
-    train_indices = split.train.to(device)
-    seed = fold_seed(config.seed, split.fold)
-    state = build.build_state(config, dataset.num_classes, len(train_indices), device, seed)
-
-    def evaluate_on(model: nn.Module, indices: torch.Tensor) -> Evaluation:
-        return evaluate(
-            model,
-            images,
-            indices.to(device),
-            batch_size=config.training.eval_batch_size,
-            precision=recipe.precision,
-        )
-
-    def epoch_metrics(model: nn.Module) -> Row:
-        row: Row = {}
-        if split.validation is not None:
-            validation = evaluate_on(model, split.validation)
-            row |= {
-                "validation_loss": validation.loss,
-                "validation_accuracy": validation.accuracy,
-            }
-        if config.training.test_every_epoch:
-            test = evaluate_on(model, split.test)
-            row |= {"test_loss": test.loss, "test_accuracy": test.accuracy}
-        return row
-
-    run = RunDirectory(directory)
-    choose = by_validation(config, split)
-    recorder = Recorder(run, split.fold, config.checkpoints.keep, choose, config_hash)
-    label = "" if split.fold is None else f"fold {split.fold} | "
-    progress = Progress(
-        recipe.epochs,
-        -(-len(train_indices) // recipe.batch_size),
-        label=label,
-        verbose=config.verbose,
-    )
-    callbacks: list[Callback] = [progress, recorder]
-    part = directory if split.fold is None else directory / f"fold_{split.fold}"
-    collector = build.call_target(config, "gradients")
-    if collector is not None:
-        callbacks.insert(0, GradientCollection(collector, images, train_indices, recipe, part))
-    if state.constraint is not None:
-        some = train_indices[:1000]
-        callbacks.insert(0, DeviceDiagnostics(state.constraint, images, some))
-    if config.training.gradient_norm or config.verbose:
-        callbacks.insert(0, GradientNorm())
-    with StopSignals() as signals:
-        try:
-            train(state, images, train_indices, recipe, epoch_metrics, [*callbacks, signals])
-        except Interrupted:
-            recorder.save(state)
-            raise
-        finally:
-            progress.close()
-    model = state.evaluated_model
-    if choose:
-        best = load_checkpoint(recorder.directory / "best.pt", device)
-        model.load_state_dict(best["model"])
-    if split.fold is None:
-        export_weights(model, recorder.directory / "mnist_mlp.pth")
-    return FoldResult(
-        fold=split.fold,
-        seed=seed,
-        epoch=selected_epoch(state.history, choose),
-        evaluation=evaluate_on(model, split.test),
-        history=state.history,
-        parameters=count_parameters(state.model),
-        wall_seconds=time.perf_counter() - started,
-    )
+    fold = Fold(config, dataset, split, run)
+    fold.train(signals)
+    return fold.test()

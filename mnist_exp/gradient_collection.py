@@ -59,6 +59,8 @@ class GradientCollection(Callback):
 
     def on_train_start(self, state: TrainState) -> None:
         """Check the disk space and, if asked for, collect at the initial weights."""
+        if state.epoch or state.order is not None:  # it goes on: the initial weights are gone
+            self.collector.at_start = False
         self.collector.start(
             state.model,
             self.samples,

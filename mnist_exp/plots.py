@@ -61,7 +61,7 @@ def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:
     """Draw a grid of images with their labels."""
     figure, axes = _image_grid(len(indices))
     for axis, index in zip(axes, indices.tolist(), strict=False):
-        axis.imshow(dataset.images[index], cmap="gray")
+        axis.imshow(dataset.images[index].numpy(), cmap="gray")
         axis.set_title(dataset.class_names[dataset.labels[index]], fontsize=9)
     figure.suptitle(f"{dataset.name}: training images and their labels", fontsize=11)
     return figure
@@ -106,7 +106,7 @@ def predictions_figure(
         index = int(indices[position])
         true, predicted = int(dataset.labels[index]), int(predictions[position])
         colour = RIGHT if true == predicted else WRONG
-        axis.imshow(dataset.images[index], cmap="gray")
+        axis.imshow(dataset.images[index].numpy(), cmap="gray")
         text = dataset.class_names[predicted]
         if true != predicted:
             text += f" (is {dataset.class_names[true]})"
@@ -128,7 +128,7 @@ def confusion_figure(matrix: Tensor, class_names: Sequence[str]) -> Figure:
     axis = figure.subplots()
     shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     # the errors are what one looks for: a power scale lifts them off the background
-    tint = shares**0.35
+    tint = (shares**0.35).numpy()
     axis.imshow(tint, cmap="Blues", vmin=0, vmax=1)
     whole = bool((matrix == matrix.round()).all())
     for row in range(size):

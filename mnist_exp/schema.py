@@ -65,11 +65,17 @@ LABELS = Rule(
     "a list of labels such as [3,5]",
 )
 
+# Arguments of torch's schedulers that are known only once the data is: null in the YAML.
+LENGTH_ARGUMENTS = ("total_steps", "T_max", "total_iters")
+
 RULES: dict[str, Rule] = {
     "seed": integer(0),
     "deterministic": BOOLEAN,
     "threads": optional(integer(1)),
     "verbose": BOOLEAN,
+    "resume": optional(TEXT),
+    "reproduce": optional(TEXT),
+    "sweep.resume": optional(TEXT),
     "training.epochs": integer(1),
     "training.batch_size": integer(1),
     "training.eval_batch_size": integer(1),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]  # the metrics of one epoch
 # Attributes that are plain numbers, tensors or rows, saved as they are.
 PLAIN = (
-    *("epoch", "history", "order", "batch"),
+    *("epoch", "history", "best", "wall_seconds", "order", "batch"),
     *("samples", "loss_sum", "correct", "skipped", "seconds", "gradient_norms"),
 )
 # Attributes with a state_dict of their own; None where the run has no such part.
@@ -45,6 +45,10 @@ class TrainState:
         Norm of the first layer's gradient for each of those batches, where it is recorded.
     history : list of dict
         A row of metrics for each complete epoch.
+    best : dict or None
+        ``epoch`` and ``model`` (a state_dict) of the epoch that would be reported by now.
+    wall_seconds : float
+        Duration of the training when it was last saved, evaluation included.
     """
 
     model: nn.Module
@@ -64,6 +68,8 @@ class TrainState:
     seconds: float = 0.0
     gradient_norms: list[float] = field(default_factory=list)
     history: list[Row] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    wall_seconds: float = 0.0
 
     @property
     def evaluated_model(self) -> nn.Module:

@@ -80,17 +80,18 @@ def test_a_sheared_scaled_shifted_image_equals_torchvision_s(
 
 
 def test_the_composed_map_rotates_first_and_then_shears_and_shifts() -> None:
+    line = torch.linspace(-5, 5, 28)
+    y, x = torch.meshgrid(line, line, indexing="ij")
     # smooth, so that two resamplings lose little against one
-    y, x = torch.meshgrid(torch.linspace(-7, 7, 28), torch.linspace(-7, 7, 28), indexing="ij")
-    blob = torch.exp(-(x**2 + (y - 1) ** 2 / 2 + x * y / 2) / 2)[None, None]
+    blob = torch.exp(-(2 * x**2 + (y - 1) ** 2 + x * y) / 4)[None, None]
     parameters = {"angle": 30.0, "shift_x": 2 / 28, "shift_y": -1 / 28, "scale": 1.1, "shear": 25.0}
     matrices = affine_matrices(**{name: torch.tensor([v]) for name, v in parameters.items()})
     rotated = TF.affine(blob, 30.0, [0, 0], 1.0, [0.0], interpolation=BILINEAR)
     expected = TF.affine(rotated, 0.0, [2, -1], 1.1, [25.0, 0.0], interpolation=BILINEAR)
-    torch.testing.assert_close(resample(blob, matrices), expected, rtol=0, atol=0.02)
+    torch.testing.assert_close(resample(blob, matrices), expected, rtol=0, atol=0.05)
     wrong_order = TF.affine(blob, 0.0, [0, 0], 1.1, [25.0, 0.0], interpolation=BILINEAR)
     wrong_order = TF.affine(wrong_order, 30.0, [2, -1], 1.0, [0.0], interpolation=BILINEAR)
-    assert (wrong_order - expected).abs().max() > 0.1
+    assert (wrong_order - expected).abs().max() > 0.2
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

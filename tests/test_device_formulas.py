@@ -1,6 +1,7 @@
 """The device formulas against slow scalar versions, and what must always hold of them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from mnist_exp.device.quantization import (
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain, retention_of_tau
 
-GRID = {"W_min": 0.1, "W_max": 0.51, "levels": 100}
+GRID: dict[str, Any] = {"W_min": 0.1, "W_max": 0.51, "levels": 100}
 STEP = (GRID["W_max"] - GRID["W_min"]) / (GRID["levels"] - 1)
 values = st.lists(st.floats(-1, 2, width=32), min_size=1, max_size=30)
 shares = st.floats(0, 1)
@@ -104,7 +105,7 @@ def test_stochastic_rounding_is_unbiased(share: float) -> None:
 
 
 def test_uniform_numbers_resolve_steps_below_their_own_16_bits() -> None:
-    """Retention moves a device by about 1e-3 levels a step; a tenth of 2**-16 still counts right."""
+    """Retention moves a device by 1e-3 levels a step at most; a tenth of 2**-16 still counts."""
     source, bound = RandomSource(3, torch.device("cpu")), 2**-16 / 10
     hits = sum(int((source.uniform(100_000) < bound).sum()) for _ in range(2000))
     expected = 2e8 * bound

@@ -1,6 +1,7 @@
 """Settings of devices: what is refused, and that every option of the group is accepted."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ OPTIONS = sorted(path.stem for path in Path(config_directory(), "constraint").gl
         ({"diagnose_every": 0}, r"diagnose_every=0"),
     ],
 )
-def test_refuses_what_no_device_can_be(changes: dict[str, object], message: str) -> None:
+def test_refuses_what_no_device_can_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         DeviceConstraint(**device_settings(**changes))
 

@@ -127,7 +127,7 @@ def train_batches(
         batch_gradients.append(
             {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         )
-        collecting.on_batch(epoch, model, inputs, labels, ids)
+        collecting.on_batch(epoch, model, inputs, ids)
         optimizer.step()
     return batch_gradients
 
@@ -174,7 +174,7 @@ def test_inputs_that_are_not_those_of_their_ids_are_refused(
     ids = samples.ids[:5]
     torch.manual_seed(1)  # a shift other than 0
     with pytest.raises(UserError, match="not those Samples"):
-        collecting.on_batch(1, model, shifted(samples.images[ids]), samples.labels[ids], ids)
+        collecting.on_batch(1, model, shifted(samples.images[ids]), ids)
     collecting.close()
     assert list((tmp_path / "gradients").iterdir()) == []
 
@@ -184,6 +184,19 @@ def test_an_epoch_that_is_broken_off_leaves_nothing(samples: Samples, tmp_path: 
     start(collecting, model, samples, tmp_path)
     train_batches(collecting, model, samples)
     collecting.close()
+    assert list((tmp_path / "gradients").iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["factored", "dense"])
+def test_an_epoch_resumed_in_its_middle_is_not_taken_for_a_whole_one(
+    form: str, samples: Samples, tmp_path: Path
+) -> None:
+    collecting, model = collector("batch", format=form), small_network()
+    start(collecting, model, samples, tmp_path)
+    ids = samples.ids[:25]
+    collecting.on_batch(1, model, samples.prepare(samples.images[ids]), ids)
+    with pytest.warns(UserWarning, match="epoch 1 are not written: 25 of 60 samples came"):
+        assert collecting.after_epoch(1, model) == {}
     assert list((tmp_path / "gradients").iterdir()) == []
 
 

@@ -214,6 +214,7 @@ class Tokens(nn.Module):
     ],
     ids=["user layer", "in-place", "group norm", "sequence", "tied", "attention"],
 )
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # attention under vmap
 def test_other_layers(model: nn.Module, inputs: Tensor) -> None:
     if inputs.ndim == 3:  # [B, T, in]: the loss needs logits [B, classes]
         model = nn.Sequential(model, nn.Flatten(), nn.Linear(21, 3))

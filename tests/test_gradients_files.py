@@ -237,7 +237,7 @@ def test_verify_finds_one_changed_bit(form: str, samples: Samples, tmp_path: Pat
     content = bytearray(path.read_bytes())
     content[description["offset"] + 100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match="its SHA-256 is not that of the manifest"):
+    with pytest.raises(UserError, match="its CRC-32 is not that of the manifest"):
         gradients.open(tmp_path / "epoch_1").verify()
 
 

@@ -57,5 +57,5 @@ def test_what_the_figures_hold(mnist: Dataset, tmp_path: Path) -> None:
         for axis in norms_by_class_figure(stored, NAMES).axes
     ]
     assert bars == stored.labels.bincount().tolist()
-    median = norms_over_epochs_figure(statistics).axes[0].lines[0].get_ydata()
-    assert list(median) == [statistics[e]["total"]["norm"]["p50"] for e in (1, 2)]
+    median = np.asarray(norms_over_epochs_figure(statistics).axes[0].lines[0].get_ydata())
+    assert median.tolist() == [statistics[e]["total"]["norm"]["p50"] for e in (1, 2)]

@@ -74,7 +74,7 @@ def test_cnn20k_dropout_drops_whole_channels_in_training_only() -> None:
 
 @pytest.mark.parametrize("dropout", [[0.1], [0.1, 1.0], [-0.1, 0.1]])
 def test_cnn20k_refuses_dropout_that_is_not_two_probabilities(dropout: list[float]) -> None:
-    with pytest.raises(UserError, match="model.dropout=.*two probabilities"):
+    with pytest.raises(UserError, match=r"model\.dropout=.*two probabilities"):
         CNN20k(num_classes=10, dropout=dropout)
 
 

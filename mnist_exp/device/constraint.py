@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -126,9 +127,7 @@ class DeviceConstraint(DeviceSettings):
             The larger rate, where there are two, of plain gradient descent.
         """
         gradients = [p.grad.reshape(-1) for p in self._parameters if p.grad is not None]
-        return dead_zone_warnings(
-            self, learning_rate, torch.cat(gradients) if gradients else None
-        )
+        return dead_zone_warnings(self, learning_rate, torch.cat(gradients) if gradients else None)
 
     def diagnostics(self) -> dict[str, float]:
         """Return the figures of the epoch that ended and begin the next.
@@ -174,11 +173,13 @@ class DeviceConstraint(DeviceSettings):
     def _bounds(self) -> tuple[float | Tensor, float | Tensor]:
         return self._devices.get("W_min", self.W_min), self._devices.get("W_max", self.W_max)
 
-    def _mapping(self) -> partial[nn.Module] | None:
+    def _mapping(self) -> Callable[[], nn.Module] | None:
         read: Read = read_exactly
         if self.quantize and self.rounding == "straight_through":
-            grid = {"W_min": self.W_min, "W_max": self.W_max, "levels": self.levels}
-            read = straight_through(partial(quantize_nearest, **grid))
+            on_grid = partial(
+                quantize_nearest, W_min=self.W_min, W_max=self.W_max, levels=self.levels
+            )
+            read = straight_through(on_grid)
         middle = (self.W_min + self.W_max) / 2
         if self.mapping == "differential":
             return partial(DifferentialPair, read, self.gain, middle)

@@ -35,7 +35,9 @@ def dead_zone_warnings(
         if gradients is not None:
             lost = (gradients.abs() < smallest).float().mean().item()
             typical = gradients.abs().median().item()
-            sentence += f"; on the first batch that is {lost:.2%} of them (median |g| {typical:.2g})"
+            sentence += (
+                f"; on the first batch that is {lost:.2%} of them (median |g| {typical:.2g})"
+            )
         warnings.append(sentence + ". Stochastic rounding or accumulate keeps them.")
     reach = max(abs(settings.W_max - settings.resting), abs(settings.W_min - settings.resting))
     if rounds and settings.retain and settings.retention_rate * reach < distance / 2:

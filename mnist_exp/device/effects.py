@@ -147,13 +147,13 @@ def build_effects(
     random : RandomSource
         For rounding and noise.
     """
-    W_min: Number = devices.get("W_min", settings.W_min)  # type: ignore[arg-type]
-    W_max: Number = devices.get("W_max", settings.W_max)  # type: ignore[arg-type]
+    W_min: Number = devices.get("W_min", settings.W_min)
+    W_max: Number = devices.get("W_max", settings.W_max)
     linear = settings.nonlinearity_ltp == settings.nonlinearity_ltd == 0
     exact = settings.pulse_rounding == "none" and settings.write_noise == 0
     effects: list[Effect] = []
     if not (linear and exact and "rate_factor" not in devices):
-        factor: Number = devices.get("rate_factor", 1.0)  # type: ignore[arg-type]
+        factor: Number = devices.get("rate_factor", 1.0)
         effects.append(Programming(settings, W_min, W_max, factor, random))
     if settings.retain:
         resting = W_min if settings.retention_target is None else settings.retention_target
@@ -196,7 +196,9 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
     if at_min + at_max > 0:
         stuck = random.uniform(count).argsort()[: at_min + at_max]
         low, high = (
-            devices[name][stuck] if name in devices else torch.full_like(stuck, bound, dtype=torch.float32)
+            devices[name][stuck]
+            if name in devices
+            else torch.full_like(stuck, bound, dtype=torch.float32)
             for name, bound in (("W_min", settings.W_min), ("W_max", settings.W_max))
         )
         devices["stuck_indices"] = stuck

@@ -69,7 +69,8 @@ class DifferentialPair(nn.Module):
 
     def forward(self, G_plus: Tensor, G_minus: Tensor) -> Tensor:
         """Return the weight."""
-        return (self.read(G_plus) - self.read(G_minus)) * self.gain
+        difference = self.read(G_plus) - self.read(G_minus)
+        return difference if self.gain == 1 else difference * self.gain  # spares two passes
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pair, spread evenly around the middle of the range."""

@@ -26,7 +26,7 @@ def find_synapses(model: nn.Module, with_bias: bool) -> list[tuple[nn.Module, st
         If there is none, or one is parametrized already.
     """
     names = ("weight", "bias") if with_bias else ("weight",)
-    synapses = [
+    synapses: list[tuple[nn.Module, str]] = [
         (layer, name)
         for layer in model.modules()
         if isinstance(layer, SYNAPTIC_LAYERS)
@@ -70,6 +70,7 @@ def gather(parameters: list[nn.Parameter]) -> Tensor:
     Elementwise work on all of them is then one call on the buffer.
     """
     flat = torch.cat([p.detach().reshape(-1) for p in parameters])
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+    parts = flat.split([p.numel() for p in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
         parameter.data = part.view(parameter.shape)
     return flat

@@ -6,9 +6,10 @@ hand is ever in memory.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
+import zlib
+from math import prod
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -37,7 +38,7 @@ class RowFile(Protocol):
         """Write rows [B, *row_shape]; they are converted to the file's dtype."""
 
     def close(self) -> dict[str, Any]:
-        """Flush to disk; return file, bytes, offset, sha256, shape and dtype.
+        """Flush to disk; return file, bytes, offset, crc32, shape and dtype.
 
         ``offset`` is where the array begins; the checksum is of the bytes from there on.
         """
@@ -54,7 +55,7 @@ class NpyFile:
         self.row_shape = row_shape
         self.dtype = dtype
         self.num_rows = 0
-        self._hash = hashlib.sha256()
+        self._crc32 = 0
         self._file = path.open("wb", buffering=0)
         self._write_header()
         self._offset = self._file.tell()
@@ -69,8 +70,17 @@ class NpyFile:
         """
         data = raw_bytes(rows, self.dtype, self.path.stem)
         self._file.write(data)
-        self._hash.update(data)
+        self._crc32 = zlib.crc32(data, self._crc32)
         self.num_rows += len(rows)
+
+    def read_back(self, start: int, stop: int) -> Tensor:
+        """Read rows that were written, as float32; read, not mapped, to bound memory."""
+        elements = prod(self.row_shape)
+        dtype = np.dtype(NUMPY_DTYPES[self.dtype])
+        rows = min(stop, self.num_rows) - start
+        offset = self._offset + start * elements * dtype.itemsize
+        values = np.fromfile(self.path, dtype, count=rows * elements, offset=offset)
+        return as_tensor(values.reshape(rows, *self.row_shape), self.dtype).float()
 
     def close(self) -> dict[str, Any]:
         """Write the number of rows, flush to disk and return the file's description."""
@@ -82,7 +92,7 @@ class NpyFile:
             "file": self.path.name,
             "bytes": self.path.stat().st_size,
             "offset": self._offset,
-            "sha256": self._hash.hexdigest(),
+            "crc32": self._crc32,
             "shape": [self.num_rows, *self.row_shape],
             "dtype": self.dtype,
         }
@@ -114,7 +124,7 @@ class PtFile:
         self.dtype = dtype
         self.num_rows = num_rows
         self._written = 0
-        self._hash = hashlib.sha256()
+        self._crc32 = 0
         with FakeTensorMode():
             reserved = torch.empty(num_rows, *row_shape, dtype=getattr(torch, dtype))
         content = {"gradients": reserved, "param_shape": row_shape, "num_samples": num_rows}
@@ -128,7 +138,7 @@ class PtFile:
         """Write rows [B, *row_shape]."""
         data = raw_bytes(rows, self.dtype, self.path.stem)
         self._file.write(data)
-        self._hash.update(data)
+        self._crc32 = zlib.crc32(data, self._crc32)
         self._written += len(rows)
 
     def close(self) -> dict[str, Any]:
@@ -144,14 +154,15 @@ class PtFile:
                 f"{self.path.name} was made for {self.num_rows} samples and got {self._written}. "
                 "Every announced sample must come exactly once."
             )
-        self._hash.update(self._file.read())  # the end of the archive, behind the rows
+        end_of_archive = self._file.read()
+        self._crc32 = zlib.crc32(end_of_archive, self._crc32)
         os.fsync(self._file.fileno())
         self._file.close()
         return {
             "file": self.path.name,
             "bytes": self.path.stat().st_size,
             "offset": self._offset,
-            "sha256": self._hash.hexdigest(),
+            "crc32": self._crc32,
             "shape": [self.num_rows, *self.row_shape],
             "dtype": self.dtype,
         }
@@ -187,20 +198,26 @@ def raw_bytes(rows: Tensor, dtype: str, name: str) -> memoryview:
     return bits.numpy().reshape(-1).view(np.uint8).data
 
 
+def as_tensor(values: np.ndarray[Any, Any], dtype: str) -> Tensor:
+    """Return the array read from a file as a tensor of the dtype it was written as."""
+    tensor = torch.from_numpy(values)
+    return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
+
+
 def map_rows(path: Path, description: dict[str, Any]) -> np.memmap[Any, Any]:
     """Map the array of a described .npy or .pt file; nothing is unpickled."""
     dtype = np.dtype(NUMPY_DTYPES[description["dtype"]])
     return np.memmap(path, dtype, "r", description["offset"], tuple(description["shape"]))
 
 
-def sha256_from(path: Path, offset: int) -> str:
-    """Compute the SHA-256 of a file from ``offset`` on, hexadecimal."""
-    digest = hashlib.sha256()
+def crc32_from(path: Path, offset: int) -> int:
+    """Compute the CRC-32 of a file from ``offset`` on."""
+    checksum = 0
     with path.open("rb") as file:
         file.seek(offset)
         while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def sync_directory(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.epoch_recording import EpochRecording
+from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines
@@ -80,28 +82,47 @@ def collect(
 
 def _record_all(recording: EpochRecording, samples: Samples) -> None:
     preparation, settings = recording.preparation, recording.settings
-    starts = range(0, len(samples), preparation.rows)
-    first_losses, norms = [], []
+    losses, norms = [], []
     with replayed_randomness(preparation.device, settings.seed):
-        for start in starts:
+        for start in range(0, len(samples), preparation.rows):
             images, labels, ids = samples.rows(start, start + preparation.rows)
             batch = preparation.model(samples.prepare(images), labels)
             norms.append(recording.add(batch, images=images, labels=labels, ids=ids)[1])
-            first_losses.append(batch.losses)
+            losses.append(batch.losses)
     means = recording.moments.end_group()
     if not settings.cosine:
         return
+    again = _read_back if settings.format == "factored" else _recompute
     with replayed_randomness(preparation.device, settings.seed):
-        for i, start in enumerate(starts):
-            images, labels, _ = samples.rows(start, start + preparation.rows)
-            batch = preparation.model(samples.prepare(images), labels)
-            if not torch.allclose(batch.losses, first_losses[i], equal_nan=True):
-                raise UserError(
-                    "The inputs changed between the two passes over the samples. Samples.prepare "
-                    "must draw from torch's global generator, or set gradients.cosine=false."
-                )
-            gradients = {name: form.reusable() for name, form in batch.gradients.items()}
-            recording.add_cosines(cosines(gradients, means, norms[i]))
+        for gradients, length in zip(again(recording, samples, losses), norms, strict=True):
+            recording.add_cosines(cosines(gradients, means, length))
+
+
+def _read_back(
+    recording: EpochRecording, samples: Samples, losses: Sequence[Tensor]
+) -> Iterator[Mapping[str, SampleGradients]]:
+    """Go through the gradients again, batch by batch, from the files just written."""
+    rows = recording.preparation.rows
+    for i in range(len(losses)):
+        images, _, _ = samples.rows(i * rows, (i + 1) * rows)
+        inputs = samples.prepare(images)
+        yield recording.writer.read_back(i * rows, (i + 1) * rows, inputs)
+
+
+def _recompute(
+    recording: EpochRecording, samples: Samples, losses: Sequence[Tensor]
+) -> Iterator[Mapping[str, SampleGradients]]:
+    """Go through the gradients again, batch by batch, from the model."""
+    preparation = recording.preparation
+    for i, expected in enumerate(losses):
+        images, labels, _ = samples.rows(i * preparation.rows, (i + 1) * preparation.rows)
+        batch = preparation.model(samples.prepare(images), labels)
+        if not torch.allclose(batch.losses, expected, equal_nan=True):
+            raise UserError(
+                "The inputs changed between the two passes over the samples. Samples.prepare must "
+                "draw from torch's global generator; or set gradients.cosine=false."
+            )
+        yield {name: form.reusable() for name, form in batch.gradients.items()}
 
 
 def state_sha256(model: nn.Module) -> str:

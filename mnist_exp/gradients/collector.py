@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,17 +153,15 @@ class GradientCollector:
         """Tell whether the gradients of ``epoch`` are collected."""
         return self.epochs is None or epoch in self.epochs
 
-    def on_batch(
-        self, epoch: int, model: nn.Module, inputs: Tensor, labels: Tensor, ids: Tensor
-    ) -> None:
+    def on_batch(self, epoch: int, model: nn.Module, inputs: Tensor, ids: Tensor) -> None:
         """Record the gradients of a training batch, before the optimizer moves the weights.
 
         Parameters
         ----------
         inputs
             Network inputs [B, C, H, W], as the training step gets them.
-        labels, ids
-            [B]; ``ids`` are rows of the samples' images.
+        ids
+            [B], rows of the samples' images.
 
         Raises
         ------
@@ -175,7 +174,8 @@ class GradientCollector:
             self._recording = self._begin(epoch, model)
         recording = self._recording
         preparation = recording.preparation
-        images = self.samples.images[ids.to(self.samples.images.device)]
+        where = ids.to(self.samples.images.device)
+        images, labels = self.samples.images[where], self.samples.labels[where]
         pixels = preparation.pixels
         if pixels is not None and not torch.equal(
             pixels[images.flatten().long()], inputs.flatten()
@@ -212,6 +212,14 @@ class GradientCollector:
         if self._recording is None:
             return {}
         recording, self._recording = self._recording, None
+        if sum(self._batch_sizes) != len(self.samples):
+            recording.discard()
+            warnings.warn(
+                f"The gradients of epoch {epoch} are not written: {sum(self._batch_sizes):,} of "
+                f"{len(self.samples):,} samples came. The run went on in the middle of it.",
+                stacklevel=2,
+            )
+            return {}
         about = {
             "weights": "of each batch, before its optimizer step",
             "batch_sizes": self._batch_sizes,

@@ -88,6 +88,20 @@ class EpochWriter:
                 rows_of_array = images.reshape(rows_of_array.shape)
             self._arrays[array.name].append(rows_of_array)
 
+    def read_back(self, start: int, stop: int, inputs: Tensor) -> dict[str, SampleGradients]:
+        """Return gradients written before, from their arrays; ``inputs`` stand in for pixels.
+
+        Only for a layout written as it is, without ``dense_samples``.
+        """
+        arrays = {}
+        for array in self.layout.arrays:
+            file = self._arrays[array.name]
+            if array.pixels:
+                arrays[array.name] = inputs.reshape(-1, *array.row_shape)
+            elif isinstance(file, NpyFile):
+                arrays[array.name] = file.read_back(start, stop).to(inputs)
+        return {p.name: p.gradients(arrays) for p in self.layout.parameters}
+
     def append_column(self, name: str, values: Tensor, dtype: str) -> None:
         """Write one value, or one row of values, a sample to ``{name}.npy``."""
         if name not in self._columns:

@@ -43,7 +43,7 @@ class SampleGradients(ABC):
 
     def squared_norms(self) -> Tensor:
         """Compute each sample's squared Euclidean norm, [B]."""
-        return self._vectors().square().sum(1)
+        return torch.linalg.vector_norm(self._vectors(), dim=1).square()
 
     def sum(self) -> Tensor:
         """Sum over the samples, [*P]."""
@@ -110,7 +110,8 @@ class OuterProductGradients(SampleGradients):
 
     def squared_norms(self) -> Tensor:
         """Compute |d|^2 |x|^2, [B]."""
-        return self.output_gradient.square().sum(1) * self.input.square().sum(1)
+        norms = [torch.linalg.vector_norm(f, dim=1) for f in (self.output_gradient, self.input)]
+        return (norms[0] * norms[1]).square()
 
     def sum(self) -> Tensor:
         """Sum over the samples: D^T X, [out, in]."""

@@ -111,7 +111,7 @@ def norms_over_epochs_figure(statistics: Mapping[int, Mapping[str, Any]]) -> Fig
     axis.set_xticks(epochs if len(epochs) <= 20 else epochs[:: math.ceil(len(epochs) / 20)])
     axis.set_xlabel("epoch")
     axis.set_ylabel("gradient norm")
-    axis.legend()
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 

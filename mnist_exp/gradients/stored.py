@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.errors import UserError
-from mnist_exp.gradients.array_files import PtFile, map_rows, sha256_from
+from mnist_exp.gradients.array_files import PtFile, as_tensor, crc32_from, map_rows
 from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import StoredParameter
@@ -191,12 +191,10 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         """Read rows of a stored array: floats as float32, pixels as the network's inputs."""
         if isinstance(rows, Tensor):
             rows = rows.cpu().numpy()
-        values = torch.from_numpy(np.array(self._maps[array][rows]))
+        values = as_tensor(np.array(self._maps[array][rows]), self._dtypes[array])
         if array in self.manifest["pixel_arrays"]:
             assert self._pixel_values is not None  # `open` made sure
             return self._pixel_values[values.int()]
-        if self._dtypes[array] == "bfloat16":
-            values = values.view(torch.bfloat16)
         return values if self._dtypes[array] == "int64" else values.float()
 
     def norms(self) -> Tensor:
@@ -233,9 +231,9 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         """
         for file in (*self.manifest["arrays"].values(), *self.manifest["columns"].values()):
             path = self.directory / file["file"]
-            if sha256_from(path, file["offset"]) != file["sha256"]:
+            if crc32_from(path, file["offset"]) != file["crc32"]:
                 raise UserError(
-                    f"{path} is damaged: its SHA-256 is not that of the manifest. Collect the "
+                    f"{path} is damaged: its CRC-32 is not that of the manifest. Collect the "
                     "epoch again."
                 )
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import pickle
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         )
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: holds more than tensors and plain values; refused.") from error
+    except (RuntimeError, ValueError, LookupError, EOFError) as error:
+        raise DamagedCheckpoint(f"{path}: is no archive of torch ({error}).") from error
     version = saved.get("schema_version") if isinstance(saved, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
@@ -72,12 +75,46 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     return saved
 
 
-def epoch_checkpoint(directory: Path, epoch: int) -> Path:
-    """Name the checkpoint of a complete epoch; names sort as epochs do."""
-    return directory / f"epoch_{epoch:05d}.pt"
+def epoch_checkpoint(directory: Path, epoch: int, partial: bool = False) -> Path:
+    """Name the checkpoint after ``epoch`` complete epochs; names sort as training goes.
+
+    Parameters
+    ----------
+    directory : Path
+        The checkpoints of one training.
+    epoch : int
+        Complete epochs.
+    partial : bool
+        Whether batches of the next epoch are done too.
+    """
+    return directory / f"epoch_{epoch:05d}{'_partial' if partial else ''}.pt"
+
+
+def load_newest(
+    directory: Path, device: torch.device | str = "cpu"
+) -> tuple[Path, dict[str, Any]] | None:
+    """Load the newest epoch checkpoint that is sound; damaged ones are reported on stderr.
+
+    Returns
+    -------
+    tuple of Path and dict, or None
+        The file and its content; None if no checkpoint is sound.
+    """
+    paths = sorted(directory.glob("epoch_*.pt"), key=lambda path: path.stem, reverse=True)
+    for path in paths:
+        try:
+            return path, load_checkpoint(path, device)
+        except DamagedCheckpoint as error:
+            instead = "the one before it is used" if path != paths[-1] else "no older one is left"
+            print(f"warning: {error} Set aside; {instead}.", file=sys.stderr)
+            path.replace(path.with_name(f"damaged_{path.name}"))
+    return None
 
 
 def remove_old_checkpoints(directory: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` epoch checkpoints."""
-    for path in sorted(directory.glob("epoch_*.pt"))[:-keep]:
+    """Delete all but the newest ``keep`` epoch checkpoints, and those inside finished epochs."""
+    complete = sorted(directory.glob("epoch_?????.pt"))
+    old = complete[:-keep]
+    inside = [p for p in directory.glob("epoch_*_partial.pt") if p.stem < complete[-1].stem]
+    for path in (*old, *inside):
         path.unlink()

@@ -1,40 +1,47 @@
-"""The run directory: what a run writes, and where."""
+"""The run directory: what a run writes while it trains, and how it is found again."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import subprocess
+import io
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from mnist_exp.errors import UserError
 from mnist_exp.models import MLP
 from mnist_exp.run.checkpoints import (
     epoch_checkpoint,
+    load_newest,
     remove_old_checkpoints,
     save_checkpoint,
 )
-from mnist_exp.run.files import append_json_line, write_json
+from mnist_exp.run.files import append_json_line, json_line, remove_unfinished, write_atomic
+from mnist_exp.run.saved_config import check_extends, differences
 from mnist_exp.train import Callback
 from mnist_exp.training_state import Row, TrainState
 
-RESULTS_SCHEMA_VERSION = 1
-
 
 class RunDirectory:
-    """Paths and writers of one run.
+    """Paths and files of one run.
 
     Parameters
     ----------
     path : Path
         The run directory; made if it is not there.
+    config : dict
+        The resolved configuration of the training.
+    data_sha256 : str
+        Checksum of the images and labels.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config: dict[str, Any], data_sha256: str) -> None:
         self.path = path
+        self.config = config
+        self.data_sha256 = data_sha256
         path.mkdir(parents=True, exist_ok=True)
 
     def checkpoints(self, fold: int | None) -> Path:
@@ -42,15 +49,62 @@ class RunDirectory:
         directory = self.path / "checkpoints"
         return directory if fold is None else directory / f"fold_{fold}"
 
-    def write_results(self, results: dict[str, Any]) -> None:
-        """Replace results.json."""
-        write_json(
-            self.path / "results.json", {"schema_version": RESULTS_SCHEMA_VERSION, **results}
-        )
+    def save(self, path: Path, fold: int | None, content: dict[str, Any]) -> None:
+        """Write a checkpoint that says which training it belongs to."""
+        identity = {"config": self.config, "data_sha256": self.data_sha256, "fold": fold}
+        save_checkpoint(path, {**identity, **content})
 
-    def append_metrics(self, row: Row) -> None:
+    def newest(self, fold: int | None, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+        """Load the newest sound checkpoint of a fold, None if there is none.
+
+        Raises
+        ------
+        UserError
+            If it belongs to another training: other settings, data or fold.
+        """
+        found = load_newest(self.checkpoints(fold), device)
+        if found is None:
+            return None
+        path, saved = found
+        try:
+            config, data_sha256, saved_fold = saved["config"], saved["data_sha256"], saved["fold"]
+        except KeyError as error:
+            raise UserError(f"{path}: is no training checkpoint, it has no {error}.") from error
+        check_extends(config, self.config, differences(config, self.config), str(path))
+        if data_sha256 != self.data_sha256:
+            raise UserError(
+                f"{path}: was trained on other data (SHA-256 {data_sha256[:12]}..., now "
+                f"{self.data_sha256[:12]}...). Put the files back as they were, or start anew."
+            )
+        if saved_fold != fold:
+            raise UserError(f"{path}: is of fold {saved_fold}, not {fold}.")
+        return saved
+
+    def restore(self, folds: Iterable[int | None]) -> bool:
+        """Bring metrics.jsonl to what the checkpoints vouch for and remove unfinished files.
+
+        Returns
+        -------
+        bool
+            Whether there is anything to go on from.
+        """
+        rows: list[Row] = []
+        found = False
+        for fold in folds:
+            for directory in (self.path, self.checkpoints(fold)):
+                remove_unfinished(directory)
+            saved = self.newest(fold)
+            if saved is not None:
+                found = True
+                rows += [_with_fold(row, fold) for row in saved["state"]["history"]]
+        metrics = self.path / "metrics.jsonl"
+        if rows or metrics.exists():
+            write_atomic(metrics, b"".join(map(json_line, rows)))
+        return found
+
+    def append_metrics(self, row: Row, fold: int | None) -> None:
         """Append an epoch to metrics.jsonl."""
-        append_json_line(self.path / "metrics.jsonl", row)
+        append_json_line(self.path / "metrics.jsonl", _with_fold(row, fold))
 
 
 class Recorder(Callback):
@@ -67,38 +121,71 @@ class Recorder(Callback):
     by_validation : bool
         Whether ``best.pt`` is the epoch with the best validation accuracy, the earlier one if
         two are equal; otherwise it is the last epoch.
-    config_hash : str
-        Recorded in every checkpoint.
     """
 
-    def __init__(
-        self, run: RunDirectory, fold: int | None, keep: int, by_validation: bool, config_hash: str
-    ) -> None:
+    def __init__(self, run: RunDirectory, fold: int | None, keep: int, by_validation: bool) -> None:
         self.run = run
         self.fold = fold
         self.keep = keep
         self.by_validation = by_validation
-        self.config_hash = config_hash
         self.directory = run.checkpoints(fold)
+        self._started = time.perf_counter()
+
+    def restore(self, state: TrainState) -> None:
+        """Bring ``state`` to the newest sound checkpoint, if there is one.
+
+        Raises
+        ------
+        UserError
+            If it belongs to another training, or does not fit the model.
+        """
+        saved = self.run.newest(self.fold, state.generator.device)
+        if saved is None:
+            return
+        try:
+            state.load_state_dict(saved["state"])
+        except (RuntimeError, ValueError, LookupError) as error:
+            raise UserError(
+                f"{self.directory}: the newest checkpoint does not fit this model or machine: "
+                f"{error}"
+            ) from error
+        self._started -= state.wall_seconds
+        batches = f" and {state.batch} batches" if state.order is not None else ""
+        print(f"{fold_label(self.fold)}goes on after {state.epoch} epochs{batches}", flush=True)
+        if state.best is not None:
+            self._save_best(state.best)
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Write best.pt, the epoch's checkpoint, and then the row that vouches for both."""
         if selected_epoch(state.history, self.by_validation) == state.epoch:
-            save_checkpoint(
-                self.directory / "best.pt",
-                {**self._identity(state), "model": state.evaluated_model.state_dict()},
-            )
+            weights = state.evaluated_model.state_dict()
+            state.best = {
+                "epoch": state.epoch,
+                "model": {name: value.clone() for name, value in weights.items()},
+            }
+            self._save_best(state.best)
         self.save(state)
         remove_old_checkpoints(self.directory, self.keep)
-        self.run.append_metrics(row if self.fold is None else {"fold": self.fold, **row})
+        self.run.append_metrics(row, self.fold)
 
     def save(self, state: TrainState) -> None:
         """Write a checkpoint from which training goes on, in the middle of an epoch or not."""
-        path = epoch_checkpoint(self.directory, state.epoch)
-        save_checkpoint(path, {**self._identity(state), "state": state.state_dict()})
+        state.wall_seconds = self.wall_seconds
+        path = epoch_checkpoint(self.directory, state.epoch, partial=state.order is not None)
+        self.run.save(path, self.fold, {"epoch": state.epoch, "state": state.state_dict()})
 
-    def _identity(self, state: TrainState) -> dict[str, Any]:
-        return {"config_hash": self.config_hash, "fold": self.fold, "epoch": state.epoch}
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds of the training up to now, those before it was interrupted included."""
+        return time.perf_counter() - self._started
+
+    def _save_best(self, best: dict[str, Any]) -> None:
+        self.run.save(self.directory / "best.pt", self.fold, best)
+
+
+def fold_label(fold: int | None) -> str:
+    """Return what stands before each line printed about a fold."""
+    return "" if fold is None else f"fold {fold} | "
 
 
 def selected_epoch(history: list[Row], by_validation: bool) -> int:
@@ -116,25 +203,10 @@ def export_weights(model: nn.Module, path: Path) -> None:
             for name in ("weight", "bias"):
                 if hasattr(layer, name):
                     weights[f"network.{index}.{name}"] = getattr(layer, name).detach().cpu()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(weights, path)
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        write_atomic(path, buffer.getvalue())
 
 
-def hash_config(config: dict[str, Any]) -> str:
-    """Return the SHA-256 of a resolved configuration, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
-def git_commit(directory: Path) -> str | None:
-    """Return the commit of the checkout ``directory`` is in, with ``-dirty`` if it has changes."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
-        return None
-    return found.stdout.strip()
+def _with_fold(row: Row, fold: int | None) -> Row:
+    return row if fold is None else {"fold": fold, **row}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
-
-from mnist_exp.train import Callback
-from mnist_exp.training_state import TrainState
 
 
 class Interrupted(Exception):
@@ -18,15 +16,29 @@ class Interrupted(Exception):
         self.exit_code = 128 + signal_number
 
 
-class StopSignals(Callback):
-    """While entered, the first SIGINT or SIGTERM stops after the batch, a second SIGINT at once."""
+class StopSignals:
+    """While entered, SIGINT and SIGTERM are kept for `check`; a second SIGINT stops at once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    parent : int or None
+        A process whose death is a reason to stop too.
+    numbers : tuple of int
+        The signals to catch.
+    """
+
+    def __init__(
+        self,
+        parent: int | None = None,
+        numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM),
+    ) -> None:
+        self.parent = parent
+        self.numbers = numbers
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self.numbers:
             self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -44,7 +56,7 @@ class StopSignals(Callback):
             raise KeyboardInterrupt
         self.received = number
 
-    def on_batch_end(self, state: TrainState, loss: float) -> None:
+    def check(self) -> None:
         """Stop here if a signal came.
 
         Raises
@@ -52,5 +64,7 @@ class StopSignals(Callback):
         Interrupted
             With the signal's number.
         """
+        if self.parent is not None and os.getppid() != self.parent:
+            self.received = signal.SIGTERM
         if self.received is not None:
             raise Interrupted(self.received)

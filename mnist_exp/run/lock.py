@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import IO
 
 from mnist_exp.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
+if sys.platform == "win32":
     import msvcrt
+else:
+    import fcntl
 
 NAME = ".lock"
-# While the lock is held its file takes this much room, which `give_room` frees on a full disk.
+# While the lock is held its file takes this room, which `give_room` frees on a full disk.
 RESERVED_BYTES = 1 << 16
 HOLDER_BYTES = 200  # at the file's start: who holds it
 
@@ -38,22 +39,22 @@ class DirectoryLock:
     Raises
     ------
     UserError
-        If another process holds it, or the lock file cannot be written.
+        If another process holds it, or the directory cannot be written to.
     """
 
     def __init__(self, directory: Path, wait: float = 0.5) -> None:
-        self.path = directory / NAME
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("r+b", buffering=0) if self.path.exists() else _new(self)
+            descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+            self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115, held beyond this
             self._acquire(directory, time.monotonic() + wait)
             holder = f"process {os.getpid()} on {socket.gethostname()}".encode()
             self._file.seek(0)
             self._file.write(holder[:HOLDER_BYTES].ljust(RESERVED_BYTES))
         except OSError as error:
             raise UserError(
-                f"{directory}: cannot be written to ({error.strerror}). Free some space or give "
-                "a directory that you may write to."
+                f"{directory}: cannot be written to or locked ({error.strerror}). Give a "
+                "directory on a disk with free space that you may write to."
             ) from error
 
     def _acquire(self, directory: Path, deadline: float) -> None:
@@ -65,10 +66,10 @@ class DirectoryLock:
                     f"{directory}: is in use by {holder or 'another process'}. Wait until it "
                     "ends, or stop it."
                 )
-            time.sleep(0.02)  # a viewer holds the lock for an instant
+            time.sleep(0.02)  # `is_locked` of a viewer holds it for an instant
 
     def give_room(self) -> None:
-        """Free the disk space the lock's file takes, for a last message on a full disk."""
+        """Free the disk space of the lock's file, for a last message on a full disk."""
         with contextlib.suppress(OSError):
             self._file.truncate(HOLDER_BYTES)
 
@@ -98,5 +99,13 @@ def is_locked(directory: Path) -> bool:
         return False
 
 
-def _try_lock(file: BinaryIO, shared: bool) -> bool:
-    ...
+def _try_lock(file: IO[bytes], shared: bool) -> bool:
+    try:
+        if sys.platform == "win32":
+            file.seek(2 * RESERVED_BYTES)  # a byte nobody reads: Windows bars reading locked ones
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

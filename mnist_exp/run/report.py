@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mnist_exp.run.reproduction import comparison_lines
+
 
 def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
     """Say a finished run in a few lines: accuracy, how it was got, time, and where it lies."""
@@ -31,6 +33,7 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         f"in training, {results['precision']}, {results['device']}, "
         f"{results['threads']} thread(s), seed {results['seed']}",
         f"results, checkpoints and plots: {directory}",
+        *(comparison_lines(results["reproduction"]) if "reproduction" in results else []),
     ]
 
 

@@ -56,18 +56,20 @@ def script_network() -> nn.Sequential:
 def script_epoch(model: nn.Module, loader: Batches, stochastic: bool) -> None:
     """Train an epoch the way of the published script."""
     held = [p for name, p in model.named_parameters() if not (stochastic and "bias" in name)]
+    norms = []  # of the first layer's gradient, as the published script reports
     velocity = {p: torch.zeros_like(p) for p in model.parameters()}
     for images, labels in loader:
         loss = F.cross_entropy(model(images), labels)
         model.zero_grad()
         loss.backward()
+        norms.append(next(model.parameters()).grad.norm().item())  # type: ignore[union-attr]
         with torch.no_grad():
             for p in model.parameters():
                 g = p.grad
                 assert g is not None
                 if stochastic:  # the recipe of constraint=memristor has momentum
                     g = velocity[p] = 0.9 * velocity[p] + g
-                p.copy_(torch.where(g >= 0, p - LR_NEG * g, p - LR_POS * g))
+                p.copy_(p - torch.where(g >= 0, LR_NEG, LR_POS) * g)
             for p in held:
                 p.copy_(p - RETENTION * (p - W_MIN))
                 p.copy_(torch.clamp(p, W_MIN, W_MAX))

@@ -1,4 +1,4 @@
-"""Optimizers that ``torch.optim`` does not have."""
+"""Gradient descent with one rate for potentiation and another for depression."""
 
 from __future__ import annotations
 

@@ -1,0 +1,119 @@
+"""Folds side by side, each trained in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from mnist_exp.errors import UserError
+from mnist_exp.fold import Fold, open_run
+from mnist_exp.run.interruption import Interrupted, StopSignals
+from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.outcome import explain
+
+ORPHAN_SECONDS = 30.0  # for a fold's process to notice that the run which started it is dead
+POLL_SECONDS = 0.1
+
+
+def train_in_processes(
+    config: DictConfig, directory: Path, num_folds: int, jobs: int, signals: StopSignals
+) -> None:
+    """Train every fold to its last checkpoint, ``jobs`` at a time.
+
+    Raises
+    ------
+    Interrupted
+        If a signal came; each fold under way has written a checkpoint.
+    UserError
+        What went wrong in a fold; the others have written a checkpoint.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork of torch's threads may hang
+    waiting = list(range(num_folds))
+    running: dict[SpawnProcess, Connection] = {}
+    failure: str | None = None
+    try:
+        while waiting or running:
+            stopping = failure is not None or signals.received is not None
+            if stopping:
+                waiting.clear()
+                for process in running:
+                    process.terminate()  # it finishes its batch and writes a checkpoint
+            while waiting and len(running) < jobs:
+                receiver, sender = context.Pipe(duplex=False)
+                arguments = (config, directory, waiting.pop(0), torch.get_num_threads())
+                process = context.Process(target=_train_one, args=(*arguments, os.getpid(), sender))
+                process.start()
+                sender.close()
+                running[process] = receiver
+            wait([process.sentinel for process in running], POLL_SECONDS)
+            for process in [process for process in running if not process.is_alive()]:
+                failure = _reason(process, running.pop(process), stopping) or failure
+    finally:
+        for process in running:
+            process.kill()
+            process.join()
+    signals.check()
+    if failure is not None:
+        raise UserError(failure)
+
+
+def wait_for_orphans(directories: Iterable[Path]) -> None:
+    """Wait until no process of a killed run still trains in these directories.
+
+    Raises
+    ------
+    UserError
+        If one does not end.
+    """
+    for directory in directories:
+        if directory.is_dir():
+            DirectoryLock(directory, wait=ORPHAN_SECONDS).release()
+
+
+def _reason(process: SpawnProcess, receiver: Connection, stopping: bool) -> str | None:
+    """Say why a process failed; None if it did its work, or stopped because it was told to."""
+    try:
+        return str(receiver.recv())
+    except EOFError:  # it sent nothing
+        code = process.exitcode
+    if code == 0 or (stopping and code in (-signal.SIGTERM, 128 + signal.SIGTERM)):
+        return None
+    return (
+        f"the process of a fold ended with exit code {code}"
+        + (" (killed; is there memory enough for cv.n_jobs?)" if code == -9 else "")
+        + ". Go on with resume=RUN_DIR."
+    )
+
+
+def _train_one(
+    config: DictConfig,
+    directory: Path,
+    number: int,
+    threads: int,
+    parent: int,
+    sender: Connection,
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which tells us
+    torch.set_num_threads(threads)
+    try:
+        with StopSignals(parent, numbers=(signal.SIGTERM,)) as signals:
+            dataset, splits, run = open_run(config, directory)
+            split = splits[number]
+            with DirectoryLock(run.checkpoints(split.fold), wait=ORPHAN_SECONDS):
+                Fold(config, dataset, split, run).train(signals)
+    except Interrupted as interruption:
+        sys.exit(interruption.exit_code)
+    except Exception as error:
+        reason = explain(error, directory)
+        sender.send(reason or f"a fold failed: {type(error).__name__}: {error}")
+        if reason is None:
+            raise

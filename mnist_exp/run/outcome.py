@@ -1,0 +1,92 @@
+"""How a run ends: its status and, where it failed, the reason, in results.json."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mnist_exp.errors import UserError
+from mnist_exp.run.interruption import Interrupted
+from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.results import write_results
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# What torch says when memory is short: on the CPU, and on CUDA and MPS.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+
+
+@contextlib.contextmanager
+def recorded_outcome(
+    directory: Path, results: dict[str, Any], lock: DirectoryLock | None
+) -> Iterator[None]:
+    """Write ``results`` as running, and at the end with the status the block left them in.
+
+    Parameters
+    ----------
+    directory : Path
+        The run directory.
+    results : dict
+        Content of results.json; the block adds to it.
+    lock : DirectoryLock or None
+        Of the directory; its reserve makes room for the reason on a full disk.
+
+    Raises
+    ------
+    UserError
+        In place of an error of the machine: disk full, read-only directory, out of memory.
+    """
+    started = time.perf_counter()
+
+    def end(status: str, error: str | None = None) -> None:
+        before = results.get("wall_seconds", 0.0)
+        results.update(status=status, wall_seconds=before + time.perf_counter() - started)
+        if error is not None:
+            results["error"] = error
+        write_results(directory, results)
+
+    try:
+        results["status"] = "running"
+        write_results(directory, results)
+        yield
+        end("completed")
+    except Interrupted as interruption:
+        end("interrupted", f"stopped by {interruption}")
+        raise
+    except KeyboardInterrupt:
+        end("interrupted", "stopped at once by a second SIGINT")
+        raise
+    except Exception as error:
+        reason = explain(error, directory)
+        if lock is not None:
+            lock.give_room()
+        # on a disk that is still full the run counts as dead, and the message below says why
+        with contextlib.suppress(OSError):
+            end("failed", reason or f"{type(error).__name__}: {error}")
+        if reason is None or isinstance(error, UserError):
+            raise
+        raise UserError(reason) from error
+
+
+def explain(error: Exception, directory: Path) -> str | None:
+    """Say what to do about an error that the machine caused; None for a fault of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = error.filename or directory
+        if error.errno in FULL:
+            return (
+                f"{where}: the disk is full ({error.strerror}). Free some space, then go on with "
+                f"resume={directory}; what was written before is sound."
+            )
+        return f"{where}: {error.strerror or error}. Mend it, then go on with resume={directory}."
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        return (
+            f"out of memory ({(text or 'MemoryError').splitlines()[0]}). Lower "
+            "training.eval_batch_size, training.batch_size or cv.n_jobs, or free some memory."
+        )
+    return None

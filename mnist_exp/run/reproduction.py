@@ -1,0 +1,101 @@
+"""Whether a run came out as another one did, and if not, what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mnist_exp.errors import UserError
+from mnist_exp.run.results import read_results
+from mnist_exp.run.saved_config import differences
+
+# What a result depends on besides the configuration, and how to say it.
+ENVIRONMENT = {
+    "data_sha256": "data",
+    "versions": "version",
+    "device": "device",
+    "cpu": "processor",
+    "gpu": "GPU",
+    "threads": "threads",
+    "git_commit": "git commit",
+}
+# The result itself, for a run with one split and for each fold of one with several.
+RESULT = ("weights_sha256", "accuracy", "test_accuracy", "loss", "test_loss", "confusion_matrix")
+
+
+def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each difference in data, versions and hardware of two results."""
+    one, other = ({key: r.get(key) for key in ENVIRONMENT} for r in (before, after))
+    lines = []
+    for key, values in differences(one, other).items():
+        group, _, name = key.partition(".")
+        was, now = (_short(value) for value in values)
+        lines.append(f"{ENVIRONMENT[group]} {name}".strip() + f" was {was} and is {now}")
+    return lines
+
+
+def result_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each difference in weights, accuracy and loss, bit by bit."""
+    lines = []
+    pairs = zip(_parts(before), _parts(after), strict=True)
+    for number, (one, other) in enumerate(pairs, start=1):
+        where = f"fold {number}: " if "folds" in before else ""
+        for key in RESULT:
+            if one.get(key) != other.get(key):
+                was, now = _short(one.get(key)), _short(other.get(key))
+                lines.append(f"{where}{key} was {was} and is {now}")
+    return lines
+
+
+def compare(reference: str, after: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare the results of the run in ``reference`` with those of its reproduction.
+
+    Returns
+    -------
+    dict
+        ``reference``, ``identical``, and in sentences what differs: ``result``, ``environment``.
+
+    Raises
+    ------
+    UserError
+        If the reference has no results that can be read.
+    """
+    before = read_results(Path(reference))
+    if before is None:
+        raise UserError(f"reproduce={reference}: its results.json was deleted meanwhile.")
+    result = result_differences(before, after)
+    return {
+        "reference": reference,
+        "identical": not result,
+        "result": result,
+        "environment": environment_differences(before, after),
+    }
+
+
+def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """Say in a few lines whether a reproduction came out identical."""
+    circumstances = [f"  {sentence}" for sentence in comparison["environment"]]
+    if comparison["identical"]:
+        lines = [f"identical to {comparison['reference']}: weights, accuracies, losses, bit by bit"]
+        return lines + (["though:", *circumstances] if circumstances else [])
+    return [
+        f"differs from {comparison['reference']}:",
+        *(f"  {sentence}" for sentence in comparison["result"]),
+        *(
+            ["circumstances:", *circumstances]
+            if circumstances
+            else ["on the same machine and data"]
+        ),
+    ]
+
+
+def _parts(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    parts: list[Mapping[str, Any]] = results.get("folds", [results])
+    return parts
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:  # a SHA-256
+        return f"{value[:12]}..."
+    return "another one" if isinstance(value, list) else str(value)

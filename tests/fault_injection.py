@@ -1,0 +1,179 @@
+"""Runs in forked processes, which a test may stop, starve of disk or kill at a chosen moment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from mnist_exp import app
+from mnist_exp.errors import UserError
+from mnist_exp.experiment import run_experiment
+from mnist_exp.run.interruption import Interrupted, StopSignals
+from mnist_exp.run.results import read_results
+
+# Settings that make a run of a few batches of real images.
+SMALL = ("data.subset=100", "training.batch_size=25", "plots.enabled=false", "threads=1")
+KFOLD = ("model=mlp100", "cv.n_splits=2", "training.epochs=2", *SMALL)
+CNN = ("model=cnn21k", "cv.test=100", "training.epochs=2", *SMALL)
+# What a run measures of time; everything else has to come out the same.
+TIMES = ("seconds", "samples_per_second", "wall_seconds", "gradient_seconds")
+
+
+def composed(*overrides: str) -> DictConfig:
+    """Return the configuration of a command line."""
+    with initialize_config_dir(str(app.config_directory()), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def start(work: Callable[[], object], log: Path | None = None) -> int:
+    """Fork a process that does ``work``, and return its id; 70 is its exit code for a bug."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    code = 70
+    try:
+        output = os.open(os.devnull if log is None else log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        work()
+        code = 0
+    except Interrupted as interruption:
+        code = interruption.exit_code
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except UserError as error:
+        print(error)
+        code = 2
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def exit_code(process: int) -> int:
+    """Wait for a process; minus the number of the signal that killed it, or its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def train(
+    config: DictConfig, directory: Path, prepare: Callable[[], object] = lambda: None
+) -> tuple[int, str]:
+    """Run an experiment in a process of its own, after ``prepare``; return exit code and output."""
+    log = directory.with_name(f"{directory.name}.log")
+
+    def work() -> None:
+        prepare()
+        with StopSignals() as signals:
+            run_experiment(config, directory, signals)
+
+    return exit_code(start(work, log)), log.read_text()
+
+
+def command(
+    *arguments: str, cwd: Path, prepare: Callable[[], object] = lambda: None
+) -> tuple[int, str]:
+    """Run ``python -m mnist_exp`` with arguments; return exit code and output."""
+    log = cwd / "command.log"
+    return exit_code(start_command(*arguments, cwd=cwd, log=log, prepare=prepare)), log.read_text()
+
+
+def start_command(
+    *arguments: str, cwd: Path, log: Path | None = None, prepare: Callable[[], object] = lambda: None
+) -> int:
+    """Start ``python -m mnist_exp`` with arguments and return the process."""
+
+    def work() -> None:
+        os.chdir(cwd)
+        sys.argv = ["mnist_exp", *arguments]
+        prepare()
+        app.main()
+
+    return start(work, log)
+
+
+def outcome(directory: Path) -> dict[str, Any]:
+    """Return what a finished run came to, without what it measured of time."""
+    results = read_results(directory)
+    assert results is not None
+    assert results["status"] == "completed", results.get("error")
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows.sort(key=lambda row: (row.get("fold", 0), row["epoch"]))
+    left = [path.name for path in directory.rglob("*.tmp")]
+    return without_times({"results": results, "metrics": rows, "unfinished files": left})
+
+
+def without_times(value: Any) -> Any:
+    """Drop the measured times from results or metrics."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
+    if isinstance(value, list):
+        return [without_times(item) for item in value]
+    return value
+
+
+def kill_at_file_event(number: int, directory: Path) -> Callable[[], None]:
+    """Kill the process when it is about to open, rename or delete a file for the n-th time.
+
+    Counts from 0 what Python does below ``directory``; nothing happens if there are fewer events.
+    """
+
+    def prepare() -> None:
+        left = [number]
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in FILE_EVENTS and str(arguments[0]).startswith(str(directory)):
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left[0] -= 1
+
+        sys.addaudithook(hook)
+
+    return prepare
+
+
+FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate")
+
+
+def largest_file(size: int, kill: bool) -> Callable[[], None]:
+    """Let no file grow beyond ``size`` bytes: a write fails there, or kills the process."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL if kill else signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    return prepare
+
+
+def flip_bit(path: Path, position: int, bit: int = 0) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def killed_at_the_end(process: int) -> Iterator[int]:
+    """Do not leave a process behind when a test fails."""
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
