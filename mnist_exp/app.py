@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import traceback
@@ -11,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -37,7 +39,11 @@ def main() -> None:
     """Run what the command line says."""
     if any(argument.startswith("sweep.resume=") for argument in sys.argv[1:]):
         sys.argv.append("--multirun")
-    run_command()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
+    try:
+        run_command()
+    except CompactHydraException as error:
+        launch.refuse(UserError(launch.composition_message(error)))
 
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")

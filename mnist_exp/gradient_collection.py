@@ -72,9 +72,7 @@ class GradientCollection(Callback):
     def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
         """Hand a training batch over, at the weights it meets."""
         if self.collector.mode == "batch":
-            self.collector.on_batch(
-                state.epoch + 1, state.model, images, self.images.labels[indices], indices
-            )
+            self.collector.on_batch(state.epoch + 1, state.model, images, indices)
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Collect the epoch's gradients and add their figures to its row."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import difflib
 import json
+import re
 import sys
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException, HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -19,8 +21,8 @@ from mnist_exp import schema
 from mnist_exp.errors import UserError
 from mnist_exp.run.files import write_json
 from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
-from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import (
     check_extends,
     differences,
@@ -29,7 +31,7 @@ from mnist_exp.run.saved_config import (
     save_config,
     training_config,
 )
-from mnist_exp.sweep import COMPLETED, print_table, report
+from mnist_exp.sweep import print_table, report
 
 USER_ERROR_EXIT_CODE = 2
 FAILURE_EXIT_CODE = 1
@@ -164,10 +166,16 @@ def asked_epochs(config: DictConfig, saved: DictConfig, directory: Path, key: st
     path = directory / ".hydra" / "overrides.yaml"
     earlier = [*OmegaConf.load(path)] if path.is_file() else []
     earlier.append(f"training.epochs={saved.training.epochs}")  # may have been extended since
-    base, asked = (
-        training_config(compose("config", last_of_each_key(given)))
-        for given in (earlier, earlier + overrides)
-    )
+    try:
+        base, asked = (
+            training_config(compose("config", last_of_each_key(given)))
+            for given in (earlier, earlier + overrides)
+        )
+    except HydraException as error:
+        raise UserError(
+            f"{key}={directory}: {' '.join(overrides)} does not go together with the settings of "
+            f"that run, {' '.join(earlier)} ({error}). Only training.epochs may be raised."
+        ) from error
     before = training_config(saved)
     # only what the command line itself changes counts, not what a file of conf/ says by now
     names = differences(base, asked).keys() & differences(before, asked).keys()
@@ -305,3 +313,15 @@ def refuse(error: Exception) -> NoReturn:
         sys.exit(FAILURE_EXIT_CODE)
     print(f"error: {error}", file=sys.stderr)
     sys.exit(USER_ERROR_EXIT_CODE)
+
+
+def composition_message(error: CompactHydraException) -> str:
+    """Say why Hydra cannot compose the configuration, with the key that may have been meant."""
+    message = str(error).partition("Config search path:")[0].strip()
+    unknown = re.search(r"Could not override '(.+?)'", message)
+    if unknown is None:
+        return message
+    key = unknown[1]
+    close = difflib.get_close_matches(key, schema.RULES, n=1)
+    meant = f"did you mean {close[0]}?" if close else "python -m mnist_exp --cfg job lists all keys."
+    return f"{key}: there is no such key in this configuration; {meant}"

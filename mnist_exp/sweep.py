@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from mnist_exp.errors import UserError
 from mnist_exp.run.files import write_atomic
+from mnist_exp.run.results import read_results
 
-COMPLETED = "completed"
+LONGEST_ERROR = 100  # characters printed of it; sweep.csv has it all
+BEFORE_RESULTS: dict[str, Any] = {
+    "status": "failed",
+    "error": "stopped before it wrote results.json",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Row:
     overrides : dict of str
         Setting and value, as on the command line.
     status : str
-        That of results.json; "failed" if there is none that can be read.
+        That of results.json; "failed" if there is none or it is damaged.
     accuracy : float or None
         Share of right test predictions, in [0, 1]; with k-fold the mean over folds.
     std : float or None
@@ -99,13 +105,13 @@ def swept_settings(rows: Sequence[Row]) -> list[str]:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print what `write_table` writes, for people: errors are cut to their first line."""
+    """Print what `write_table` writes, for people: long errors are cut."""
     settings = swept_settings(rows)
     cells = [[*settings, "accuracy", "wall s", "status", "job", "error"]]
     for row in rows:
         values = (row.overrides.get(name, "") for name in settings)
         seconds = "" if row.wall_seconds is None else f"{row.wall_seconds:.1f}"
-        error = row.error.partition("\n")[0]
+        error = textwrap.shorten(row.error, LONGEST_ERROR, placeholder=" ...")
         cells.append([*values, shown_accuracy(row), seconds, row.status, row.job, error])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
@@ -132,7 +138,10 @@ def _read_job(directory: Path, name: str) -> Row:
     for text in OmegaConf.load(directory / ".hydra" / "overrides.yaml"):
         setting, _, value = str(text).lstrip("+").partition("=")
         overrides[setting] = value
-    results = _read_results(directory / "results.json")
+    try:
+        results = read_results(directory) or BEFORE_RESULTS
+    except UserError as error:
+        results = {"status": "failed", "error": str(error)}
     return Row(
         job=name,
         overrides=overrides,
@@ -142,13 +151,3 @@ def _read_job(directory: Path, name: str) -> Row:
         wall_seconds=results.get("wall_seconds"),
         error=results.get("error") or "",
     )
-
-
-def _read_results(path: Path) -> dict[str, Any]:
-    try:
-        results: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {"status": "failed", "error": "stopped before it wrote results.json"}
-    except (OSError, ValueError) as error:
-        return {"status": "failed", "error": f"results.json cannot be read: {error}"}
-    return results

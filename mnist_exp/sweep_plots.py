@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ from mnist_exp.sweep import Row, count_by_status, swept_settings
 
 SEED = "seed"
 COLOURS = "viridis"
-BEST = "tab:red"
+BEST = FAILED = "tab:red"
 MOST_ANNOTATED = 12  # values along an axis up to which every cell tells its number
 
 
@@ -44,6 +46,7 @@ class Point:
 
 
 Points = dict[tuple[str, ...], Point]  # by the value of each axis
+Grid = list[list[Point | None]]  # rows of cells; None where no job has begun
 
 
 def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
@@ -71,7 +74,9 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     points = gather_points(rows, names)
     draw_axes = curve_figure if len(names) == 1 else maps_figure
     figure = draw_axes(points, {name: values[name] for name in names})
-    figure.suptitle(f"{len(rows)} jobs: {count_by_status(rows)}{_best(points, names)}", fontsize=10)
+    title = [f"{len(rows)} jobs: {count_by_status(rows)}", *_best(points, names)]
+    width = int(figure.get_figwidth() / 0.09)  # a letter of this size is about 0.09 inches wide
+    figure.suptitle("\n".join(textwrap.fill(line, width) for line in title), fontsize=10)
     figure.savefig(path, dpi=dpi)
 
 
@@ -88,6 +93,18 @@ def sorted_values(rows: Sequence[Row], name: str) -> list[str]:
     in_job_order = sorted(rows, key=lambda row: (len(row.job), row.job))
     values = list(dict.fromkeys(row.overrides.get(name, "") for row in in_job_order))
     return sorted(values, key=float) if is_numeric(values) else values
+
+
+def short_labels(values: Sequence[str]) -> list[str]:
+    """Return what stands at an axis: long numbers in scientific notation, words as they are."""
+    if not is_numeric(values):
+        return list(values)
+    return [value if len(value) <= 7 else f"{float(value):g}" for value in values]
+
+
+def in_percent(value: float, position: float) -> str:
+    """Label an accuracy, as matplotlib asks for it."""
+    return f"{100 * value:.4g}%"
 
 
 def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
@@ -109,28 +126,27 @@ def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
 def curve_figure(points: Points, values: dict[str, list[str]]) -> Figure:
     """Draw accuracy over one setting; words instead of numbers stand side by side, unconnected."""
     ((name, ticks),) = values.items()
-    numeric = is_numeric(ticks)
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axis = figure.subplots()
-    positions = [float(value) for value in ticks] if numeric else list(range(len(ticks)))
-    known = [
-        (x, point.accuracy, point.std or 0.0)
-        for x, value in zip(positions, ticks, strict=True)
-        if (point := points[(value,)]).accuracy is not None
-    ]
-    if known:
-        axis.errorbar(*zip(*known, strict=True), marker="o", linestyle="-" * numeric, capsize=3)
-    for x, value in zip(positions, ticks, strict=True):
-        if points[(value,)].accuracy is None:
-            axis.axvline(x, color=BEST, linestyle=":")
-            axis.text(x, 0.5, points[(value,)].status, rotation=90, color=BEST, ha="right",
-                      va="center", transform=axis.get_xaxis_transform())  # fmt: skip
+    numeric = is_numeric(ticks)
+    positions = [float(value) for value in ticks] if numeric else [*range(len(ticks))]
     if numeric and positions[0] > 0 and positions[-1] >= 20 * positions[0]:
         axis.set_xscale("log")
-        axis.minorticks_off()
-    axis.set_xticks(positions, ticks, rotation=45 if len(ticks) > 8 else 0)
+    curve = []
+    for x, value in zip(positions, ticks, strict=True):
+        point = points[value,]
+        if point.accuracy is not None:
+            curve.append((x, point.accuracy, point.std or 0.0))
+            continue
+        axis.axvline(x, color=FAILED, linestyle=":")
+        place: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "rotation": 90}
+        axis.text(x, 0.5, point.status, color=FAILED, ha="right", va="center", **place)
+    if curve:
+        axis.errorbar(*zip(*curve, strict=True), marker="o", linestyle="-" * numeric, capsize=3)
+    axis.set_xticks(positions, short_labels(ticks), rotation=45)
+    axis.minorticks_off()
     axis.set(xlabel=name, ylabel="accuracy")
-    axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
+    axis.yaxis.set_major_formatter(in_percent)
     axis.grid(alpha=0.3)
     return figure
 
@@ -146,62 +162,59 @@ def maps_figure(points: Points, values: dict[str, list[str]]) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     known = [point.accuracy for point in points.values() if point.accuracy is not None]
-    colours = ScalarMappable(
-        Normalize(min(known), max(known)) if known else Normalize(0, 1), COLOURS
-    )
-    best = max(known, default=None)
+    norm = Normalize(min(known, default=0), max(known, default=1))
     for axis, panel in zip(axes, panels, strict=False):
         grid = [[points.get((x, y, *panel)) for x in x_values] for y in y_values]
-        _draw_map(axis, grid, colours, best)
-        axis.set_xticks(range(len(x_values)), x_values, rotation=45 if len(x_values) > 6 else 0)
-        axis.set_yticks(range(len(y_values)), y_values)
+        _draw_map(axis, grid, norm)
+        rotation = 45 if len(x_values) > 6 else 0
+        axis.set_xticks(range(len(x_values)), short_labels(x_values), rotation=rotation)
+        axis.set_yticks(range(len(y_values)), short_labels(y_values))
         axis.set(xlabel=x_name, ylabel=y_name)
         settings = zip((name for name, _ in rest), panel, strict=True)
         axis.set_title("\n".join(f"{name}={value}" for name, value in settings), fontsize=9)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if known:
-        bar = figure.colorbar(colours, ax=axes, label="accuracy")
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
+        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, label="accuracy")
+        bar.ax.yaxis.set_major_formatter(in_percent)
     return figure
 
 
-def _draw_map(
-    axis: Axes,
-    grid: Sequence[Sequence[Point | None]],
-    colours: ScalarMappable,
-    best: float | None,
-) -> None:
-    """Colour the cells, number them if there is room, and frame the best."""
+def _draw_map(axis: Axes, grid: Grid, norm: Normalize) -> None:
+    """Colour the cells, number them if there is room, and frame the best of the picture."""
     accuracies = [
         [np.nan if point is None or point.accuracy is None else point.accuracy for point in line]
         for line in grid
     ]
-    axis.imshow(accuracies, cmap=COLOURS, norm=colours.norm, origin="lower", aspect="auto")
+    axis.imshow(accuracies, cmap=COLOURS, norm=norm, origin="lower", aspect="auto")
     axis.set_facecolor("0.9")  # shows through where a number is missing
     annotated = max(len(grid), len(grid[0])) <= MOST_ANNOTATED
     for y, line in enumerate(grid):
         for x, point in enumerate(line):
-            if point is None or not annotated:
+            if point is None:
                 continue
-            if point.accuracy is None:
-                axis.text(x, y, point.status, ha="center", va="center", fontsize=7, color=BEST)
-                continue
-            text = f"{100 * point.accuracy:.2f}"
-            if point.std is not None:
-                text += f"\n±{100 * point.std:.2f}"
-            bright = colours.norm(point.accuracy) > 0.6  # the upper end of the scale is yellow
-            axis.text(x, y, text, ha="center", va="center", fontsize=7,
-                      color="black" if bright else "white")  # fmt: skip
-            if point.accuracy == best:
-                axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=BEST,
-                                         linewidth=2))  # fmt: skip
+            if annotated:
+                text, colour = _annotation(point, norm)
+                axis.text(x, y, text, color=colour, ha="center", va="center", fontsize=7)
+            if point.accuracy is not None and point.accuracy == norm.vmax:
+                corner = (x - 0.5, y - 0.5)
+                axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BEST, linewidth=2))
 
 
-def _best(points: Points, names: Sequence[str]) -> str:
-    known = [(p.accuracy, values) for values, p in points.items() if p.accuracy is not None]
+def _annotation(point: Point, norm: Normalize) -> tuple[str, str]:
+    if point.accuracy is None:
+        return point.status, FAILED
+    text = f"{100 * point.accuracy:.2f}"
+    if point.std is not None:
+        text += f"\n±{100 * point.std:.2f}"
+    bright = float(norm(point.accuracy)) > 0.6  # the upper end of the scale is yellow
+    return text, "black" if bright else "white"
+
+
+def _best(points: Points, names: Sequence[str]) -> list[str]:
+    known = {values: p.accuracy for values, p in points.items() if p.accuracy is not None}
     if not known:
-        return ""
-    accuracy, values = max(known)
+        return []
+    values, accuracy = max(known.items(), key=lambda item: item[1])
     settings = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-    return f"\nbest {accuracy:.2%} with {settings}"
+    return [f"best {accuracy:.2%} with {settings}"]

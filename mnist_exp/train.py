@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from mnist_exp.data.batches import Augmentation, Images
+from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
 from mnist_exp.training_state import Row, TrainState
 
@@ -61,6 +61,19 @@ class Callback:
         """After evaluation; what is added to ``row`` is reported with the epoch."""
 
 
+class Batches(Protocol):
+    """Training data on the compute device, such as `mnist_exp.data.batches.Images`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches live."""
+
+    def batch(
+        self, indices: Tensor, augmentation: Augmentation | None, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return network inputs [B, ...] and int64 labels [B] of ``indices``."""
+
+
 class Evaluate(Protocol):
     """Metrics of a model at the end of an epoch, such as validation loss and accuracy."""
 
@@ -74,7 +87,7 @@ class LossNotFinite(UserError):
 
 def train(
     state: TrainState,
-    images: Images,
+    images: Batches,
     indices: Tensor,
     recipe: Recipe,
     evaluate: Evaluate,
@@ -89,7 +102,7 @@ def train(
     ----------
     state : TrainState
         Changed in place.
-    images : Images
+    images : Batches
         The data on the compute device.
     indices : Tensor
         int64, which images to train on.

@@ -129,8 +129,8 @@ def test_every_experiment_composes_and_passes_the_check(compose_config: Compose,
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["optimizer.lr=-1"], "optimizer: torch.optim.AdamW refuses.*-1"),
-        (["+optimizer.foo=1"], "'foo'.*Its settings are: lr"),
+        (["optimizer=adamw", "optimizer.lr=-1"], "optimizer: torch.optim.AdamW refuses.*-1"),
+        (["optimizer=adamw", "+optimizer.foo=1"], "'foo'.*Its settings are: lr"),
         (["optimizer._target_=torch.optim.Foo"], r"optimizer\._target_=torch\.optim\.Foo"),
         (["optimizer._target_=os.system"], r"optimizer\._target_=os\.system: is no usable target"),
         (["model._target_=torch.nn.Linear"], "model: torch.nn.Linear: .*in_features"),

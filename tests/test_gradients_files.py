@@ -150,7 +150,7 @@ def test_augmented_inputs_are_kept_as_they_were(mnist: Dataset, tmp_path: Path) 
     assert stored.manifest["augmented"] is True
     built = flat({name: parameter[:] for name, parameter in stored.items()})
     cosines = torch.cosine_similarity(built, built.mean(0, keepdim=True))
-    assert_close(stored.cosines, cosines)
+    assert_close(stored.cosines(), cosines)
     assert statistics["total"]["cosine_with_mean"]["mean"] == pytest.approx(cosines.mean().item())
 
 
@@ -177,7 +177,7 @@ def test_statistics_alone_store_no_gradients(samples: Samples, tmp_path: Path) -
     collect(small_network(), samples, tmp_path, collection_settings(format="statistics"), epoch=1)
     stored = gradients.open(tmp_path / "epoch_1")
     assert list(stored) == []
-    assert len(stored.norms()) == len(stored.cosines) == 30
+    assert len(stored.norms()) == len(stored.cosines()) == 30
 
 
 class Unpicklable:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mnist_exp import gradients
 from mnist_exp.data import Dataset
+from mnist_exp.errors import UserError
 from mnist_exp.gradients import collect
 from mnist_exp.models import CNN21k
 from tests.gradient_samples import (
@@ -68,8 +69,24 @@ def test_cosines_with_the_mean(case: Any) -> None:
     rows = flat(slow)
     expected = torch.cosine_similarity(rows, rows.mean(0, keepdim=True))
     torch.testing.assert_close(
-        gradients.open(path).cosines.double(), expected, atol=1e-5, rtol=1e-5
+        gradients.open(path).cosines().double(), expected, atol=1e-5, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("form", ["factored", "dense", "statistics"])
+def test_cosines_can_be_had_later_from_the_gradients(
+    form: str, mnist: Dataset, tmp_path: Path
+) -> None:
+    for epoch, cosine in ((1, True), (2, False)):
+        settings = collection_settings(format=form, cosine=cosine)
+        collect(small_network(), samples_of(mnist, IDS), tmp_path, settings, epoch=epoch)
+    collected, later = (gradients.open(tmp_path / f"epoch_{epoch}") for epoch in (1, 2))
+    assert later.statistics["total"]["cosine_with_mean"] is None
+    if form == "statistics":
+        with pytest.raises(UserError, match="holds statistics only, without cosines"):
+            later.cosines()
+    else:
+        torch.testing.assert_close(later.cosines(), collected.cosines(), atol=1e-6, rtol=1e-5)
 
 
 def test_mean_gradient_is_stored(case: Any) -> None:

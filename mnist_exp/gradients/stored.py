@@ -171,22 +171,6 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         """Losses, float32 [num_samples]."""
         return self.rows("losses", slice(None))
 
-    @property
-    def cosines(self) -> Tensor:
-        """Cosine of each gradient with the mean one, float32 [num_samples].
-
-        Raises
-        ------
-        UserError
-            If they were not collected.
-        """
-        if "cosines" not in self._maps:
-            raise UserError(
-                f"{self.directory} holds no cosines: it was collected with gradients.cosine=false. "
-                "Collect it again with gradients.cosine=true."
-            )
-        return self.rows("cosines", slice(None))
-
     def rows(self, array: str, rows: int | Rows) -> Tensor:
         """Read rows of a stored array: floats as float32, pixels as the network's inputs."""
         if isinstance(rows, Tensor):
@@ -204,6 +188,35 @@ class StoredGradients(Mapping[str, ParameterGradients]):
     def mean(self) -> dict[str, Tensor]:
         """Return the mean gradient of each parameter."""
         return {name: self.rows(f"{name}.mean", 0) for name in self.manifest["names"]}
+
+    def cosines(self) -> Tensor:
+        """Return the cosine of each gradient with the mean one, [num_samples].
+
+        Computed from the gradients unless it was at collection; 0 for a gradient of zero.
+
+        Raises
+        ------
+        UserError
+            If it was not, and no gradients are stored.
+        """
+        if "cosines" in self._maps:
+            return self.rows("cosines", slice(None))
+        if not self._parameters:
+            raise UserError(
+                f"{self.directory} holds statistics only, without cosines. Collect it again with "
+                "gradients.cosine=true, or with gradients.format=factored."
+            )
+        means = self.mean()
+        products = sum(
+            (
+                torch.cat([block.inner(means[name]) for block in parameter.blocks()])
+                for name, parameter in self.items()
+            ),
+            start=torch.zeros(self.num_samples),
+        )
+        length = sum(mean.square().sum() for mean in means.values()) ** 0.5
+        tiny = torch.finfo(torch.float32).tiny
+        return products / (self.norms() * length).clamp(min=tiny)
 
     def dot(self, i: int, j: int) -> float:
         """Compute the inner product of samples ``i`` and ``j`` over all parameters."""

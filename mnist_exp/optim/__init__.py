@@ -1,5 +1,6 @@
-"""Optimizers that ``torch.optim`` does not have."""
+"""Optimizers that ``torch.optim`` does not have, or has for other layers."""
 
 from mnist_exp.optim.asymmetric_sgd import AsymmetricSGD, asymmetric_update
+from mnist_exp.optim.muon import Muon, orthogonalize
 
-__all__ = ["AsymmetricSGD", "asymmetric_update"]
+__all__ = ["AsymmetricSGD", "Muon", "asymmetric_update", "orthogonalize"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import struct
 import sys
 from pathlib import Path
@@ -43,7 +42,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     DamagedCheckpoint
         If the file is truncated, altered or no checkpoint.
     UserError
-        If it cannot be read, or was written under another schema version.
+        If it cannot be read, holds anything else, or was written under another schema version.
     """
     try:
         content = path.read_bytes()
@@ -62,10 +61,12 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         saved: dict[str, Any] = torch.load(
             io.BytesIO(archive), map_location=device, weights_only=True
         )
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path}: holds more than tensors and plain values; refused.") from error
-    except (RuntimeError, ValueError, LookupError, EOFError) as error:
-        raise DamagedCheckpoint(f"{path}: is no archive of torch ({error}).") from error
+    except Exception as error:  # whatever a foreign file's bytes lead torch into
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path}: refused, only tensors and plain values are read, as torch.save writes them "
+            f"({type(error).__name__}: {reason})."
+        ) from error
     version = saved.get("schema_version") if isinstance(saved, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(

@@ -149,8 +149,8 @@ FAST = {
 }
 
 
-def train_epoch(dataset: Dataset, format: str | None) -> float:
-    """Train one epoch, collect at its end unless ``format`` is None; return seconds."""
+def train_epoch(dataset: Dataset, collection: CollectionSettings | None) -> float:
+    """Train one epoch, collect at its end if asked to; return seconds."""
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-4)
     start = time.perf_counter()
@@ -159,12 +159,12 @@ def train_epoch(dataset: Dataset, format: str | None) -> float:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    if format is not None:
+    if collection is not None:
         samples = Samples(
             dataset.images, dataset.labels, torch.arange(NUM_SAMPLES), normalise, False
         )
         with tempfile.TemporaryDirectory(dir="outputs") as directory:
-            collect(model, samples, directory, settings(format, cosine=True), epoch=1)
+            collect(model, samples, directory, collection, epoch=1)
             seconds = time.perf_counter() - start
         return seconds
     return time.perf_counter() - start
@@ -199,11 +199,17 @@ def measure_norms(name: str, count: int) -> dict[str, object]:
 def measure_training() -> dict[str, float]:
     """Time an epoch with and without collection, alternating."""
     dataset = load_mnist()
-    seconds: dict[str, list[float]] = {"off": [], "factored": [], "statistics": []}
+    ways: dict[str, CollectionSettings | None] = {
+        "off": None,
+        "statistics": settings("statistics", cosine=False),
+        "factored": settings("factored", cosine=False),
+        "factored, cosines": settings("factored", cosine=True),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     train_epoch(dataset, None)  # warm-up
-    for _ in range(3):
-        for name, times in seconds.items():
-            times.append(train_epoch(dataset, None if name == "off" else name))
+    for _ in range(REPEATS):
+        for name, way in ways.items():
+            seconds[name].append(train_epoch(dataset, way))
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
@@ -243,7 +249,7 @@ def main() -> None:
     training = in_own_process("training")
     for name, value in training.items():
         ratio = float(value) / float(training["off"])  # type: ignore[arg-type]
-        print(f"epoch of training, collection {name:11s} {value:6.2f} s   {ratio:.2f} x")
+        print(f"epoch of training, collection {name:18s} {value:6.2f} s   {ratio:.2f} x")
 
 
 def print_norms(slow_samples: int) -> None:

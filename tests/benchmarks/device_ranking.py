@@ -67,7 +67,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=0.4, help="learning rate of the weights")
+    parser.add_argument("--rate", type=float, default=0.3, help="learning rate of the weights")
     arguments = parser.parse_args()
     mnist = load_mnist()
     inputs, test_inputs = black_and_white(mnist.train_images), black_and_white(mnist.test_images)

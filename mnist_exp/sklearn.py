@@ -1,0 +1,373 @@
+"""A scikit-learn classifier: the network of ``model=mlp100``, with its weights held by devices."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import fields
+from math import ceil
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_scalar, validate_data
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+
+from mnist_exp.build import compute_device
+from mnist_exp.device import DeviceConstraint, DeviceSettings
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.effective_copy import effective_copy
+from mnist_exp.models import MLP
+from mnist_exp.optim import AsymmetricSGD
+from mnist_exp.train import Recipe, train
+from mnist_exp.training_state import TrainState
+
+SCHEDULERS = ("onecycle", "constant")
+NEVER = 2**31  # in optimizer steps: nobody reads the diagnostics here
+
+
+class Features:
+    """A matrix of features and its labels on the compute device, as the training loop wants them.
+
+    Parameters
+    ----------
+    X : ndarray
+        float32 [N, d].
+    labels : ndarray
+        int64 [N], from 0.
+    device : torch.device
+        Where batches are made and used.
+    """
+
+    def __init__(self, X: np.ndarray, labels: np.ndarray, device: torch.device) -> None:
+        self.device = device
+        self.X = torch.tensor(X, device=device)
+        self.labels = torch.tensor(labels, device=device)
+
+    def batch(
+        self, indices: Tensor, augmentation: object, generator: object
+    ) -> tuple[Tensor, Tensor]:
+        """Return features [B, d] and labels [B] of ``indices``; nothing is augmented."""
+        return self.X.index_select(0, indices), self.labels.index_select(0, indices)
+
+
+class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
+    """A network with one hidden layer of ReLU units, trained under the limits of memory devices.
+
+    The defaults are those of ``model=mlp100 constraint=memristor`` on the command line: weights
+    are differences of two conductances with 100 levels, rounded stochastically, drifting toward
+    ``W_min``, and updated at one rate upward and another downward. With ``mapping="direct",
+    clip=False, quantize=False, retain=False`` it is an ordinary network.
+
+    Features should be of the order of 1: pixels in [0, 1], or standardised.
+
+    Parameters
+    ----------
+    input_dim : int or None
+        Number of features. None: that of the data.
+    hidden_dim : int
+        Number of hidden units.
+    output_dim : int or None
+        Number of classes. None: that of the data.
+    lr_pos, lr_neg : float
+        Learning rates of conductances that rise (gradient < 0) and fall; the peaks of the cycle
+        with ``scheduler="onecycle"``.
+    momentum : float
+        In [0, 1). "onecycle" moves it between 0.85 and 0.95, unless it is 0.
+    scheduler : {"onecycle", "constant"}
+        Course of the learning rates in `fit`; `partial_fit` keeps them constant.
+    label_smoothing : float
+        Share of the target spread over all classes, in [0, 1).
+    retention, retention_tau : float or None
+        Share of its distance to ``retention_target`` that a conductance loses in an optimizer
+        step, or the time constant of that drift in steps; one of the two.
+    retention_target : float or None
+        Where the drift ends. None: ``W_min``.
+    W_min, W_max : float
+        Bounds of a conductance.
+    quantize, retain, clip : bool
+        Whether conductances are kept on evenly spaced levels, drift, and are kept within their
+        bounds.
+    mapping, gain, bias, levels, rounding, pulse_rounding, nonlinearity_ltp, nonlinearity_ltd, \
+    write_noise, rate_variation, bound_variation, stuck_at_min, stuck_at_max
+        The other settings of `mnist_exp.device.DeviceSettings`, under the same names.
+    epochs : int
+        Passes over the data in `fit`.
+    batch_size : int
+        Samples an optimizer step.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to train; predictions are made on the CPU.
+    random_state : int, RandomState or None
+        Of initial weights, data order and devices. An int gives the numbers that ``seed`` gives
+        on the command line.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        The labels, sorted.
+    n_features_in_ : int
+        Number of features seen in training.
+    model_ : mnist_exp.models.MLP
+        The trained network, its weights as the devices hold them; float64, on the CPU.
+    history_ : list of dict
+        Training loss, accuracy, learning rate and time of each epoch.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from mnist_exp import PyTorchNNWrapper
+    >>> X, y = load_digits(return_X_y=True)
+    >>> classifier = PyTorchNNWrapper(batch_size=32, random_state=0)
+    >>> bool(cross_val_score(classifier, X / 16, y, cv=2).mean() > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        input_dim: int | None = None,
+        hidden_dim: int = 100,
+        output_dim: int | None = None,
+        lr_pos: float = 0.12,
+        lr_neg: float = 0.1236,
+        retention: float | None = 1e-5,
+        W_min: float = 0.1,
+        W_max: float = 0.51,
+        quantize: bool = True,
+        retain: bool = True,
+        epochs: int = 10,
+        batch_size: int = 128,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        momentum: float = 0.9,
+        scheduler: str = "onecycle",
+        label_smoothing: float = 0.1,
+        levels: int = 100,
+        rounding: str = "stochastic",
+        mapping: str = "differential",
+        gain: float = 1.0,
+        bias: str = "free",
+        clip: bool = True,
+        retention_tau: float | None = None,
+        retention_target: float | None = None,
+        pulse_rounding: str = "none",
+        nonlinearity_ltp: float = 0.0,
+        nonlinearity_ltd: float = 0.0,
+        write_noise: float = 0.0,
+        rate_variation: float = 0.0,
+        bound_variation: float = 0.0,
+        stuck_at_min: float = 0.0,
+        stuck_at_max: float = 0.0,
+    ) -> None:
+        self.input_dim = input_dim
+        self.hidden_dim = hidden_dim
+        self.output_dim = output_dim
+        self.lr_pos = lr_pos
+        self.lr_neg = lr_neg
+        self.retention = retention
+        self.W_min = W_min
+        self.W_max = W_max
+        self.quantize = quantize
+        self.retain = retain
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.momentum = momentum
+        self.scheduler = scheduler
+        self.label_smoothing = label_smoothing
+        self.levels = levels
+        self.rounding = rounding
+        self.mapping = mapping
+        self.gain = gain
+        self.bias = bias
+        self.clip = clip
+        self.retention_tau = retention_tau
+        self.retention_target = retention_target
+        self.pulse_rounding = pulse_rounding
+        self.nonlinearity_ltp = nonlinearity_ltp
+        self.nonlinearity_ltd = nonlinearity_ltd
+        self.write_noise = write_noise
+        self.rate_variation = rate_variation
+        self.bound_variation = bound_variation
+        self.stuck_at_min = stuck_at_min
+        self.stuck_at_max = stuck_at_max
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> PyTorchNNWrapper:
+        """Train from fresh weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Real numbers.
+        y : array-like of shape (n_samples,)
+            Labels of any kind.
+
+        Returns
+        -------
+        PyTorchNNWrapper
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range or contradicts the data.
+        """
+        features, labels = validate_data(self, X, y, dtype=np.float32)
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
+        self._train(features, labels, self._fresh_state(), self.epochs, self.scheduler)
+        return self
+
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None
+    ) -> PyTorchNNWrapper:
+        """Train one more epoch, on this data, from where the last call of either method ended.
+
+        Momentum, random numbers and devices go on as well: with ``scheduler="constant"`` n calls
+        on the same data are one `fit` of n epochs. What may change in between are learning rates,
+        momentum, batch size and label smoothing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Real numbers.
+        y : array-like of shape (n_samples,)
+            Labels, all of them among the classes.
+        classes : array-like of shape (n_classes,)
+            All labels that may ever come; needed by the first call.
+
+        Returns
+        -------
+        PyTorchNNWrapper
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If the classes are missing or contradict the data or an earlier call, or as in `fit`.
+        """
+        first = not hasattr(self, "model_")
+        features, labels = validate_data(self, X, y, dtype=np.float32, reset=first)
+        check_classification_targets(labels)
+        if first and classes is None:
+            raise ValueError("classes: the first call of partial_fit needs all labels.")
+        known = self.classes_ if classes is None else np.unique(classes)
+        if not first and not np.array_equal(known, self.classes_):
+            raise ValueError(f"classes={known}: earlier calls had {self.classes_}; leave it out.")
+        unknown = np.setdiff1d(labels, known)
+        if len(unknown):
+            raise ValueError(f"y holds {unknown}, which is not among the classes {known}.")
+        self.classes_ = known
+        state = self._fresh_state() if first else self._saved_state()
+        self._train(features, labels, state, state.epoch + 1, "constant")
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the probability of each class of ``classes_``, shape (n_samples, n_classes)."""
+        check_is_fitted(self)
+        features = torch.tensor(validate_data(self, X, dtype=np.float64, reset=False))
+        with torch.no_grad():
+            probabilities: np.ndarray = self.model_(features).softmax(1).numpy()
+        return probabilities
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Return the most probable label of each sample, shape (n_samples,)."""
+        most_probable = self.predict_proba(X).argmax(1)
+        predictions: np.ndarray = self.classes_[most_probable]
+        return predictions
+
+    def _fresh_state(self) -> TrainState:
+        """Return a network of fresh weights on its devices, and what trains it."""
+        self._check_dimension("input_dim", self.n_features_in_, "features")
+        self._check_dimension("output_dim", len(self.classes_), "classes")
+        hidden_dim = check_scalar(self.hidden_dim, "hidden_dim", Integral, min_val=1)
+        seed = self._seed()
+        device = compute_device(self.device)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+            torch.default_generator.manual_seed(seed)
+            model = MLP(
+                hidden_sizes=[int(hidden_dim)],
+                num_classes=len(self.classes_),
+                activation="relu",
+                dropout=0.0,
+                in_features=self.n_features_in_,
+            ).to(device)
+        names = [field.name for field in fields(DeviceSettings) if field.name != "diagnose_every"]
+        settings = {name: getattr(self, name) for name in names}
+        constraint = DeviceConstraint(**settings, diagnose_every=NEVER)
+        constraint.attach(model, seed=seed)
+        return TrainState(
+            model=model,
+            optimizer=AsymmetricSGD(
+                model.parameters(), lr_pos=self.lr_pos, lr_neg=self.lr_neg, momentum=self.momentum
+            ),
+            generator=torch.Generator(device).manual_seed(seed),
+            constraint=constraint,
+        )
+
+    def _saved_state(self) -> TrainState:
+        """Return the state in which the last call left the training, with the rates of now."""
+        state = self._fresh_state()
+        group = state.optimizer.param_groups[0]
+        rates = {name: group[name] for name in ("lr", "neg_to_pos", "momentum")}
+        saved = torch.load(
+            io.BytesIO(self._training), map_location=state.generator.device, weights_only=True
+        )
+        with torch.random.fork_rng(devices=[]):
+            state.load_state_dict(saved)
+        state.optimizer.param_groups[0].update(rates)
+        return state
+
+    def _train(
+        self, X: np.ndarray, y: np.ndarray, state: TrainState, epochs: int, scheduler: str
+    ) -> None:
+        """Train until ``epochs`` epochs are complete and keep what came of it."""
+        recipe = self._recipe(epochs)
+        if scheduler not in SCHEDULERS:
+            raise UserError(f"scheduler={scheduler!r}: allowed are {', '.join(SCHEDULERS)}.")
+        if scheduler == "onecycle":
+            state.scheduler = OneCycleLR(
+                state.optimizer,
+                max_lr=self.lr_pos,
+                total_steps=recipe.epochs * ceil(len(X) / recipe.batch_size),
+                cycle_momentum=self.momentum > 0,
+            )
+        device = state.generator.device
+        features = Features(X, np.searchsorted(self.classes_, y), device)
+        train(state, features, torch.arange(len(X), device=device), recipe, lambda model: {})
+        self.model_ = effective_copy(state.model).cpu().double()
+        self.history_ = state.history
+        # bytes, so that pickle and copy need no help; torch's own random numbers are not used
+        buffer = io.BytesIO()
+        torch.save(state.state_dict() | {"device_random": None}, buffer)
+        self._training = buffer.getvalue()
+
+    def _recipe(self, epochs: int) -> Recipe:
+        share: dict[str, Any] = {"min_val": 0, "max_val": 1, "include_boundaries": "left"}
+        return Recipe(
+            epochs=int(check_scalar(epochs, "epochs", Integral, min_val=1)),
+            batch_size=int(check_scalar(self.batch_size, "batch_size", Integral, min_val=1)),
+            label_smoothing=check_scalar(self.label_smoothing, "label_smoothing", Real, **share),
+            precision="fp32",
+            on_nan="stop",
+        )
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31))
+
+    def _check_dimension(self, name: str, found: int, what: str) -> None:
+        given = getattr(self, name)
+        if given is not None and given != found:
+            raise ValueError(
+                f"{name}={given}: the data has {found} {what}; give {name}={found}, or None to "
+                "take it from the data."
+            )

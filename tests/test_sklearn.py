@@ -1,0 +1,252 @@
+"""The scikit-learn classifier: the library's own checks, and agreement with the command line."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import get_class
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch.nn import functional as F
+
+from mnist_exp import PyTorchNNWrapper, build
+from mnist_exp.data import Dataset
+from mnist_exp.gradients.effective_copy import effective_copy
+from mnist_exp.models import MLP
+from mnist_exp.train import train
+from tests.conftest import Compose
+
+Samples = tuple[np.ndarray, np.ndarray]
+ORDINARY = {"mapping": "direct", "clip": False, "quantize": False, "retain": False}
+
+
+@parametrize_with_checks([PyTorchNNWrapper()], xfail_strict=True)
+def test_scikit_learns_own_checks_pass_without_exception(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits(mnist: Dataset) -> Samples:
+    """600 images of MNIST as rows of pixels in [0, 1], and their labels."""
+    pixels = mnist.train_images[:600].reshape(600, -1)
+    return (pixels.float() * (1 / 255)).numpy(), mnist.train_labels[:600].numpy()
+
+
+@pytest.fixture(scope="module")
+def words(digits: Samples) -> np.ndarray:
+    """The labels in English; their alphabetical order is not that of the numbers."""
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    return np.array(names)[digits[1]]
+
+
+def same_weights(one: PyTorchNNWrapper, other: PyTorchNNWrapper) -> bool:
+    pairs = zip(one.model_.parameters(), other.model_.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_example_of_the_docstring_runs() -> None:
+    # the package's attribute `sklearn` would be shadowed by a plain import here
+    module = importlib.import_module("mnist_exp.sklearn")
+    failed, tried = doctest.testmod(module)
+    assert (failed, tried) == (0, 6)
+
+
+def test_defaults_are_those_of_the_configuration(compose_config: Compose) -> None:
+    config = compose_config("model=mlp100", "constraint=memristor")
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(PyTorchNNWrapper).parameters.items()
+    }
+    constraint = {k: v for k, v in config.constraint.items() if not k.startswith("_target_")}
+    constraint.pop("diagnose_every")
+    assert {name: defaults.pop(name) for name in constraint} == constraint
+    optimizer = {name: defaults.pop(name) for name in ("lr_pos", "lr_neg", "momentum")}
+    assert optimizer == {k: v for k, v in config.optimizer.items() if k != "_target_"}
+    training = {name: defaults.pop(name) for name in ("epochs", "batch_size", "label_smoothing")}
+    assert training == {name: config.training[name] for name in training}
+    assert get_class(config.scheduler["_target_"]).__name__ == "OneCycleLR"
+    assert [defaults.pop("hidden_dim")] == config.model.hidden_sizes
+    assert defaults == {
+        "input_dim": None,
+        "output_dim": None,
+        "random_state": None,
+        "device": config.runtime.device,
+        "scheduler": "onecycle",
+    }
+
+
+def test_defaults_train_bit_for_bit_as_the_command_line_does(
+    digits: Samples, mnist: Dataset, compose_config: Compose
+) -> None:
+    config = compose_config("model=mlp100", "constraint=memristor", "runtime=cpu")
+    cpu = torch.device("cpu")
+    indices = torch.arange(len(digits[0]))
+    state = build.build_state(config, 10, len(indices), cpu, seed=7)
+    images = build.build_images(config, mnist, cpu)
+    train(state, images, indices, build.build_recipe(config), lambda model: {})
+    expected = effective_copy(state.model).double().state_dict()
+    fitted = PyTorchNNWrapper(device="cpu", random_state=7).fit(*digits)
+    assert fitted.model_.state_dict().keys() == expected.keys()
+    for name, weight in fitted.model_.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_without_device_limits_it_is_plain_gradient_descent(digits: Samples) -> None:
+    classifier = PyTorchNNWrapper(
+        **ORDINARY,
+        lr_pos=0.5,
+        lr_neg=0.5,
+        momentum=0.0,
+        scheduler="constant",
+        label_smoothing=0.0,
+        epochs=3,
+        device="cpu",
+        random_state=1,
+    ).fit(*digits)
+    X, y = (torch.from_numpy(part) for part in digits)
+    torch.manual_seed(1)
+    model = MLP(hidden_sizes=[100], num_classes=10, activation="relu", dropout=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, fused=False)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        for batch in torch.randperm(len(X), generator=generator).split(128):
+            optimizer.zero_grad()
+            F.cross_entropy(model(X[batch]), y[batch]).backward()
+            optimizer.step()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight.double(), classifier.model_.state_dict()[name]), name
+
+
+def test_weights_are_differences_of_two_conductances_on_their_levels(digits: Samples) -> None:
+    settings: dict[str, Any] = {"W_min": 0.25, "W_max": 0.75, "levels": 9, "gain": 2.0}
+    fitted = PyTorchNNWrapper(**settings, epochs=2, random_state=0).fit(*digits)
+    step = 2.0 * 0.5 / 8  # gain times the distance of two levels
+    for index in (0, 2):
+        weight = fitted.model_.network[index].weight
+        assert torch.equal(weight, (weight / step).round() * step)
+        assert weight.abs().max() <= 2.0 * 0.5
+        assert len(weight.unique()) > 2
+
+
+def test_string_labels_come_back_as_they_were(digits: Samples, words: np.ndarray) -> None:
+    numbers = PyTorchNNWrapper(epochs=5, random_state=0).fit(digits[0], digits[1])
+    named = PyTorchNNWrapper(epochs=5, random_state=0).fit(digits[0], words)
+    assert list(named.classes_) == sorted(set(words))
+    assert named.predict_proba(digits[0]).shape == (600, 10)
+    assert named.score(digits[0], words) > 0.7 < numbers.score(*digits)
+
+
+def test_grid_search_in_a_pipeline_finds_the_mapping_that_learns(
+    digits: Samples, words: np.ndarray
+) -> None:
+    pixels = (digits[0] * 255).astype(np.uint8)
+    scale = FunctionTransformer(lambda X: X / np.float32(255))
+    pipeline = make_pipeline(scale, PyTorchNNWrapper(random_state=0))
+    grid = {"pytorchnnwrapper__mapping": ["direct", "differential"]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(pixels, words)
+    assert search.best_params_ == {"pytorchnnwrapper__mapping": "differential"}
+    chance, learned = sorted(search.cv_results_["mean_test_score"])
+    assert chance < 0.25 < 0.6 < learned
+    again = cross_val_score(clone(search.best_estimator_), pixels, words, cv=2)
+    assert again.mean() == learned
+
+
+def test_the_callers_random_numbers_are_left_alone(digits: Samples) -> None:
+    before = torch.get_rng_state()
+    PyTorchNNWrapper(epochs=1).fit(*digits).partial_fit(*digits)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_random_state_decides_the_weights(digits: Samples) -> None:
+    def fit(random_state: Any) -> PyTorchNNWrapper:
+        return PyTorchNNWrapper(epochs=1, random_state=random_state).fit(*digits)
+
+    assert same_weights(fit(3), fit(3))
+    assert not same_weights(fit(3), fit(4))
+    stream = np.random.RandomState(0)
+    assert not same_weights(fit(stream), fit(stream))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"mapping": "direct", "rounding": "accumulate", "W_min": -1.0, "W_max": 1.0},
+        {"rounding": "straight_through"},
+        {"pulse_rounding": "stochastic", "write_noise": 0.03, "rate_variation": 0.1},
+        ORDINARY,
+    ],
+)
+def test_calls_of_partial_fit_add_up_to_one_fit(digits: Samples, settings: dict[str, Any]) -> None:
+    settings = {**settings, "scheduler": "constant", "random_state": 5, "batch_size": 100}
+    whole = PyTorchNNWrapper(**settings, epochs=3).fit(*digits)
+    parts = PyTorchNNWrapper(**settings)
+    parts.partial_fit(*digits, classes=np.arange(10))
+    parts = pickle.loads(pickle.dumps(parts))
+    parts.partial_fit(*digits).partial_fit(*digits)
+    assert same_weights(whole, parts)
+    losses = [[row["train_loss"] for row in each.history_] for each in (whole, parts)]
+    assert losses[0] == losses[1]
+
+
+def test_partial_fit_goes_on_after_fit_and_takes_new_rates(digits: Samples) -> None:
+    fitted = PyTorchNNWrapper(epochs=2, random_state=0).fit(*digits)
+    frozen = pickle.loads(pickle.dumps(fitted)).set_params(lr_pos=1e-30, lr_neg=1e-30)
+    frozen.set_params(momentum=0.0).partial_fit(*digits)
+    assert [row["epoch"] for row in frozen.history_] == [1, 2, 3]
+    change = frozen.model_.network[2].bias - fitted.model_.network[2].bias
+    assert change.abs().max() < 1e-25
+    loss = fitted.partial_fit(*digits).history_[-1]["train_loss"]
+    assert loss < fitted.history_[0]["train_loss"]
+
+
+def test_partial_fit_knows_classes_that_have_not_come_yet(digits: Samples) -> None:
+    X, y = digits
+    classifier = PyTorchNNWrapper(random_state=0)
+    classifier.partial_fit(X[y < 5], y[y < 5], classes=range(10))
+    assert classifier.predict_proba(X).shape == (600, 10)
+    classifier.partial_fit(X[y >= 5], y[y >= 5])
+    with pytest.raises(ValueError, match=r"y holds \[11\]"):
+        classifier.partial_fit(X[:2], [11, 1])
+    with pytest.raises(ValueError, match="earlier calls had"):
+        classifier.partial_fit(X, y, classes=range(5))
+    with pytest.raises(ValueError, match="first call of partial_fit needs all labels"):
+        PyTorchNNWrapper().partial_fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"input_dim": 100}, "input_dim=100: the data has 784 features"),
+        ({"output_dim": 3}, "output_dim=3: the data has 10 classes"),
+        ({"hidden_dim": 0}, "hidden_dim == 0, must be >= 1"),
+        ({"epochs": 0}, "epochs == 0, must be >= 1"),
+        ({"batch_size": 0}, "batch_size == 0, must be >= 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing == 1.0, must be < 1"),
+        ({"scheduler": "cosine"}, "scheduler='cosine': allowed are onecycle, constant"),
+        ({"lr_neg": -0.1}, "lr_neg=-0.1: a rate must be above 0"),
+        ({"W_min": 0.6}, "W_min=0.6: must be below W_max=0.51"),
+        ({"levels": 1}, "levels=1: a device needs"),
+        ({"device": "abacus"}, "allowed is auto or one of"),
+    ],
+)
+def test_wrong_parameters_are_refused_by_name(
+    digits: Samples, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        PyTorchNNWrapper(**settings).fit(*digits)
+
+
+def test_dimensions_that_agree_with_the_data_change_nothing(digits: Samples) -> None:
+    given = PyTorchNNWrapper(784, 20, 10, epochs=1, random_state=0).fit(*digits)
+    assert same_weights(given, PyTorchNNWrapper(None, 20, epochs=1, random_state=0).fit(*digits))
