@@ -38,7 +38,7 @@ def config_directory() -> Path:
 def main() -> None:
     """Run what the command line says."""
     if any(argument.startswith("sweep.resume=") for argument in sys.argv[1:]):
-        sys.argv.append("--multirun")
+        sys.argv.insert(1, "--multirun")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     try:
         run_command()

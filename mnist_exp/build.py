@@ -235,10 +235,14 @@ def build_scheduler(
     }
     if "max_lr" in settings and settings.max_lr is None:
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
-    if settings.get("cycle_momentum") and not {"momentum", "betas"} & optimizer.defaults.keys():
-        derived["cycle_momentum"] = False  # OneCycleLR refuses optimizers without momentum
+    if settings.get("cycle_momentum") and not _has_momentum(optimizer):
+        derived["cycle_momentum"] = False  # OneCycleLR would refuse, or give momentum to plain SGD
     scheduler: LRScheduler | None = call_target(config, "scheduler", optimizer, **derived)
     return scheduler
+
+
+def _has_momentum(optimizer: Optimizer) -> bool:
+    return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 
 def build_recipe(config: DictConfig) -> Recipe:

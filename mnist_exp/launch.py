@@ -116,6 +116,11 @@ def resume(config: DictConfig) -> None:
     """
     directory = Path(config.resume)
     load_config(directory, "resume")  # no lock is left in a directory that is no run's
+    if not (directory / RESULTS).exists() and not (directory / "checkpoints").exists():
+        raise UserError(
+            f"resume={directory}: that run was stopped before it began to train, so there is "
+            "nothing to go on from. Start it again."
+        )
     hold(directory)
     saved = load_config(directory, "resume")
     epochs = asked_epochs(config, saved, directory, "resume")
@@ -323,5 +328,7 @@ def composition_message(error: CompactHydraException) -> str:
         return message
     key = unknown[1]
     close = difflib.get_close_matches(key, schema.RULES, n=1)
-    meant = f"did you mean {close[0]}?" if close else "python -m mnist_exp --cfg job lists all keys."
+    meant = (
+        f"did you mean {close[0]}?" if close else "python -m mnist_exp --cfg job lists all keys."
+    )
     return f"{key}: there is no such key in this configuration; {meant}"

@@ -51,10 +51,10 @@ def few_images() -> tuple[str, ...]:
     return "data=idx", f"data.root={directory}"
 
 
-def composed(*overrides: str) -> DictConfig:
-    """Return the configuration of a command line, with a few images as data."""
+def composed(*overrides: str, data: tuple[str, ...] | None = None) -> DictConfig:
+    """Return the configuration of a command line, with a few images as data unless told."""
     with initialize_config_dir(str(app.config_directory()), version_base="1.3"):
-        return compose("config", [*few_images(), *overrides])
+        return compose("config", [*(data or few_images()), *overrides])
 
 
 def start(work: Callable[[], object], log: Path | None = None) -> int:
@@ -63,28 +63,32 @@ def start(work: Callable[[], object], log: Path | None = None) -> int:
     process = os.fork()
     if process:
         return process
-    code = 70
     try:
-        output = os.open(os.devnull if log is None else log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os._exit(_do(work, os.devnull if log is None else log))
+    finally:  # whatever happens, the copy of the test must not go on
+        os._exit(70)
+
+
+def _do(work: Callable[[], object], log: str | Path) -> int:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
         work()
-        code = 0
     except Interrupted as interruption:
-        code = interruption.exit_code
+        return interruption.exit_code
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+        return ended.code if isinstance(ended.code, int) else 1
     except UserError as error:
-        print(error)
-        code = 2
+        print(f"error: {error}")
+        return 2
     except BaseException:
         traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        return 70
+    return 0
 
 
 def exit_code(process: int) -> int:

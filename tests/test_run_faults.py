@@ -49,7 +49,7 @@ def clipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("event", [0, 1, 2, 5, 9, 14, 20, 27, 33, 38, 44, 51, 60, 69])
+@pytest.mark.parametrize("event", [0, 1, 2, 4, 7, 11, 14, 18, 23, 28, 34, 39, 44])
 def test_a_run_killed_at_a_file_goes_on_to_the_same_result(
     tmp_path: Path, clipped: Path, event: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_run_killed_at_a_file_goes_on_to_the_same_result(
     assert outcome(directory) == outcome(clipped)
 
 
-@pytest.mark.parametrize("size", [100, 1500, 70_000, 300_000, 950_000])
+@pytest.mark.parametrize("size", [5_000, 70_000, 500_000])
 def test_a_full_disk_is_told_and_what_was_written_stays_sound(
     tmp_path: Path, clipped: Path, size: int
 ) -> None:
@@ -72,7 +72,8 @@ def test_a_full_disk_is_told_and_what_was_written_stays_sound(
     assert code == 2, output
     assert "the disk is full" in output
     assert "Traceback" not in output
-    assert size < 3000 or status(directory)[0] == "failed"  # results.json itself needs some
+    state, error = status(directory)
+    assert (state, "the disk is full" in error) == ("failed", True)
     assert list(directory.rglob("*.tmp")) == []
     assert train(config, directory)[0] == 0
     assert outcome(directory) == outcome(clipped)
@@ -83,7 +84,7 @@ def test_short_memory_is_told_as_such(tmp_path: Path) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)
 
-    config = composed(*CNN, "data=mnist", "cv.test=10000", "training.eval_batch_size=10000")
+    config = composed(*CNN, "training.eval_batch_size=10000", data=("data=mnist",))
     code, output = train(config, tmp_path / "run", limit)
     assert code == 2, output
     assert "Traceback" not in output
@@ -118,7 +119,7 @@ def test_a_fault_of_the_program_fails_with_its_traceback(tmp_path: Path) -> None
         *few_images(), *KFOLD, *model, "hydra.run.dir=run", cwd=tmp_path,
         prepare=lambda: sys.path.insert(0, str(tmp_path)),
     )  # fmt: skip
-    assert ended[0] == 1, ended[1]
+    assert ended[0] not in (0, 2), ended[1]
     assert "Traceback" in ended[1]
     assert status(tmp_path / "run") == ("failed", "KeyError: 'a bug'")
 
@@ -127,12 +128,13 @@ KEYS = ("hidden_sizes", "activation", "dropout")
 
 
 def wait_until(condition: Callable[[], object], process: int) -> None:
-    for _ in range(3000):
+    for _ in range(6000):
         if condition():
             return
+        assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, "ended"
         time.sleep(0.01)
     os.kill(process, signal.SIGKILL)
-    raise AssertionError("nothing happened in 30 s")
+    raise AssertionError("nothing happened in a minute")
 
 
 def long_run(tmp_path: Path) -> tuple[int, Path]:
@@ -210,7 +212,8 @@ def test_the_table_sorts_and_survives_damage(
 
 
 def test_the_table_needs_no_heavy_package() -> None:
-    code = "import sys, mnist_exp.run.table; print({'torch', 'matplotlib', 'numpy'} & {*sys.modules})"
+    heavy = "{'torch', 'matplotlib', 'numpy'}"
+    code = f"import sys, mnist_exp.run.table; print({heavy} & {{*sys.modules}})"
     root = Path(__file__).parents[1]
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
@@ -219,8 +222,6 @@ def test_the_table_needs_no_heavy_package() -> None:
 
 
 def test_runs_started_together_get_a_directory_each(tmp_path: Path) -> None:
-    arguments = (*few_images(), *CNN, "training.epochs=1", "data.subset=50")
-    arguments = (*arguments, "+when=${now:%Y}", "~when")  # Hydra's clock, at no cost
     processes = [
         start_command(*few_images(), *CNN, "training.epochs=1", cwd=tmp_path) for _ in range(5)
     ]
@@ -242,7 +243,7 @@ def test_of_processes_that_want_the_same_directory_one_gets_it(tmp_path: Path) -
     outcome(tmp_path / "run")
 
 
-SWEEP = (*CNN, "--multirun", "training.epochs=1", "seed=0,1", "data.subset=50,3")
+SWEEP = (*CNN, "training.epochs=1", "seed=0,1", "data.subset=50,3")
 
 
 def files_of(directory: Path) -> dict[Path, tuple[int, bytes]]:
@@ -251,7 +252,7 @@ def files_of(directory: Path) -> dict[Path, tuple[int, bytes]]:
 
 
 def test_a_failing_job_does_not_stop_a_sweep_and_the_rest_can_be_run(tmp_path: Path) -> None:
-    arguments = (*few_images(), *SWEEP, "hydra.sweep.dir=sweep")
+    arguments = ("--multirun", *few_images(), *SWEEP, "hydra.sweep.dir=sweep")
     code, output = command(*arguments, cwd=tmp_path)
     assert code == 1, output
     sweep = tmp_path / "sweep"
@@ -273,7 +274,7 @@ def test_a_failing_job_does_not_stop_a_sweep_and_the_rest_can_be_run(tmp_path: P
 
 
 def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    arguments = (*few_images(), *CNN, "--multirun", "training.epochs=1", "seed=0,1,2")
+    arguments = ("--multirun", *few_images(), *CNN, "training.epochs=1", "seed=0,1,2")
     assert command(*arguments, "hydra.sweep.dir=whole", cwd=tmp_path)[0] == 0
     killed = tmp_path / "killed"
     code, _ = command(
@@ -295,7 +296,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_signal_stops_a_sweep(tmp_path: Path) -> None:
-    arguments = (*few_images(), *LONG, "--multirun", "seed=0,1", "hydra.sweep.dir=sweep")
+    arguments = ("--multirun", *few_images(), *LONG, "seed=0,1", "hydra.sweep.dir=sweep")
     process = start_command(*arguments, cwd=tmp_path, log=tmp_path / "log")
     wait_until((tmp_path / "sweep" / "0" / "metrics.jsonl").exists, process)
     os.kill(process, signal.SIGTERM)
@@ -307,9 +308,8 @@ def test_a_signal_stops_a_sweep(tmp_path: Path) -> None:
 
 def test_folds_in_processes_end_with_a_signal_or_with_their_parent(tmp_path: Path) -> None:
     arguments = (*few_images(), "model=mlp100", "cv.n_splits=2", "cv.n_jobs=2", *SMALL[1:])
-    process = start_command(
-        *arguments, "training.epochs=100000", "hydra.run.dir=run", cwd=tmp_path, log=tmp_path / "log"
-    )
+    arguments = (*arguments, "training.epochs=100000", "hydra.run.dir=run")
+    process = start_command(*arguments, cwd=tmp_path, log=tmp_path / "log")
     folds = [tmp_path / "run" / "checkpoints" / f"fold_{fold}" for fold in (1, 2)]
     wait_until(lambda: all(any(fold.glob("epoch*")) for fold in folds), process)
     os.kill(process, signal.SIGKILL)

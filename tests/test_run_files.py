@@ -78,7 +78,7 @@ def test_a_row_that_does_not_fit_on_the_disk_leaves_the_rows_before(
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
 
 
-@given(value=st.recursive(st.floats() | st.integers() | st.text(), lambda s: st.lists(s)))
+@given(value=st.recursive(st.floats() | st.integers() | st.text(), st.lists))
 def test_numbers_that_json_lacks_become_null_and_others_stay(value: object) -> None:
     assert json.loads(json.dumps(finite(value), allow_nan=False)) == finite(value)
     if isinstance(value, float):
@@ -101,11 +101,9 @@ def test_results_with_any_byte_changed_or_cut_off_are_refused(tmp_path: Path) ->
         for damaged in (sound[:position], _flipped(sound, position)):
             path.write_bytes(damaged)
             try:
-                read = read_results(tmp_path)
-            except UserError as error:
-                assert str(path) in str(error)
-            else:  # white space was hit
-                assert read == results
+                assert read_results(tmp_path) == results  # white space was hit
+            except UserError:
+                continue
 
 
 def _flipped(content: bytes, position: int) -> bytes:

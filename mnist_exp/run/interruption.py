@@ -8,8 +8,11 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Interrupted(Exception):
-    """Training was asked to stop by a signal; the batch under way was finished."""
+class Interrupted(BaseException):
+    """Training was asked to stop by a signal; the batch under way was finished.
+
+    Like KeyboardInterrupt it is no error, so that whoever handles errors lets it pass.
+    """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)

@@ -43,6 +43,8 @@ class Entry:
         Duration.
     error : str
         Why it failed or stopped.
+    begun : bool
+        Whether there is something to resume.
     """
 
     directory: Path
@@ -54,6 +56,7 @@ class Entry:
     spread: float | None = None
     seconds: float | None = None
     error: str = ""
+    begun: bool = True
 
 
 def find_runs(root: Path) -> Iterator[Entry]:
@@ -75,18 +78,21 @@ def read_entry(directory: Path) -> Entry:
     except UserError as error:
         return Entry(directory, "damaged", changed, error=str(error))
     if results is None:
-        return Entry(directory, "running" if alive else "dead", changed)
-    status = results["status"]
+        stopped = "" if alive else "it never began to train; start it again"
+        return Entry(directory, "running" if alive else "dead", changed, error=stopped, begun=False)
+    status, error = results["status"], results.get("error", "")
+    if status == "running" and not alive:
+        status, error = "dead", "its process is gone"
     return Entry(
         directory,
-        "dead" if status == "running" and not alive else status,
+        status,
         changed,
         model=results.get("model", ""),
         parameters=results.get("parameters"),
         accuracy=results.get("mean_accuracy", results.get("test_accuracy")),
         spread=results.get("std_accuracy"),
         seconds=results.get("wall_seconds"),
-        error=results.get("error", ""),
+        error=error,
     )
 
 
@@ -130,9 +136,10 @@ def unfinished_lines(entries: Iterable[Entry]) -> list[str]:
     lines = []
     for entry in entries:
         if entry.status in UNFINISHED:
-            reason = "its process is gone" if entry.status == "dead" else entry.error
-            lines.append(f"{entry.directory}: {entry.status} ({reason.partition(chr(10))[0]})")
-            lines.append(f"    {resume_command(entry.directory)}")
+            first_line, _, _ = entry.error.partition("\n")
+            lines.append(f"{entry.directory}: {entry.status} ({first_line})")
+            if entry.begun:
+                lines.append(f"    {resume_command(entry.directory)}")
     return lines
 
 

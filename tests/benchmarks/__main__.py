@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,10 +21,10 @@ from pathlib import Path
 import torch
 
 from mnist_exp.hardware import cpu_name
-from tests.benchmarks import loops
+from mnist_exp.run.files import write_atomic
+from tests.benchmarks import baselines, loops
 from tests.benchmarks.compare import table, time_in_turn
 
-PLAIN = ("optimizer.momentum=0", "optimizer.lr=0.1")
 WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "mlp100": {
         "ours": partial(loops.ours, "model=mlp100"),
@@ -32,13 +33,34 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
         "skorch": partial(loops.skorch, "model=mlp100"),
         "lightning": partial(loops.lightning, "model=mlp100"),
     },
+    "mlp100_memristor": {
+        "ours": partial(loops.ours, "model=mlp100", "constraint=memristor"),
+        "bare loop": partial(loops.bare, "model=mlp100", "constraint=memristor"),
+        "ours, no constraint": partial(loops.ours, "model=mlp100"),
+    },
+    "cnn21k": {
+        "ours": partial(loops.ours, "model=cnn21k"),
+        "bare loop": partial(loops.bare, "model=cnn21k"),
+        "published script (PIL)": baselines.published_cnn21k,
+        "usual script (tensors)": partial(loops.usual_script, "experiment=cnn21k_published"),
+        "skorch": partial(loops.skorch, "experiment=cnn21k_published"),
+        "lightning": partial(loops.lightning, "experiment=cnn21k_published"),
+    },
+    "cnn20k": {
+        "ours": partial(loops.ours, "model=cnn20k"),
+        "bare loop": partial(loops.bare, "model=cnn20k"),
+        "published script (PIL, 2 workers)": baselines.published_cnn20k,
+    },
 }
+# Works with a table of their own.
+OTHERS = ("constraints", "gradients")
+EXTRA = ("skorch", "lightning")  # packages of the extra ``bench``
 
 
-def run_one(work: str, contender: str, warm: bool) -> None:
+def run_one(work: str, contender: str, cold: bool) -> None:
     """Time one epoch in this process and print the figures as a line of JSON."""
     epoch = WORKS[work][contender]()
-    if warm:
+    if not cold:
         epoch()
     started = time.perf_counter()
     epoch()
@@ -51,25 +73,29 @@ def run_one(work: str, contender: str, warm: bool) -> None:
 def main() -> int:
     """Time the works asked for and write the tables to outputs/bench."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
-    parser.add_argument("works", nargs="*", choices=[[], *WORKS], help="default: all")
-    parser.add_argument("--repeats", type=int, default=5)
+    names = [*WORKS, *OTHERS]
+    parser.add_argument("works", nargs="*", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cold", action="store_true", help="time the first epoch")
     parser.add_argument("--one", nargs=2, metavar=("WORK", "CONTENDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        run_one(*options.one, warm=True)
+        run_one(*options.one, cold=options.cold)
         return 0
+    unknown = set(options.works) - set(names)
+    if unknown:
+        parser.error(f"WHAT={' '.join(sorted(unknown))}: allowed are {', '.join(names)}")
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for work in options.works or WORKS:
-        there = [
-            name for name in WORKS[work] if name not in ("skorch", "lightning") or find_spec(name)
-        ]
-        for name in set(WORKS[work]) - set(there):
+    for work in options.works or names:
+        if work in OTHERS:
+            subprocess.run([sys.executable, "-m", f"tests.benchmarks.bench_{work}"], check=True)
+            continue
+        there = [name for name in WORKS[work] if name not in EXTRA or find_spec(name)]
+        for name in WORKS[work].keys() - there:
             print(f"{work}: {name} is left out: not installed (pip install '.[bench]')")
-        result = table(work, time_in_turn(work, there, options.repeats))
+        result = table(work, time_in_turn(work, there, options.repeats, options.cold))
         print(result, flush=True)
-        directory = Path("outputs/bench")
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"{work}.md").write_text(result + "\n")
+        write_atomic(Path("outputs/bench") / f"{work}.md", (result + "\n").encode())
     return 0
 
 

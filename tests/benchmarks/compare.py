@@ -26,13 +26,16 @@ class Timing:
     peak_mib: float
 
 
-def time_in_turn(work: str, contenders: Sequence[str], repeats: int) -> dict[str, Timing]:
+def time_in_turn(
+    work: str, contenders: Sequence[str], repeats: int, cold: bool
+) -> dict[str, Timing]:
     """Run every contender ``repeats`` times, one after the other within each repeat."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     peaks = dict.fromkeys(contenders, 0.0)
     for _ in range(repeats):
         for name in contenders:
             command = [sys.executable, "-m", "tests.benchmarks", "--one", work, name]
+            command += ["--cold"] * cold
             ended = subprocess.run(command, capture_output=True, text=True, check=False)
             if ended.returncode != 0:
                 raise RuntimeError(f"{work}, {name}:\n{ended.stderr}")

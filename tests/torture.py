@@ -1,0 +1,327 @@
+"""``python -m tests.torture``: faults by the hundred, each run brought to its end and compared.
+
+Every fault hits a real training on real images in a process of its own. A result is lost if the
+run cannot be brought to an end, or comes to other weights, metrics or files than a run that
+nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mnist_exp import gradients
+from mnist_exp.errors import UserError
+from mnist_exp.run.results import read_results
+from mnist_exp.run.table import find_runs
+from tests.fault_injection import (
+    SMALL,
+    command,
+    exit_code,
+    few_images,
+    flip_bit,
+    kill_at_file_event,
+    largest_file,
+    outcome,
+    start_command,
+)
+
+BASE = ("data.subset=300", *SMALL, "training.epochs=4")
+RUNS = {
+    "mlp100 k-fold, memristor": ("model=mlp100", "cv.n_splits=3", "constraint=memristor", *BASE),
+    "mlp100 k-fold, published": ("model=mlp100", "cv.n_splits=3", "constraint=published", *BASE),
+    "mlp100 k-fold, accumulator, device variation": (
+        *("model=mlp100", "cv.n_splits=3", "constraint=memristor"),
+        *("constraint.rounding=accumulate", "constraint.rate_variation=0.1"),
+        *("constraint.bound_variation=0.05", *BASE),
+    ),
+    "cnn21k": ("model=cnn21k", *BASE),
+    "cnn21k, averaged, augmented": (
+        *("model=cnn21k", "training.averaging=0.9", "augmentation=light", *BASE),
+    ),
+}
+COLLECTING = ("model=mlp100", "cv=none", "gradients=epoch", *BASE, "training.epochs=2")
+MOST_ATTEMPTS = 200  # of one run; a kill a millisecond after each start would never end
+
+
+class Torture:
+    """A directory to work in, the undisturbed results, and the counts."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.directory = directory
+        self.random = random.Random(seed)
+        self.faults: Counter[str] = Counter()
+        self.recovered: Counter[str] = Counter()
+        self.lost: list[str] = []
+        self.number = 0
+
+    def undisturbed(self, overrides: tuple[str, ...]) -> tuple[dict[str, Any], float]:
+        """Return the outcome of a run and its duration in seconds."""
+        started = time.monotonic()
+        directory = self.new_directory()
+        code, output = self.run(overrides, directory)
+        assert code == 0, output
+        return outcome(directory), time.monotonic() - started
+
+    def new_directory(self) -> Path:
+        """Return a name that no run has."""
+        self.number += 1
+        return self.directory / f"run{self.number}"
+
+    def run(
+        self,
+        overrides: tuple[str, ...],
+        directory: Path,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> tuple[int, str]:
+        """Start a run, or go on with it if it has begun."""
+        arguments = self.arguments(overrides, directory)
+        return command(*arguments, cwd=self.directory, prepare=prepare)
+
+    def arguments(self, overrides: tuple[str, ...], directory: Path) -> tuple[str, ...]:
+        """Return the command line that starts a run or goes on with it."""
+        if (directory / "results.json").exists() or (directory / "checkpoints").exists():
+            return (f"resume={directory}",)
+        shutil.rmtree(directory, ignore_errors=True)  # killed before it began
+        return (*few_images(), *overrides, f"hydra.run.dir={directory}")
+
+    def finish_and_compare(
+        self, kind: str, overrides: tuple[str, ...], directory: Path, expected: dict[str, Any]
+    ) -> None:
+        """Bring a run to its end and compare it."""
+        code, output = self.run(overrides, directory)
+        if code != 0:
+            self.lost.append(f"{kind}: {directory} cannot be resumed: {output}")
+            return
+        try:
+            same = outcome(directory) == expected
+        except UserError as error:
+            self.lost.append(f"{kind}: {directory}: {error}")
+            return
+        if same:
+            self.recovered[kind] += 1
+            shutil.rmtree(directory)
+        else:
+            self.lost.append(f"{kind}: {directory} differs")
+
+    def kill_at_random(self, kills: int) -> None:
+        """SIGKILL at any moment, several times a run."""
+        for name, overrides in RUNS.items():
+            kind = f"SIGKILL at a random moment, {name}"
+            expected, seconds = self.undisturbed(overrides)
+            while self.faults[kind] < kills:
+                directory = self.new_directory()
+                for _ in range(MOST_ATTEMPTS):
+                    arguments = self.arguments(overrides, directory)
+                    process = start_command(*arguments, cwd=self.directory)
+                    time.sleep(self.random.uniform(0, seconds))
+                    os.kill(process, signal.SIGKILL)
+                    if exit_code(process) != -signal.SIGKILL:
+                        break  # it was faster
+                    self.faults[kind] += 1
+                    if self.random.random() < 0.25:
+                        break
+                self.finish_and_compare(kind, overrides, directory, expected)
+
+    def kill_at_every_file_event(self) -> None:
+        """SIGKILL before each file that a run opens, renames or deletes."""
+        kind = "SIGKILL at each open, rename and delete of a run with gradients"
+        expected, _ = self.undisturbed(COLLECTING)
+        for event in range(10_000):
+            directory = self.new_directory()
+            prepare = kill_at_file_event(event, directory)
+            code, _ = self.run(COLLECTING, directory, prepare)
+            if code == 0:
+                return  # there are no more events
+            self.faults[kind] += 1
+            self.finish_and_compare(kind, COLLECTING, directory, expected)
+            if self.lost:
+                return
+
+    def stop_writes(self, kill: bool) -> None:
+        """End a write in the middle of a file: by a kill, or as a full disk does."""
+        kind = "killed in the middle of a write" if kill else "full disk (file size limit)"
+        expected, _ = self.undisturbed(COLLECTING)
+        for exponent in range(34):
+            size = int(64 * 1.4**exponent)  # bytes: up to the largest file, the gradients
+            directory = self.new_directory()
+            log = os.open(os.devnull, os.O_WRONLY)
+            silent = _silenced(largest_file(size, kill), log)
+            code, _ = self.run(COLLECTING, directory, silent)
+            os.close(log)
+            if code == 0:
+                break
+            self.faults[kind] += 1
+            self.finish_and_compare(kind, COLLECTING, directory, expected)
+
+    def damage(self) -> None:
+        """Cut off and flip bits of every file of a stopped run and of a finished one."""
+        expected, seconds = self.undisturbed(COLLECTING)
+        stopped = self.new_directory()
+        process = start_command(*self.arguments(COLLECTING, stopped), cwd=self.directory)
+        while not list((stopped / "checkpoints").glob("epoch_00001.pt")):
+            time.sleep(seconds / 1000)
+        os.kill(process, signal.SIGTERM)
+        exit_code(process)
+        finished = self.new_directory()
+        self.run(COLLECTING, finished)
+        for original in (stopped, finished):
+            files = [p.relative_to(original) for p in original.rglob("*") if _is_written_by_us(p)]
+            for file in sorted(files):
+                for region in range(9):
+                    directory = self.new_directory()
+                    shutil.copytree(original, directory)
+                    self.damage_one(directory / file, region)
+                    kind = f"{'cut off' if region == 8 else 'bit flipped'}: {file.suffix}"
+                    self.faults[kind] += 1
+                    if "gradients" in file.parts:
+                        self.expect_refused(kind, directory / file)
+                    else:
+                        self.finish_and_compare(kind, COLLECTING, directory, expected)
+
+    def damage_one(self, path: Path, region: int) -> None:
+        """Flip a random bit in one of eight parts of a file, or cut it off (part 8)."""
+        size = path.stat().st_size
+        if region == 8:
+            path.write_bytes(path.read_bytes()[: self.random.randrange(size)])
+        else:
+            position = self.random.randrange(size * region // 8, max(1, size * (region + 1) // 8))
+            flip_bit(path, position, self.random.randrange(8))
+
+    def expect_refused(self, kind: str, path: Path) -> None:
+        """A reader of damaged gradients is told; nothing resumes from them."""
+        try:
+            gradients.open(path.parent).verify()
+        except UserError:
+            self.recovered[kind] += 1
+        else:
+            self.lost.append(f"{kind}: {path} is read without an error")
+        shutil.rmtree(path.parents[2])
+
+    def fill_disk(self) -> None:
+        """Run on disks of a few sizes that fill up, make room, and go on."""
+        kind = "full disk (tmpfs)"
+        expected, _ = self.undisturbed(COLLECTING)
+        for kilobytes in (100, 200, 400, 800, 1000, 1200, 1400, 2000, 3000, 5000):
+            with _tmpfs(self.directory / "disk", kilobytes) as disk:
+                if disk is None:
+                    print("a tmpfs cannot be mounted here: left out")
+                    return
+                code, output = self.run(COLLECTING, disk / "run")
+                if code == 0:
+                    continue
+                self.faults[kind] += 1
+                results = read_results(disk / "run")
+                told = results is None or "the disk is full" in results.get("error", "")
+                if "Traceback" in output or not told:
+                    self.lost.append(f"{kind}, {kilobytes} kB: {output}")
+                options = ["-o", "remount,size=1g"]
+                subprocess.run(["mount", *options, str(disk)], check=True)
+                self.finish_and_compare(kind, COLLECTING, disk / "run", expected)
+
+    def start_together(self, count: int = 20) -> None:
+        """Start many runs in the same second, and many in the same directory."""
+        overrides = (*few_images(), *RUNS["cnn21k"], "training.epochs=1")
+        kind = f"{count} runs started at once"
+        apart = self.new_directory()
+        apart.mkdir()
+        together = [start_command(*overrides, cwd=apart) for _ in range(count)]
+        codes = [exit_code(process) for process in together]
+        runs = [outcome(run.directory) for run in find_runs(apart)]
+        self.faults[kind] += count
+        if codes == [0] * count and len(runs) == count and all(run == runs[0] for run in runs):
+            self.recovered[kind] += count
+        else:
+            self.lost.append(f"{kind}: {codes}")
+        kind = f"{count} starts in one directory"
+        same = [
+            start_command(*overrides, f"hydra.run.dir={apart / 'one'}", cwd=apart)
+            for _ in range(count)
+        ]
+        codes = [exit_code(process) for process in same]
+        self.faults[kind] += count
+        if sorted(codes) == [0] + [2] * (count - 1) and outcome(apart / "one") == runs[0]:
+            self.recovered[kind] += count
+        else:
+            self.lost.append(f"{kind}: {codes}")
+
+    def report(self) -> int:
+        """Print the counts; the exit code is 1 if a result was lost."""
+        for kind, count in self.faults.items():
+            print(f"{count:5} faults, {self.recovered[kind]:5} runs recovered  {kind}")
+        print(
+            f"{sum(self.faults.values())} faults injected, {sum(self.recovered.values())} runs "
+            f"recovered, {len(self.lost)} results lost"
+        )
+        for line in self.lost:
+            print(f"LOST {line}")
+        return 1 if self.lost else 0
+
+
+def _silenced(prepare: Callable[[], object], log: int) -> Callable[[], None]:
+    def silently() -> None:
+        os.dup2(log, 1)  # the limit would hit the log too
+        os.dup2(log, 2)
+        prepare()
+
+    return silently
+
+
+def _is_written_by_us(path: Path) -> bool:
+    kinds = (".pt", ".json", ".jsonl", ".npy", ".pkl")
+    return path.is_file() and path.suffix in kinds and ".hydra" not in path.parts
+
+
+@contextlib.contextmanager
+def _tmpfs(directory: Path, kilobytes: int) -> Iterator[Path | None]:
+    directory.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(directory)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
+        yield None
+        return
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+PARTS = ("kills", "files", "writes", "disk", "damage", "starts")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the parts asked for and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="make torture")
+    parser.add_argument("parts", nargs="*", default=PARTS, help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--kills", type=int, default=30, help="random kills a kind of run")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and places")
+    options = parser.parse_args(arguments)
+    torture = Torture(Path(tempfile.mkdtemp(prefix="torture-")), options.seed)
+    parts: dict[str, Callable[[], None]] = {
+        "kills": lambda: torture.kill_at_random(options.kills),
+        "files": torture.kill_at_every_file_event,
+        "writes": lambda: (torture.stop_writes(kill=True), torture.stop_writes(kill=False))[0],
+        "disk": torture.fill_disk,
+        "damage": torture.damage,
+        "starts": torture.start_together,
+    }
+    for name in options.parts:
+        started = time.monotonic()
+        parts[name]()
+        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+    return torture.report()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
