@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_exp import launch
+from mnist_exp.claim import run_lock
 from mnist_exp.errors import UserError
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import NAME as LOCK_NAME
@@ -71,7 +72,7 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None
             print(f"{directory} is finished already; raise training.epochs to train it further")
         else:
             launch.check_job(config)
-            results = train(config, directory, signals, launch.run_lock())
+            results = train(config, directory, signals, run_lock())
     except UserError as error:
         if {path.name for path in directory.iterdir()} <= {".hydra", LOCK_NAME}:
             shutil.rmtree(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from mnist_exp import device_plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.fold import FoldResult
+from mnist_exp.run.files import write_atomic
 from mnist_exp.training_state import Row
 
 RIGHT, WRONG = "tab:green", "tab:red"
@@ -54,7 +56,9 @@ def draw_run(
         figures["device_levels"] = device_plots.levels_figure(histories)
         figures["device_shares"] = device_plots.shares_figure(histories)
     for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png", dpi=dpi)
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=dpi)
+        write_atomic(directory / f"{name}.png", png.getvalue())
 
 
 def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:

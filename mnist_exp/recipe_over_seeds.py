@@ -20,7 +20,8 @@ from mnist_exp.app import config_directory
 from mnist_exp.run.files import write_atomic
 
 HEADER = (
-    "| recipe | parameters | test accuracy, mean ± std | n | epoch reported | seconds a run | command |\n"
+    "| recipe | parameters | test accuracy, mean ± std | n | epoch reported | seconds a run "
+    "| command |\n"
     "|---|---|---|---|---|---|---|\n"
 )
 
@@ -57,7 +58,10 @@ def table_row(name: str, directory: Path, overrides: list[str]) -> str:
     runs: list[dict[str, Any]] = [
         json.loads(path.read_text()) for path in directory.glob("*/results.json")
     ]
-    accuracies = [run.get("test_accuracy", run.get("mean_accuracy")) for run in runs]
+    runs = [run for run in runs if run["status"] == "completed"]
+    accuracies: list[float] = [
+        run["test_accuracy" if "test_accuracy" in run else "mean_accuracy"] for run in runs
+    ]
     mean = statistics.mean(accuracies)
     spread = f" ± {statistics.stdev(accuracies):.2%}" if len(runs) > 1 else ""
     seconds = statistics.median(run["wall_seconds"] for run in runs)

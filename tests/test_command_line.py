@@ -89,6 +89,7 @@ def test_every_rule_refuses_nonsense_by_name(compose_config: Compose, key: str) 
     config = compose_config("model=mlp100")  # its cv has every key
     schema.check(config)
     OmegaConf.set_struct(config, False)
+    nonsense: object
     for nonsense in ({"a": 1}, [{}]):
         OmegaConf.update(config, key, nonsense, merge=False)
         with pytest.raises(UserError, match=key.replace(".", r"\.")):

@@ -22,7 +22,7 @@ def test_batch_equals_torchvision_to_tensor_and_normalize(mnist: Dataset) -> Non
 
 
 def test_augmentation_sees_pixels_in_unit_range_before_normalisation(mnist: Dataset) -> None:
-    seen = {}
+    seen: dict[str, float] = {}
 
     def darken(images: Tensor, *, generator: Generator, erase_value: float) -> Tensor:
         seen.update(maximum=images.max().item(), erase_value=erase_value)

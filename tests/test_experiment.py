@@ -156,9 +156,7 @@ def test_folds_are_summed_up_as_mean_sample_std_and_mean_matrix(
     assert results["mean_accuracy"] == pytest.approx(accuracies.mean().item())
     assert results["std_accuracy"] == pytest.approx(accuracies.std(correction=1).item(), rel=1e-4)
     matrices = torch.tensor([fold["confusion_matrix"] for fold in results["folds"]]).double()
-    torch.testing.assert_close(
-        torch.tensor(results["confusion_matrix"]).double(), matrices.mean(0)
-    )
+    torch.testing.assert_close(torch.tensor(results["confusion_matrix"]).double(), matrices.mean(0))
     assert matrices.sum() == 70_000
     assert results["selection_rule"] == "last epoch"
     assert len({fold["seed"] for fold in results["folds"]}) == 3

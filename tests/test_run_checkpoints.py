@@ -26,7 +26,11 @@ from mnist_exp.run.checkpoints import (
     save_checkpoint,
 )
 
-CONTENT = {"epoch": 3, "weights": torch.arange(12.0).view(3, 4), "rows": [{"loss": 0.5}]}
+CONTENT: dict[str, Any] = {
+    "epoch": 3,
+    "weights": torch.arange(12.0).view(3, 4),
+    "rows": [{"loss": 0.5}],
+}
 
 
 @pytest.fixture(scope="module")

@@ -297,7 +297,7 @@ def _tmpfs(directory: Path, kilobytes: int) -> Iterator[Path | None]:
         subprocess.run(["umount", str(directory)], check=True)
 
 
-PARTS = ("kills", "files", "writes", "disk", "damage", "starts")
+PARTS = ("kills", "files", "writes", "full", "disk", "damage", "starts")
 
 
 def main(arguments: list[str]) -> int:
@@ -311,7 +311,8 @@ def main(arguments: list[str]) -> int:
     parts: dict[str, Callable[[], None]] = {
         "kills": lambda: torture.kill_at_random(options.kills),
         "files": torture.kill_at_every_file_event,
-        "writes": lambda: (torture.stop_writes(kill=True), torture.stop_writes(kill=False))[0],
+        "writes": lambda: torture.stop_writes(kill=True),
+        "full": lambda: torture.stop_writes(kill=False),
         "disk": torture.fill_disk,
         "damage": torture.damage,
         "starts": torture.start_together,

@@ -80,9 +80,9 @@ def read_entry(directory: Path) -> Entry:
     if results is None:
         stopped = "" if alive else "it never began to train; start it again"
         return Entry(directory, "running" if alive else "dead", changed, error=stopped, begun=False)
-    status, error = results["status"], results.get("error", "")
+    status, reason = results["status"], results.get("error", "")
     if status == "running" and not alive:
-        status, error = "dead", "its process is gone"
+        status, reason = "dead", "its process is gone"
     return Entry(
         directory,
         status,
@@ -92,7 +92,7 @@ def read_entry(directory: Path) -> Entry:
         accuracy=results.get("mean_accuracy", results.get("test_accuracy")),
         spread=results.get("std_accuracy"),
         seconds=results.get("wall_seconds"),
-        error=error,
+        error=reason,
     )
 
 

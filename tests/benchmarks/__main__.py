@@ -80,7 +80,8 @@ def main() -> int:
     parser.add_argument("--one", nargs=2, metavar=("WORK", "CONTENDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        run_one(*options.one, cold=options.cold)
+        work, contender = options.one
+        run_one(work, contender, cold=options.cold)
         return 0
     unknown = set(options.works) - set(names)
     if unknown:
