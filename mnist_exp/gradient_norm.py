@@ -5,11 +5,16 @@ from mnist_exp.training_state import Row, TrainState
 
 
 class GradientNorm(Callback):
-    """Record the Euclidean norm of the first weight's gradient for every batch."""
+    """Record the Euclidean norm of the first weight's gradient for every batch.
+
+    Where devices hold the weights, it is the gradient of the first layer's conductances.
+    """
 
     def on_batch_end(self, state: TrainState, loss: float) -> None:
         """Append the norm to ``state.gradient_norms``."""
-        first = next(p.grad for p in state.model.parameters() if p.grad is not None)
+        # a parametrized layer lists its bias first; weights have two dimensions and more
+        matrices = (p.grad for p in state.model.parameters() if p.ndim > 1)
+        first = next(gradient for gradient in matrices if gradient is not None)
         state.gradient_norms.append(first.norm().item())
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:

@@ -13,10 +13,11 @@
 from mnist_exp.gradients.collection import collect
 from mnist_exp.gradients.collector import GradientCollector
 from mnist_exp.gradients.disk_space import disk_bytes
+from mnist_exp.gradients.parameter_gradients import ParameterGradients
 from mnist_exp.gradients.per_sample import BatchGradients, PerSampleModel
 from mnist_exp.gradients.preparation import CollectionSettings
 from mnist_exp.gradients.samples import Samples
-from mnist_exp.gradients.stored import ParameterGradients, StoredGradients, open
+from mnist_exp.gradients.stored import StoredGradients, open
 
 __all__ = [
     "BatchGradients",

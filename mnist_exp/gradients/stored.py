@@ -12,107 +12,10 @@ import torch
 from torch import Tensor
 
 from mnist_exp.errors import UserError
-from mnist_exp.gradients.array_files import PtFile, as_tensor, crc32_from, map_rows
+from mnist_exp.gradients.array_files import as_tensor, crc32_from, map_rows
 from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS
-from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import StoredParameter
-
-# Bytes of gradients, or of factors, that the operations below hold at once.
-BLOCK_BYTES = 1 << 25
-
-Rows = slice | Sequence[int] | np.ndarray | Tensor
-
-
-class ParameterGradients:
-    """The gradients of one parameter, an array [num_samples, *param_shape] that is not built.
-
-    ``g[3]``, ``g[10:20]`` and ``g[[5, 7]]`` build the rows asked for, as float32 tensors.
-
-    Attributes
-    ----------
-    name
-        Of the parameter.
-    shape
-        (num_samples, *param_shape).
-    """
-
-    def __init__(self, name: str, stored: StoredParameter, epoch: StoredGradients):
-        self.name = name
-        self.shape = (epoch.num_samples, *stored.shape)
-        self.dtype = torch.float32
-        self._stored = stored
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"ParameterGradients({self.name}, shape={self.shape}, form={self._stored.form})"
-
-    def __getitem__(self, rows: int | Rows) -> Tensor:
-        if isinstance(rows, int | np.integer):
-            if not -len(self) <= rows < len(self):
-                raise IndexError(f"sample {rows} of {len(self)}")
-            return self.form([int(rows) % len(self)]).dense()[0]
-        return self.form(rows).dense()
-
-    def form(self, rows: Rows) -> SampleGradients:
-        """Return the factors of the rows, which compute norms and products without building."""
-        arrays = {name: self._epoch.rows(name, rows) for name in self._stored.arrays.values()}
-        return self._stored.gradients(arrays)
-
-    def blocks(self) -> Iterator[SampleGradients]:
-        """Go through all samples, as many at a time as fit in working memory."""
-        largest = max(int(np.prod(self._stored.shape)), 1)
-        if self._stored.form == "outer_product":
-            largest = sum(self._stored.shape)
-        rows = max(1, BLOCK_BYTES // (4 * largest))
-        for start in range(0, len(self), rows):
-            yield self.form(slice(start, start + rows))
-
-    def norms(self) -> Tensor:
-        """Compute the norm of each sample's gradient, [num_samples]."""
-        return torch.cat([block.squared_norms() for block in self.blocks()]).sqrt()
-
-    def mean(self) -> Tensor:
-        """Compute the mean gradient, [*param_shape]."""
-        total = torch.zeros(self.shape[1:], dtype=torch.float64)
-        for block in self.blocks():
-            total += block.sum()
-        return (total / len(self)).float()
-
-    def variance(self) -> Tensor:
-        """Compute the variance of each element over the samples, [*param_shape]."""
-        squares = torch.zeros(self.shape[1:], dtype=torch.float64)
-        total = torch.zeros(self.shape[1:], dtype=torch.float64)
-        for block in self.blocks():
-            squares += block.sum_of_squares()
-            total += block.sum()
-        return (squares / len(self) - (total / len(self)).square()).clamp(min=0).float()
-
-    def dot(self, i: int, j: int) -> float:
-        """Compute the inner product of the gradients of samples ``i`` and ``j``."""
-        return self.form([i]).gram(self.form([j])).item()
-
-    def gram(self, rows: Rows | None = None) -> Tensor:
-        """Compute the inner products between samples, all of them unless ``rows`` says which."""
-        form = self.form(slice(None) if rows is None else rows)
-        return form.gram(form)
-
-    def to_dense(self, path: str | Path) -> Path:
-        """Write the gradients themselves to a .pt file, in bounded memory.
-
-        ``torch.load(path, weights_only=True, mmap=True)`` gives a dict of ``gradients``
-        [num_samples, *param_shape], ``param_shape`` and ``num_samples``.
-        """
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        file = PtFile(partial, num_rows=len(self), row_shape=self.shape[1:], dtype="float32")
-        rows = max(1, BLOCK_BYTES // (4 * max(int(np.prod(self.shape[1:])), 1)))
-        for start in range(0, len(self), rows):
-            file.append(self[start : start + rows])
-        file.close()
-        return partial.replace(path)
+from mnist_exp.gradients.parameter_gradients import ParameterGradients, Rows
 
 
 class StoredGradients(Mapping[str, ParameterGradients]):

@@ -47,7 +47,7 @@ def train(
         nn.Linear(400, 100, bias=False), nn.Sigmoid(), nn.Linear(100, 10, bias=False), nn.Sigmoid()
     )
     for weight in model.parameters():
-        nn.init.uniform_(weight, -1, 1)  # as the simulator starts
+        nn.init.uniform_(weight, -1, 1)  # torch's own start leaves devices at chance
     constraint = None
     if option is not None:
         settings = device_settings(option, pulse_rounding="nearest")
