@@ -17,7 +17,8 @@ from torch import Tensor
 Number = float | Tensor
 
 # A curve's label is its largest distance from the straight line, measured at right angles in the
-# unit square, in units of 0.07; this reproduces the table of NeuroSim's manual to all its digits.
+# unit square, in units of 0.07; this reproduces the entries of
+# NeuroSim's table that the tests name, from 0.01 to 9.
 LABEL_UNIT = 0.07 * math.sqrt(2.0)
 LARGEST_LABEL = 9.0  # end of that table
 
