@@ -16,8 +16,9 @@ from mnist_exp import build, plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.fold import FoldResult, by_validation, open_run, train_fold
+from mnist_exp.fold import FoldResult, by_validation, open_run, part_of_run, train_fold
 from mnist_exp.fold_processes import train_in_processes, wait_for_orphans
+from mnist_exp.gradients.plots import draw_gradients
 from mnist_exp.hardware import device_name, git_commit, versions
 from mnist_exp.run.directory import RunDirectory
 from mnist_exp.run.interruption import StopSignals
@@ -89,7 +90,24 @@ def run_experiment(
                 num_samples=config.plots.num_samples,
                 dpi=config.plots.dpi,
             )
+            draw_collected_gradients(config, directory, splits, dataset)
     return results
+
+
+def draw_collected_gradients(
+    config: DictConfig, directory: Path, splits: Sequence[Split], dataset: Dataset
+) -> None:
+    """Draw the per-sample gradients, where there are any, of the only split or of the first fold."""
+    if config.gradients.get("_target_") is None:
+        return
+    part = part_of_run(directory, splits[0].fold)
+    draw_gradients(
+        part / config.gradients.directory,
+        dataset.images,
+        directory / "plots",
+        class_names=dataset.class_names,
+        dpi=config.plots.dpi,
+    )
 
 
 def facts(

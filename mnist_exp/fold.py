@@ -98,6 +98,11 @@ def by_validation(config: DictConfig, split: Split) -> bool:
     return selection == "validation" or (selection == "auto" and split.validation is not None)
 
 
+def part_of_run(directory: Path, fold: int | None) -> Path:
+    """Return where a fold keeps gradients and tracker files; the run directory if it is alone."""
+    return directory if fold is None else directory / f"fold_{fold}"
+
+
 def open_run(config: DictConfig, directory: Path) -> tuple[Dataset, list[Split], RunDirectory]:
     """Load the data, split it, and return both with the run directory they belong to."""
     dataset = build.build_dataset(config)
@@ -161,9 +166,7 @@ class Fold:
             label=fold_label(split.fold),
             verbose=config.verbose,
         )
-        self.measurements = self._measurements(
-            run.path if split.fold is None else run.path / f"fold_{split.fold}"
-        )
+        self.measurements = self._measurements(part_of_run(run.path, split.fold))
         self.recorder = Recorder(
             run, split.fold, config.checkpoints.keep, by_validation(config, split)
         )
@@ -219,7 +222,8 @@ class Fold:
                 self.recorder.save(self.state)
             raise
         finally:
-            self.progress.close()
+            for callback in callbacks:
+                callback.close()
 
     def test(self) -> FoldResult:
         """Evaluate the weights of the selected epoch on the test images."""

@@ -79,3 +79,7 @@ class GradientCollection(Callback):
         row |= self.collector.after_epoch(
             state.epoch, state.model, checkpoint=f"checkpoints/epoch_{state.epoch:05d}.pt"
         )
+
+    def close(self) -> None:
+        """Drop an epoch of gradients that is not complete."""
+        self.collector.close()

@@ -14,7 +14,7 @@ class Writer(Protocol):
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Record a number."""
 
-    def flush(self) -> None:
+    def close(self) -> None:
         """Write what is recorded to disk."""
 
 
@@ -29,4 +29,7 @@ class Tracking(Callback):
         for column, value in row.items():
             if isinstance(value, (int, float)):
                 self.writer.add_scalar(column, value, state.epoch)
-        self.writer.flush()
+
+    def close(self) -> None:
+        """Write what is recorded to disk."""
+        self.writer.close()

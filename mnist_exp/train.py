@@ -60,6 +60,9 @@ class Callback:
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """After evaluation; what is added to ``row`` is reported with the epoch."""
 
+    def close(self) -> None:
+        """Release what is open; the caller of `train` does it, also after an error."""
+
 
 class Batches(Protocol):
     """Training data on the compute device, such as `mnist_exp.data.batches.Images`."""

@@ -31,8 +31,8 @@ from mnist_exp.run.results import read_results
 SMALL = ("training.epochs=2", "training.batch_size=25", "plots.enabled=false", "threads=1")
 KFOLD = ("model=mlp100", "cv.n_splits=2", "data.subset=100", *SMALL)
 CNN = ("model=cnn21k", "data.subset=100", *SMALL)
-# What a run measures of time; everything else has to come out the same.
-TIMES = ("seconds", "samples_per_second", "wall_seconds", "gradient_seconds")
+# What a run records of time, and of the checkout; everything else has to come out the same.
+TIMES = ("seconds", "samples_per_second", "wall_seconds", "gradient_seconds", "git_commit")
 
 
 @functools.cache
