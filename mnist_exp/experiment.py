@@ -72,7 +72,7 @@ def run_experiment(
     if jobs > 1 and config.threads is None:
         torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
     results = facts(config, dataset, run, rule, device)
-    go_on(run, splits, results)
+    results["wall_seconds"] = go_on(run, splits, results) / jobs
     with recorded_outcome(directory, results, lock):
         if jobs > 1:
             train_in_processes(config, directory, len(splits), jobs, signals)
@@ -80,7 +80,6 @@ def run_experiment(
         results |= summary(folds)
         if config.reproduce is not None:
             results["reproduction"] = compare(config.reproduce, results)
-        results["wall_seconds"] = sum(fold.restored_seconds for fold in folds) / jobs
         if config.plots.enabled:
             plots.draw_run(
                 directory / "plots",
@@ -97,7 +96,7 @@ def run_experiment(
 def draw_collected_gradients(
     config: DictConfig, directory: Path, splits: Sequence[Split], dataset: Dataset
 ) -> None:
-    """Draw the per-sample gradients, where there are any, of the only split or of the first fold."""
+    """Draw the per-sample gradients, if there are any, of the only split or of the first fold."""
     if config.gradients.get("_target_") is None:
         return
     part = part_of_run(directory, splits[0].fold)
@@ -132,22 +131,29 @@ def facts(
     }
 
 
-def go_on(run: RunDirectory, splits: Sequence[Split], facts: dict[str, Any]) -> None:
-    """Prepare a directory in which an earlier run may have ended, and say what is different now."""
+def go_on(run: RunDirectory, splits: Sequence[Split], facts: dict[str, Any]) -> float:
+    """Prepare a directory in which an earlier run may have ended, and say what is different now.
+
+    Returns
+    -------
+    float
+        Seconds for which its folds were trained, one after the other.
+    """
     folds = [split.fold for split in splits]
     wait_for_orphans([run.checkpoints(fold) for fold in folds])
-    found = run.restore(folds)
+    seconds = run.restore(folds)
     try:
         before = read_results(run.path)
     except UserError as error:
         print(f"warning: {error} It is written anew.", file=sys.stderr)
-        return
+        before = None
     if before is None:
-        return
-    if not found:
+        return seconds or 0.0
+    if seconds is None:
         print("there is no checkpoint to go on from: training starts from the beginning")
     for line in environment_differences(before, facts):
         print(f"warning: since this run was started, {line}; bits may differ", file=sys.stderr)
+    return seconds or 0.0
 
 
 def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:

@@ -52,8 +52,6 @@ class FoldResult:
         Checksum of the reported weights and buffers.
     wall_seconds : float
         Training and evaluation, the time before an interruption included.
-    restored_seconds : float
-        How much of it lies before the run was last resumed.
     """
 
     fold: int | None
@@ -64,7 +62,6 @@ class FoldResult:
     parameters: int
     weights_sha256: str
     wall_seconds: float
-    restored_seconds: float
 
     def row(self) -> dict[str, Any]:
         """Return the fold's row of results.json."""
@@ -171,7 +168,6 @@ class Fold:
             run, split.fold, config.checkpoints.keep, by_validation(config, split)
         )
         self.recorder.restore(self.state)
-        self.restored_seconds = self.state.wall_seconds
 
     def _measurements(self, directory: Path) -> list[Callback]:
         """Return what is recorded of the training besides loss and accuracy."""
@@ -241,7 +237,6 @@ class Fold:
             parameters=count_parameters(self.state.model),
             weights_sha256=state_sha256(model),
             wall_seconds=self.recorder.wall_seconds,
-            restored_seconds=self.restored_seconds,
         )
 
     def epoch_metrics(self, model: nn.Module) -> Row:

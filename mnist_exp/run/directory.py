@@ -80,27 +80,27 @@ class RunDirectory:
             raise UserError(f"{path}: is of fold {saved_fold}, not {fold}.")
         return saved
 
-    def restore(self, folds: Iterable[int | None]) -> bool:
+    def restore(self, folds: Iterable[int | None]) -> float | None:
         """Bring metrics.jsonl to what the checkpoints vouch for and remove unfinished files.
 
         Returns
         -------
-        bool
-            Whether there is anything to go on from.
+        float or None
+            Seconds of training in the checkpoints, all folds together; None if there is none.
         """
         rows: list[Row] = []
-        found = False
+        seconds = []
         for fold in folds:
             for directory in (self.path, self.checkpoints(fold)):
                 remove_unfinished(directory)
             saved = self.newest(fold)
             if saved is not None:
-                found = True
+                seconds.append(saved["state"]["wall_seconds"])
                 rows += [_with_fold(row, fold) for row in saved["state"]["history"]]
         metrics = self.path / "metrics.jsonl"
         if rows or metrics.exists():
             write_atomic(metrics, b"".join(map(json_line, rows)))
-        return found
+        return sum(seconds) if seconds else None
 
     def append_metrics(self, row: Row, fold: int | None) -> None:
         """Append an epoch to metrics.jsonl."""
