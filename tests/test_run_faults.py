@@ -244,6 +244,17 @@ def test_of_processes_that_want_the_same_directory_one_gets_it(tmp_path: Path) -
     outcome(tmp_path / "run")
 
 
+def test_sweeps_started_together_get_a_directory_each(tmp_path: Path) -> None:
+    arguments = ("--multirun", *few_images(), *CNN, "training.epochs=1", "seed=0,1")
+    processes = [start_command(*arguments, cwd=tmp_path) for _ in range(3)]
+    assert [exit_code(process) for process in processes] == [0] * 3
+    sweeps = list((tmp_path / "outputs" / "multirun").glob("*/*"))
+    assert len(sweeps) == 3
+    for sweep in sweeps:
+        assert outcome(sweep / "0") == outcome(sweeps[0] / "0")
+        assert outcome(sweep / "1") == outcome(sweeps[0] / "1")
+
+
 SWEEP = (*CNN, "training.epochs=1", "seed=0,1", "data.subset=50,3")
 
 

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import run_experiment
 from mnist_exp.run.interruption import Interrupted, StopSignals
-from mnist_exp.run.results import read_results
+from mnist_exp.run.results import read_results, write_results
+from mnist_exp.run.table import main
 from tests.fault_injection import (
     CNN,
     KFOLD,
@@ -243,7 +244,7 @@ def test_resume_extends_and_refuses_from_the_command_line(saved: Path) -> None:
     assert (code, "finished already" in output) == (0, True)
 
 
-@pytest.mark.parametrize("damage", ["no directory", "no .hydra", "cut", "nonsense"])
+@pytest.mark.parametrize("damage", ["no directory", "no .hydra", "never began", "cut", "nonsense"])
 def test_a_directory_that_cannot_be_resumed_is_told_and_left_alone(
     saved: Path, damage: str
 ) -> None:
@@ -252,6 +253,9 @@ def test_a_directory_that_cannot_be_resumed_is_told_and_left_alone(
         shutil.rmtree(saved / "run")
     elif damage == "no .hydra":
         shutil.rmtree(config.parent)
+    elif damage == "never began":
+        shutil.rmtree(saved / "run" / "checkpoints")
+        (saved / "run" / "results.json").unlink()
     else:
         config.write_text("data:\n  - [" if damage == "cut" else "a: 1")
     before = sorted(saved.rglob("*"))
@@ -261,6 +265,7 @@ def test_a_directory_that_cannot_be_resumed_is_told_and_left_alone(
         assert output.startswith(f"error: {key}=run: ")
         assert "Traceback" not in output
     assert sorted(saved.rglob("*")) == before
+    assert main([str(saved)]) == 0  # the table shows what there is
 
 
 def test_reproduce_tells_an_identical_run_from_a_different_one(saved: Path) -> None:
@@ -270,8 +275,6 @@ def test_reproduce_tells_an_identical_run_from_a_different_one(saved: Path) -> N
     assert outcome(saved / "again")["results"].pop("reproduction")["identical"]
     code, output = command("reproduce=run", "seed=1", cwd=saved)
     assert (code, "seed was 0 and is 1 now" in output) == (2, True)
-
-    from mnist_exp.run.results import write_results
 
     results = results_of(saved / "run")
     results["folds"][1]["weights_sha256"] = "0" * 64

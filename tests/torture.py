@@ -213,23 +213,24 @@ class Torture:
     def fill_disk(self) -> None:
         """Run on disks of a few sizes that fill up, make room, and go on."""
         kind = "full disk (tmpfs)"
-        expected, _ = self.undisturbed(COLLECTING)
-        for kilobytes in (100, 200, 400, 800, 1000, 1200, 1400, 2000, 3000, 5000):
+        overrides = RUNS["mlp100 k-fold, memristor"]
+        expected, _ = self.undisturbed(overrides)
+        for kilobytes in (100, 300, 700, 1500, 3000, 4500, 6000, 8000, 12_000, 16_000):
             with _tmpfs(self.directory / "disk", kilobytes) as disk:
                 if disk is None:
                     print("a tmpfs cannot be mounted here: left out")
                     return
-                code, output = self.run(COLLECTING, disk / "run")
+                code, output = self.run(overrides, disk / "run")
                 if code == 0:
                     continue
                 self.faults[kind] += 1
                 results = read_results(disk / "run")
-                told = results is None or "the disk is full" in results.get("error", "")
+                told = results is None or "the disk is full" in results["error"]
                 if "Traceback" in output or not told:
                     self.lost.append(f"{kind}, {kilobytes} kB: {output}")
                 options = ["-o", "remount,size=1g"]
                 subprocess.run(["mount", *options, str(disk)], check=True)
-                self.finish_and_compare(kind, COLLECTING, disk / "run", expected)
+                self.finish_and_compare(kind, overrides, disk / "run", expected)
 
     def start_together(self, count: int = 20) -> None:
         """Start many runs in the same second, and many in the same directory."""
@@ -267,7 +268,10 @@ class Torture:
         )
         for line in self.lost:
             print(f"LOST {line}")
-        return 1 if self.lost else 0
+        if self.lost:
+            return 1
+        shutil.rmtree(self.directory)
+        return 0
 
 
 def _silenced(prepare: Callable[[], object], log: int) -> Callable[[], None]:

@@ -30,9 +30,14 @@ CPU = torch.device("cpu")
 
 
 def configured(*overrides: str) -> DictConfig:
-    """Compose a configuration that trains on the 60,000 official training images."""
+    """Compose a configuration that trains on the 60,000 official training images.
+
+    Two epochs, so that a schedule as long as the run has steps for the warm-up too.
+    """
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        return compose("config", [*overrides, "cv=none", "deterministic=false"])
+        return compose(
+            "config", [*overrides, "cv=none", "deterministic=false", "training.epochs=2"]
+        )
 
 
 @cache
