@@ -41,6 +41,8 @@ def main() -> None:
     if any(argument.startswith("sweep.resume=") for argument in sys.argv[1:]):
         sys.argv.insert(1, "--multirun")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
+    # threads that wait sleep: spinning, they slow a run many times over on a shared machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         run_command()
     except CompactHydraException as error:

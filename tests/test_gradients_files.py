@@ -215,6 +215,12 @@ def test_pickles_hold_plain_values_and_the_same_as_json(epoch: Path) -> None:
         (lambda d: (d / "norms.npy").unlink(), "is missing"),
         (lambda d: (d / "manifest.json").write_text("{"), "is damaged"),
         (lambda d: (d / "manifest.json").write_text('{"format_version": 1}'), "is damaged"),
+        (
+            lambda d: (d / "manifest.json").write_text(
+                (d / "manifest.json").read_text().replace('"crc32"', '"crc33"', 1)
+            ),
+            "is damaged: KeyError.*crc32",
+        ),
         (lambda d: (d / "manifest.json").write_text('{"format_version": 9}'), "format_version 9"),
         (lambda d: (d / "manifest.json").unlink(), "is not a collected epoch"),
     ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -98,10 +99,16 @@ class Torture:
         return (*few_images(), *overrides, f"hydra.run.dir={directory}")
 
     def finish_and_compare(
-        self, kind: str, overrides: tuple[str, ...], directory: Path, expected: dict[str, Any]
+        self,
+        kind: str,
+        overrides: tuple[str, ...],
+        directory: Path,
+        expected: dict[str, Any],
+        more: tuple[str, ...] = (),
     ) -> None:
-        """Bring a run to its end and compare it."""
-        code, output = self.run(overrides, directory)
+        """Bring a run to its end, with ``more`` epochs if given, and compare it."""
+        arguments = (*self.arguments(overrides, directory), *more)
+        code, output = command(*arguments, cwd=self.directory)
         if code != 0:
             self.lost.append(f"{kind}: {directory} cannot be resumed: {output}")
             return
@@ -168,28 +175,33 @@ class Torture:
 
     def damage(self) -> None:
         """Cut off and flip bits of every file of a stopped run and of a finished one."""
-        expected, seconds = self.undisturbed(COLLECTING)
-        stopped = self.new_directory()
-        process = start_command(*self.arguments(COLLECTING, stopped), cwd=self.directory)
-        while not list((stopped / "checkpoints").glob("epoch_00001.pt")):
-            time.sleep(seconds / 1000)
+        longer = ("training.epochs=3",)
+        expected = {
+            "stopped": (*self.undisturbed(COLLECTING), ()),
+            "finished": (*self.undisturbed((*COLLECTING, *longer)), longer),
+        }
+        originals = {"stopped": self.new_directory(), "finished": self.new_directory()}
+        arguments = self.arguments(COLLECTING, originals["stopped"])
+        process = start_command(*arguments, cwd=self.directory)
+        while not (originals["stopped"] / "checkpoints" / "epoch_00001.pt").exists():
+            time.sleep(0.001)
         os.kill(process, signal.SIGTERM)
         exit_code(process)
-        finished = self.new_directory()
-        self.run(COLLECTING, finished)
-        for original in (stopped, finished):
-            files = [p.relative_to(original) for p in original.rglob("*") if _is_written_by_us(p)]
-            for file in sorted(files):
-                for region in range(9):
-                    directory = self.new_directory()
-                    shutil.copytree(original, directory)
-                    self.damage_one(directory / file, region)
-                    kind = f"{'cut off' if region == 8 else 'bit flipped'}: {file.suffix}"
-                    self.faults[kind] += 1
-                    if "gradients" in file.parts:
-                        self.expect_refused(kind, directory / file)
-                    else:
-                        self.finish_and_compare(kind, COLLECTING, directory, expected)
+        self.run(COLLECTING, originals["finished"])
+        for state, original in originals.items():
+            outcome_then, _, more = expected[state]
+            files = [p.relative_to(original) for p in original.rglob("*") if _is_checked(p)]
+            for file, region in itertools.product(sorted(files), range(9)):
+                directory = self.new_directory()
+                shutil.copytree(original, directory)
+                self.damage_one(directory / file, region)
+                damage = "cut off" if region == 8 else "bit flipped"
+                kind = f"{damage}: {file.suffix} of a {state} run"
+                self.faults[kind] += 1
+                if "gradients" in file.parts:
+                    self.expect_refused(kind, directory / file)
+                else:
+                    self.finish_and_compare(kind, COLLECTING, directory, outcome_then, more)
 
     def damage_one(self, path: Path, region: int) -> None:
         """Flip a random bit in one of eight parts of a file, or cut it off (part 8)."""
@@ -283,8 +295,8 @@ def _silenced(prepare: Callable[[], object], log: int) -> Callable[[], None]:
     return silently
 
 
-def _is_written_by_us(path: Path) -> bool:
-    kinds = (".pt", ".json", ".jsonl", ".npy", ".pkl")
+def _is_checked(path: Path) -> bool:
+    kinds = (".pt", ".json", ".jsonl", ".npy")  # .pkl: copies of .json files, which nobody reads
     return path.is_file() and path.suffix in kinds and ".hydra" not in path.parts
 
 

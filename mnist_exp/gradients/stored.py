@@ -198,6 +198,8 @@ def check_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> None:
     """
     for file in files:
         name = file["file"]
+        if not isinstance(file["crc32"], int):  # verify needs it
+            raise TypeError(f"the checksum of {name} is {file['crc32']!r}")
         if Path(name).name != name:
             raise UserError(f"{directory / MANIFEST} names {name!r}, which is not a plain name.")
         array = directory / name
