@@ -70,6 +70,9 @@ lint: $(DEV) ## ruff and mypy
 bench: $(BENCH) ## epochs of ours and of the baselines, timed in one run; WHAT=mlp100
 	$(PY) -m tests.benchmarks $(WHAT) $(ARGS)
 
+torture: $(DEV) ## kill, damage and starve runs for half an hour; every result must survive
+	$(PY) -m tests.torture $(WHAT) $(ARGS)
+
 clean: ## remove caches and build files
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

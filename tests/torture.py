@@ -296,8 +296,9 @@ def _silenced(prepare: Callable[[], object], log: int) -> Callable[[], None]:
 
 
 def _is_checked(path: Path) -> bool:
-    kinds = (".pt", ".json", ".jsonl", ".npy")  # .pkl: copies of .json files, which nobody reads
-    return path.is_file() and path.suffix in kinds and ".hydra" not in path.parts
+    if "gradients" in path.parts:
+        return path.suffix == ".npy"
+    return path.suffix in (".pt", ".json", ".jsonl") and ".hydra" not in path.parts
 
 
 @contextlib.contextmanager
