@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mnist_exp import gradients
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.gradients import Samples, collect, disk_bytes
+from mnist_exp.gradients.epoch_writer import json_bytes
 from mnist_exp.models import CNN20k, CNN21k
 from tests.gradient_samples import (
     collection_settings,
@@ -208,19 +210,23 @@ def test_pickles_hold_plain_values_and_the_same_as_json(epoch: Path) -> None:
         )
 
 
+def replace_in(path: Path, old: str, new: str) -> None:
+    """Change the first ``old`` of a text file, which must be there."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda d: (d / "network.0.input.npy").write_bytes(b"x"), "is damaged: 1 bytes"),
         (lambda d: (d / "norms.npy").unlink(), "is missing"),
         (lambda d: (d / "manifest.json").write_text("{"), "is damaged"),
-        (lambda d: (d / "manifest.json").write_text('{"format_version": 1}'), "is damaged"),
-        (
-            lambda d: (d / "manifest.json").write_text(
-                (d / "manifest.json").read_text().replace('"crc32"', '"crc33"', 1)
-            ),
-            "is damaged: KeyError.*crc32",
-        ),
+        (lambda d: (d / "manifest.json").write_text('{"format_version": 2}'), "is damaged"),
+        (lambda d: replace_in(d / "manifest.json", '"crc32"', '"crc33"'), "its checksum"),
+        (lambda d: replace_in(d / "manifest.json", '"epoch": 3', '"epoch": 2'), "its checksum"),
+        (lambda d: replace_in(d / "gradient_stats.json", "1", "3"), "the checksum in manifest"),
         (lambda d: (d / "manifest.json").write_text('{"format_version": 9}'), "format_version 9"),
         (lambda d: (d / "manifest.json").unlink(), "is not a collected epoch"),
     ],
@@ -247,10 +253,30 @@ def test_verify_finds_one_changed_bit(form: str, samples: Samples, tmp_path: Pat
         gradients.open(tmp_path / "epoch_1").verify()
 
 
+@pytest.mark.parametrize("form", ["factored", "dense"])
+def test_verify_finds_a_changed_bit_in_every_byte_of_a_header(
+    form: str, samples: Samples, tmp_path: Path
+) -> None:
+    """np.load and torch.load believe the header, so that it must be vouched for as well."""
+    collect(small_network(), samples, tmp_path, collection_settings(format=form), epoch=1)
+    stored = gradients.open(tmp_path / "epoch_1")
+    description = next(iter(stored.manifest["arrays"].values()))
+    path = stored.directory / description["file"]
+    sound = path.read_bytes()
+    for position in range(description["offset"]):
+        changed = bytearray(sound)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match="its CRC-32 is not that of the manifest"):
+            stored.verify()
+
+
 def test_a_manifest_cannot_point_outside_its_directory(epoch: Path) -> None:
     manifest = json.loads((epoch / "manifest.json").read_bytes())
     manifest["columns"]["norms"]["file"] = "../norms.npy"
-    (epoch / "manifest.json").write_text(json.dumps(manifest))
+    del manifest["crc32"]
+    manifest["crc32"] = zlib.crc32(json_bytes(manifest))  # forged, not damaged
+    (epoch / "manifest.json").write_bytes(json_bytes(manifest))
     with pytest.raises(UserError, match="not a plain name"):
         gradients.open(epoch)
 

@@ -297,7 +297,7 @@ def _silenced(prepare: Callable[[], object], log: int) -> Callable[[], None]:
 
 def _is_checked(path: Path) -> bool:
     if "gradients" in path.parts:
-        return path.suffix == ".npy"
+        return path.suffix in (".npy", ".json")
     return path.suffix in (".pt", ".json", ".jsonl") and ".hydra" not in path.parts
 
 

@@ -40,7 +40,7 @@ class RowFile(Protocol):
     def close(self) -> dict[str, Any]:
         """Flush to disk; return file, bytes, offset, crc32, shape and dtype.
 
-        ``offset`` is where the array begins; the checksum is of the bytes from there on.
+        ``offset`` is where the array begins; the checksum is that of `crc32_of`.
         """
 
     def discard(self) -> None:
@@ -88,6 +88,7 @@ class NpyFile:
         self._write_header()
         os.fsync(self._file.fileno())
         self._file.close()
+        self._crc32 = crc32_of_start(self.path, self._offset, self._crc32)
         return {
             "file": self.path.name,
             "bytes": self.path.stat().st_size,
@@ -158,6 +159,7 @@ class PtFile:
         self._crc32 = zlib.crc32(end_of_archive, self._crc32)
         os.fsync(self._file.fileno())
         self._file.close()
+        self._crc32 = crc32_of_start(self.path, self._offset, self._crc32)
         return {
             "file": self.path.name,
             "bytes": self.path.stat().st_size,
@@ -210,14 +212,23 @@ def map_rows(path: Path, description: dict[str, Any]) -> np.memmap[Any, Any]:
     return np.memmap(path, dtype, "r", description["offset"], tuple(description["shape"]))
 
 
-def crc32_from(path: Path, offset: int) -> int:
-    """Compute the CRC-32 of a file from ``offset`` on."""
+def crc32_of(path: Path, offset: int) -> int:
+    """Compute the CRC-32 of a whole file, read from ``offset`` to its end and then from the start.
+
+    In this order an array's checksum grows as rows are written, before the header is known.
+    """
     checksum = 0
     with path.open("rb") as file:
         file.seek(offset)
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)
-    return checksum
+    return crc32_of_start(path, offset, checksum)
+
+
+def crc32_of_start(path: Path, size: int, checksum: int) -> int:
+    """Continue a CRC-32 over the first ``size`` bytes of a file, the header of its array."""
+    with path.open("rb") as file:
+        return zlib.crc32(file.read(size), checksum)
 
 
 def sync_directory(path: Path) -> None:

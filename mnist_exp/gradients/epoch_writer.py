@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mnist_exp.gradients.array_files import NpyFile, PtFile, RowFile, sync_direc
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import Layout, parts_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 STATISTICS = "gradient_stats.json"
 # Gradients built at once when a file holds the gradients themselves.
@@ -121,7 +122,9 @@ class EpochWriter:
             "columns": {name: file.close() for name, file in self._columns.items()},
             "pixel_arrays": [array.name for array in self.layout.arrays if array.pixels],
             "parameters": [parameter.to_json() for parameter in self.layout.parameters],
+            "statistics_crc32": zlib.crc32(json_bytes(statistics)),
         }
+        manifest["crc32"] = zlib.crc32(json_bytes(manifest))  # of all the entries before it
         for stem, content in (("gradient_stats", statistics), ("metadata", manifest)):
             write_durably(self.partial / f"{stem}.pkl", pickle.dumps(content, protocol=4))
         write_durably(self.partial / STATISTICS, json_bytes(statistics))

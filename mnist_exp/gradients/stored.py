@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mnist_exp.errors import UserError
-from mnist_exp.gradients.array_files import as_tensor, crc32_from, map_rows
-from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS
+from mnist_exp.gradients.array_files import as_tensor, crc32_of, map_rows
+from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS, json_bytes
 from mnist_exp.gradients.layout import StoredParameter
 from mnist_exp.gradients.parameter_gradients import ParameterGradients, Rows
 
@@ -138,7 +139,7 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         return [g.to_dense(target / f"{name}_epoch_{epoch}.pt") for name, g in self.items()]
 
     def verify(self) -> None:
-        """Compare the checksum of every array.
+        """Compare the checksum of every array's file, its header included.
 
         Raises
         ------
@@ -147,7 +148,7 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         """
         for file in (*self.manifest["arrays"].values(), *self.manifest["columns"].values()):
             path = self.directory / file["file"]
-            if crc32_from(path, file["offset"]) != file["crc32"]:
+            if crc32_of(path, file["offset"]) != file["crc32"]:
                 raise UserError(
                     f"{path} is damaged: its CRC-32 is not that of the manifest. Collect the "
                     "epoch again."
@@ -173,15 +174,27 @@ def open(path: str | Path) -> StoredGradients:
     """
     directory = Path(path)
     manifest = read_json(directory / MANIFEST)
+    checksum = manifest.pop("crc32", None)
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
         raise UserError(
             f"{directory / MANIFEST} has format_version {version!r}; this version reads "
             f"{FORMAT_VERSION}."
         )
+    if checksum != zlib.crc32(json_bytes(manifest)):
+        raise UserError(
+            f"{directory / MANIFEST} is damaged: its content does not match its checksum. Collect "
+            "the epoch again."
+        )
+    statistics = read_json(directory / STATISTICS)
+    if manifest["statistics_crc32"] != zlib.crc32(json_bytes(statistics)):
+        raise UserError(
+            f"{directory / STATISTICS} is damaged: its content does not match the checksum in "
+            f"{MANIFEST}. Collect the epoch again."
+        )
     try:
         check_files(directory, (*manifest["arrays"].values(), *manifest["columns"].values()))
-        return StoredGradients(directory, manifest, read_json(directory / STATISTICS))
+        return StoredGradients(directory, manifest, statistics)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{directory / MANIFEST} is damaged: {error!r}. Collect the epoch again."
@@ -198,8 +211,6 @@ def check_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> None:
     """
     for file in files:
         name = file["file"]
-        if not isinstance(file["crc32"], int):  # verify needs it
-            raise TypeError(f"the checksum of {name} is {file['crc32']!r}")
         if Path(name).name != name:
             raise UserError(f"{directory / MANIFEST} names {name!r}, which is not a plain name.")
         array = directory / name
