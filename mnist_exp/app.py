@@ -20,8 +20,7 @@ from mnist_exp import launch
 from mnist_exp.claim import run_lock
 from mnist_exp.errors import UserError
 from mnist_exp.run.interruption import Interrupted, StopSignals
-from mnist_exp.run.lock import NAME as LOCK_NAME
-from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
 from mnist_exp.run.saved_config import hash_config, resume_command, training_config
@@ -76,7 +75,7 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None
             launch.check_job(config)
             results = train(config, directory, signals, run_lock())
     except UserError as error:
-        if {path.name for path in directory.iterdir()} <= {".hydra", LOCK_NAME}:
+        if {path.name for path in directory.iterdir()} <= {".hydra", LOCK_FILE}:
             shutil.rmtree(directory)
         launch.refuse(error)
     print("\n".join(summary_lines(results, directory)))

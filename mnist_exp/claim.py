@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, read_write
 
 from mnist_exp.errors import UserError
-from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.saved_config import resume_command
 
 SWEEP_FILE = "sweep.json"  # the sweep's command line; Hydra's multirun.yaml is not written safely
@@ -42,19 +42,24 @@ def claim(config: DictConfig, kind: str) -> Path:
         else:
             wanted.parent.mkdir(parents=True, exist_ok=True)
             directory = _make_unused(wanted)
-        if any(directory.iterdir()):
-            raise UserError(
-                f"hydra.{kind}.dir={wanted}: holds files already; give a new or empty directory, "
-                f"or go on with what it holds: {resume_command(wanted, kind)}"
-            )
+        _check_unused(directory, kind)  # before the lock leaves its file there
     except OSError as error:
         raise UserError(
             f"hydra.{kind}.dir={wanted}: cannot be made ({error.strerror}). Give a directory "
             f"that you may write to: hydra.{kind}.dir=DIR."
         ) from error
     hold(directory)
+    _check_unused(directory, kind)  # another run may have come and gone before the lock was free
     use_directory(config, kind, directory)
     return directory
+
+
+def _check_unused(directory: Path, kind: str) -> None:
+    if any(entry.name != LOCK_FILE for entry in directory.iterdir()):
+        raise UserError(
+            f"hydra.{kind}.dir={directory}: holds files already; give a new or empty directory, "
+            f"or go on with what it holds: {resume_command(directory, kind)}"
+        )
 
 
 def _make_unused(wanted: Path) -> Path:

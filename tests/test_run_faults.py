@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from mnist_exp import claim
 from mnist_exp.experiment import run_experiment
-from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.lock import DirectoryLock, is_locked
 from mnist_exp.run.results import read_results, write_results
 from mnist_exp.run.table import best, find_runs, latest, main
 from tests.fault_injection import (
@@ -242,6 +245,34 @@ def test_of_processes_that_want_the_same_directory_one_gets_it(tmp_path: Path) -
         text = log.read_text()
         assert code == 0 or "is in use by process" in text or "holds files already" in text
     outcome(tmp_path / "run")
+
+
+def test_a_run_that_came_and_went_before_the_lock_was_free_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = claim.DirectoryLock
+
+    def late_lock(directory: Path) -> DirectoryLock:
+        write_results(directory, {"status": "completed"})
+        return lock(directory)
+
+    monkeypatch.setattr(claim, "DirectoryLock", late_lock)
+    code, text = command(*few_images(), *CNN, "hydra.run.dir=run", cwd=tmp_path)
+    assert code == 2
+    assert "holds files already" in text
+    assert read_results(tmp_path / "run") == {"status": "completed"}
+
+
+def test_a_lock_on_a_directory_that_was_removed_meanwhile_is_taken_anew(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    first = DirectoryLock(directory)
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(DirectoryLock, directory, wait=10)
+        time.sleep(0.1)
+        shutil.rmtree(directory)
+        first.release()
+        with second.result():
+            assert is_locked(directory)
 
 
 def test_sweeps_started_together_get_a_directory_each(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-NAME = ".lock"
+LOCK_FILE = ".lock"
 # While the lock is held its file takes this room, which `give_room` frees on a full disk.
 RESERVED_BYTES = 1 << 16
 HOLDER_BYTES = 200  # at the file's start: who holds it
@@ -44,10 +44,7 @@ class DirectoryLock:
 
     def __init__(self, directory: Path, wait: float = 0.5) -> None:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT, 0o644)
-            self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115, held beyond this
-            self._acquire(directory, time.monotonic() + wait)
+            self._file = _open_locked(directory, time.monotonic() + wait)
             holder = f"process {os.getpid()} on {socket.gethostname()}".encode()
             self._file.seek(0)
             self._file.write(holder[:HOLDER_BYTES].ljust(RESERVED_BYTES))
@@ -56,17 +53,6 @@ class DirectoryLock:
                 f"{directory}: cannot be written to or locked ({error.strerror}). Give a "
                 "directory on a disk with free space that you may write to."
             ) from error
-
-    def _acquire(self, directory: Path, deadline: float) -> None:
-        while not _try_lock(self._file, shared=False):
-            if time.monotonic() > deadline:
-                holder = self._file.read(HOLDER_BYTES).decode(errors="replace").strip()
-                self._file.close()
-                raise UserError(
-                    f"{directory}: is in use by {holder or 'another process'}. Wait until it "
-                    "ends, or stop it."
-                )
-            time.sleep(0.02)  # `is_locked` of a viewer holds it for an instant
 
     def give_room(self) -> None:
         """Free the disk space of the lock's file, for a last message on a full disk."""
@@ -93,10 +79,30 @@ class DirectoryLock:
 def is_locked(directory: Path) -> bool:
     """Whether a living process holds the lock of ``directory``."""
     try:
-        with (directory / NAME).open("rb", buffering=0) as file:
+        with (directory / LOCK_FILE).open("rb", buffering=0) as file:
             return not _try_lock(file, shared=True)
     except FileNotFoundError:
         return False
+
+
+def _open_locked(directory: Path, deadline: float) -> IO[bytes]:
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115, held beyond this
+        while not _try_lock(file, shared=False):
+            if time.monotonic() > deadline:
+                holder = file.read(HOLDER_BYTES).decode(errors="replace").strip()
+                file.close()
+                raise UserError(
+                    f"{directory}: is in use by {holder or 'another process'}. Wait until it "
+                    "ends, or stop it."
+                )
+            time.sleep(0.02)  # `is_locked` of a viewer holds it for an instant
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(directory / LOCK_FILE)):
+                return file
+        file.close()  # its last holder removed the directory: this file is nobody's any more
 
 
 def _try_lock(file: IO[bytes], shared: bool) -> bool:
