@@ -20,6 +20,7 @@ from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
+from mnist_exp.hardware import fast_precision
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.train import Recipe, TrainState
 
@@ -245,14 +246,19 @@ def _has_momentum(optimizer: Optimizer) -> bool:
     return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 
-def build_recipe(config: DictConfig) -> Recipe:
+def precision_on(device: torch.device, precision: str) -> str:
+    """Return ``training.precision``, with "auto" decided by the hardware."""
+    return fast_precision(device) if precision == "auto" else precision
+
+
+def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
     """Collect the fixed settings of the training loop."""
     training = config.training
     return Recipe(
         epochs=training.epochs,
         batch_size=training.batch_size,
         label_smoothing=training.label_smoothing,
-        precision=training.precision,
+        precision=precision_on(device, training.precision),
         on_nan=training.on_nan,
         augmentation=call_target(config, "augmentation"),
     )

@@ -122,7 +122,7 @@ def facts(
         "config_hash": hash_config(run.config),
         "selection_rule": rule,
         "deterministic": config.deterministic,
-        "precision": config.training.precision,
+        "precision": build.precision_on(device, config.training.precision),
         "threads": torch.get_num_threads(),
         "device": device.type,
         "cpu" if device.type == "cpu" else "gpu": device_name(device),

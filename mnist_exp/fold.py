@@ -152,7 +152,7 @@ class Fold:
         self.device = build.prepare_torch(config)
         self.images = build.build_images(config, dataset, self.device)
         self.train_indices = split.train.to(self.device)
-        self.recipe = build.build_recipe(config)
+        self.recipe = build.build_recipe(config, self.device)
         self.seed = fold_seed(config.seed, split.fold)
         self.state = build.build_state(
             config, dataset.num_classes, len(split.train), self.device, self.seed

@@ -32,6 +32,15 @@ def cpu_features() -> list[str]:
     return [feature for feature in CPU_FEATURES if feature in flags]
 
 
+def fast_precision(device: torch.device) -> str:
+    """Return "bf16" where ``device`` has instructions for it, else "fp32"."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and any("bf16" in feature for feature in cpu_features())
+    return "bf16" if fast else "fp32"
+
+
 def _cpuinfo(key: str) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

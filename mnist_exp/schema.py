@@ -80,7 +80,7 @@ RULES: dict[str, Rule] = {
     "training.batch_size": integer(1),
     "training.eval_batch_size": integer(1),
     "training.label_smoothing": number(lambda value: 0 <= value < 1, "0 <= s < 1"),
-    "training.precision": one_of("fp32", "bf16"),
+    "training.precision": one_of("fp32", "bf16", "auto"),
     "training.memory_format": one_of("contiguous", "channels_last"),
     "training.averaging": optional(number(lambda value: 0 < value < 1, "0 < decay < 1")),
     "training.decay_norm_and_bias": BOOLEAN,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -114,7 +115,7 @@ def test_every_option_composes_passes_the_check_and_builds(
     group, _, name = option.partition("/")
     config = compose_config(f"{group}={name}")
     schema.check(config)
-    build.build_recipe(config)
+    build.build_recipe(config, torch.device("cpu"))
     build.build_splits(config, mnist)
     state = build.build_state(config, 10, 1000, build.prepare_torch(config), seed=0)
     assert len(state.optimizer.param_groups) >= 1

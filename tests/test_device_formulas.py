@@ -94,6 +94,20 @@ def test_clipping_before_rounding_changes_nothing(w: list[float]) -> None:
     )
 
 
+@given(values, shares, shares)
+def test_drift_within_stochastic_rounding_is_drift_before_it(
+    w: list[float], retention: float, target: float
+) -> None:
+    stored, noise = torch.tensor(w), torch.rand(len(w), generator=torch.Generator().manual_seed(0))
+    drifted = retain(stored.double(), retention, target)
+    place = (drifted - GRID["W_min"]) / STEP + noise
+    assume(bool(((place - place.round()).abs() > 1e-3).all()))  # else float32 may err
+    torch.testing.assert_close(
+        quantize_stochastic(stored, noise, **GRID, retention=retention, target=target),
+        quantize_stochastic(drifted.float(), noise, **GRID),
+    )
+
+
 @pytest.mark.parametrize("share", [0.001, 0.25, 0.5, 0.9])
 def test_stochastic_rounding_is_unbiased(share: float) -> None:
     """The mean of a million draws is within five standard errors of the value."""

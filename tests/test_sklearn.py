@@ -93,7 +93,7 @@ def test_defaults_train_bit_for_bit_as_the_command_line_does(
     indices = torch.arange(len(digits[0]))
     state = build.build_state(config, 10, len(indices), cpu, seed=7)
     images = build.build_images(config, mnist, cpu)
-    train(state, images, indices, build.build_recipe(config), lambda model: {})
+    train(state, images, indices, build.build_recipe(config, torch.device("cpu")), lambda model: {})
     expected = effective_copy(state.model).double().state_dict()
     fitted = PyTorchNNWrapper(device="cpu", random_state=7).fit(*digits)
     assert fitted.model_.state_dict().keys() == expected.keys()

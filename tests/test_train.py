@@ -32,7 +32,7 @@ class Setup:
         build.prepare_torch(self.config)
         self.images = build.build_images(self.config, mnist, CPU)
         self.indices = torch.arange(SIZE)
-        self.recipe = build.build_recipe(self.config)
+        self.recipe = build.build_recipe(self.config, CPU)
         self.state = self.new_state()
 
     def new_state(self) -> TrainState:
@@ -130,7 +130,7 @@ def test_overfit_preset_learns_100_images_by_heart(
     (split,) = build.build_splits(config, mnist)
     assert len(split.train) == 100
     state = build.build_state(config, 10, 100, CPU, seed=0)
-    train(state, images, split.train, build.build_recipe(config), lambda model: {})
+    train(state, images, split.train, build.build_recipe(config, CPU), lambda model: {})
     result = evaluate(state.model, images, split.train, batch_size=100, precision="fp32")
     assert result.accuracy == 1.0
 

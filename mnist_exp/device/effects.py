@@ -97,27 +97,42 @@ class Clip:
 
 @dataclass
 class Quantize:
-    """Conductances stay on the levels, by the rounding of the settings."""
+    """Conductances stay on the levels: the nearest one, also if a remainder is kept."""
 
     needs_before: ClassVar[bool] = False
-    rounding: str
+    W_min: Number
+    W_max: Number
+    levels: int
+    remainder: Tensor | None
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Round; changes the remainder too."""
+        grid = (self.W_min, self.W_max, self.levels)
+        if self.remainder is None:
+            quantize_nearest(w, *grid, out=w)
+        else:
+            quantized, remainder = quantize_accumulate(w, self.remainder, *grid)
+            w.copy_(quantized)
+            self.remainder.copy_(remainder)
+
+
+@dataclass
+class DriftAndRound:
+    """Retention and stochastic rounding in one, which spares a pass over the conductances."""
+
+    needs_before: ClassVar[bool] = False
+    retention: float
+    target: Number
     W_min: Number
     W_max: Number
     levels: int
     random: RandomSource
-    remainder: Tensor | None
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Round; "accumulate" also updates the remainder."""
+        """Let a step's drift happen, then round up or down at random."""
         grid = (self.W_min, self.W_max, self.levels)
-        if self.rounding == "stochastic":
-            quantize_stochastic(w, self.random.uniform(len(w)), *grid, out=w)
-        elif self.remainder is not None:
-            quantized, remainder = quantize_accumulate(w, self.remainder, *grid)
-            w.copy_(quantized)
-            self.remainder.copy_(remainder)
-        else:
-            quantize_nearest(w, *grid, out=w)
+        uniform = self.random.uniform(len(w))
+        quantize_stochastic(w, uniform, *grid, self.retention, self.target, out=w)
 
 
 @dataclass
@@ -155,16 +170,17 @@ def build_effects(
     if not (linear and exact and "rate_factor" not in devices):
         factor: Number = devices.get("rate_factor", 1.0)
         effects.append(Programming(settings, W_min, W_max, factor, random))
-    if settings.retain:
-        resting = W_min if settings.retention_target is None else settings.retention_target
-        effects.append(Retention(settings.retention_rate, resting))
-    if settings.clip and not settings.rounds_on_write:  # rounding keeps the bounds as well
-        effects.append(Clip(W_min, W_max))
-    if settings.rounds_on_write:
-        remainder = devices.get("remainder")
-        effects.append(
-            Quantize(settings.rounding, W_min, W_max, settings.levels, random, remainder)
-        )
+    retention = settings.retention_rate if settings.retain else 0.0
+    resting = W_min if settings.retention_target is None else settings.retention_target
+    if settings.rounds_on_write and settings.rounding == "stochastic":
+        effects.append(DriftAndRound(retention, resting, W_min, W_max, settings.levels, random))
+    else:
+        if retention > 0:
+            effects.append(Retention(retention, resting))
+        if settings.rounds_on_write:  # rounding keeps the bounds as well
+            effects.append(Quantize(W_min, W_max, settings.levels, devices.get("remainder")))
+        elif settings.clip:
+            effects.append(Clip(W_min, W_max))
     if "stuck_indices" in devices:
         effects.append(Stuck(devices["stuck_indices"], devices["stuck_values"]))
     return effects

@@ -43,6 +43,8 @@ def quantize_stochastic(
     W_min: Number,
     W_max: Number,
     levels: Number,
+    retention: float = 0.0,
+    target: Number = 0.0,
     out: Tensor | None = None,
 ) -> Tensor:
     """Round up or down at random such that the expected result is ``w`` (within the bounds).
@@ -54,9 +56,16 @@ def quantize_stochastic(
     uniform : Tensor
         Random numbers in [0, 1) of the same shape: a value a share f above a level is rounded up
         where ``uniform >= 1 - f``.
+    retention, target
+        What is rounded is ``retain(w, retention, target)``, without a pass of its own.
     """
     step = level_distance(W_min, W_max, levels)
-    level = torch.sub(w, W_min, out=out).mul_(1 / step).add_(uniform).floor_()
+    scale = (1 - retention) / step
+    if isinstance(scale, Tensor):
+        level = torch.addcmul(uniform, w, scale, out=out)
+    else:
+        level = torch.add(uniform, w, alpha=scale, out=out)
+    level.add_((retention * target - W_min) / step).floor_()
     return clip(level.mul_(step).add_(W_min), W_min, W_max, out=level)
 
 

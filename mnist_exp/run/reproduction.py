@@ -17,6 +17,7 @@ ENVIRONMENT = {
     "device": "device",
     "cpu": "processor",
     "gpu": "GPU",
+    "precision": "precision",
     "threads": "threads",
     "git_commit": "git commit",
 }

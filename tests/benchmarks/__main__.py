@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -22,9 +23,13 @@ import torch
 
 from mnist_exp.hardware import cpu_name
 from mnist_exp.run.files import write_atomic
-from tests.benchmarks import baselines, loops
+from tests.benchmarks import baselines, constraint_scripts, loops
 from tests.benchmarks.compare import table, time_in_turn
 
+FP32 = "training.precision=fp32"
+PUBLISHED = ("model=mlp100", "constraint=published", "training.precision=auto")
+MEMRISTOR = ("model=mlp100", "constraint=memristor")
+UNCONSTRAINED = ("model=mlp100", "optimizer=sgd", "optimizer.lr=0.5", "training.precision=auto")
 WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "mlp100": {
         "ours": partial(loops.ours, "model=mlp100"),
@@ -33,10 +38,21 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
         "skorch": partial(loops.skorch, "model=mlp100"),
         "lightning": partial(loops.lightning, "model=mlp100"),
     },
+    "mlp100_published": {
+        "ours": partial(loops.ours, *PUBLISHED),
+        "ours, fp32": partial(loops.ours, *PUBLISHED, FP32),
+        "bare loop": partial(loops.bare, *PUBLISHED),
+        "script": constraint_scripts.published_script,
+        "ours, no constraint": partial(loops.ours, *UNCONSTRAINED),
+        "ours, no constraint, fp32": partial(loops.ours, *UNCONSTRAINED, FP32),
+    },
     "mlp100_memristor": {
-        "ours": partial(loops.ours, "model=mlp100", "constraint=memristor"),
-        "bare loop": partial(loops.bare, "model=mlp100", "constraint=memristor"),
-        "ours, no constraint": partial(loops.ours, "model=mlp100"),
+        "ours": partial(loops.ours, *MEMRISTOR),
+        "ours, fp32": partial(loops.ours, *MEMRISTOR, FP32),
+        "bare loop": partial(loops.bare, *MEMRISTOR),
+        "script": constraint_scripts.memristor_script,
+        "ours, no constraint": partial(loops.ours, *UNCONSTRAINED),
+        "ours, no constraint, fp32": partial(loops.ours, *UNCONSTRAINED, FP32),
     },
     "cnn21k": {
         "ours": partial(loops.ours, "model=cnn21k"),
@@ -53,18 +69,22 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     },
 }
 # Works with a table of their own.
-OTHERS = ("constraints", "gradients")
+OTHERS = ("gradients",)
+SECONDS = 3.0  # a process times epochs until this much has passed and gives their median
 EXTRA = ("skorch", "lightning")  # packages of the extra ``bench``
 
 
 def run_one(work: str, contender: str, cold: bool) -> None:
-    """Time one epoch in this process and print the figures as a line of JSON."""
+    """Time an epoch in this process and print the figures as a line of JSON."""
     epoch = WORKS[work][contender]()
     if not cold:
         epoch()
-    started = time.perf_counter()
-    epoch()
-    seconds = time.perf_counter() - started
+    durations: list[float] = []
+    while not durations or (sum(durations) < SECONDS and not cold):  # short epochs: several
+        started = time.perf_counter()
+        epoch()
+        durations.append(time.perf_counter() - started)
+    seconds = statistics.median(durations)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_mib = peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB here
     print(json.dumps({"seconds": seconds, "peak_mib": peak_mib}))

@@ -32,11 +32,11 @@ CPU = torch.device("cpu")
 def configured(*overrides: str) -> DictConfig:
     """Compose a configuration that trains on the 60,000 official training images.
 
-    Two epochs, so that a schedule as long as the run has steps for the warm-up too.
+    With enough epochs that a schedule as long as the run has steps for every epoch timed.
     """
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         return compose(
-            "config", [*overrides, "cv=none", "deterministic=false", "training.epochs=2"]
+            "config", [*overrides, "cv=none", "deterministic=false", "training.epochs=100"]
         )
 
 
@@ -54,7 +54,7 @@ def ours(*overrides: str) -> Epoch:
     """The package's own training loop."""
     config = configured(*overrides)
     images = build.build_images(config, dataset(), CPU)
-    recipe = build.build_recipe(config)
+    recipe = build.build_recipe(config, CPU)
     state = _state(config)
     indices = torch.arange(60_000)
 
@@ -68,7 +68,7 @@ def bare(*overrides: str) -> Epoch:
     """Only the tensor operations that training needs: the limit of any framework."""
     config = configured(*overrides)
     images = build.build_images(config, dataset(), CPU)
-    recipe = build.build_recipe(config)
+    recipe = build.build_recipe(config, CPU)
     state = _state(config)
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
 
