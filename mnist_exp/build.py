@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -228,18 +229,42 @@ def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:
 def build_scheduler(
     config: DictConfig, optimizer: Optimizer, batches_per_epoch: int
 ) -> LRScheduler | None:
-    """Build the scheduler; a null length is the whole run, a null ``max_lr`` the optimizer's lr."""
+    """Build the scheduler; a null length is the whole run, a null ``max_lr`` the optimizer's lr.
+
+    Raises
+    ------
+    UserError
+        If it would end before the training does, or refuses its settings.
+    """
     settings = config.scheduler
     length = config.training.epochs * (batches_per_epoch if settings.interval == "step" else 1)
     derived: dict[str, Any] = {
         name: length for name in LENGTH_ARGUMENTS if name in settings and settings[name] is None
     }
+    _check_length(settings, length)
     if "max_lr" in settings and settings.max_lr is None:
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
     if settings.get("cycle_momentum") and not _has_momentum(optimizer):
         derived["cycle_momentum"] = False  # OneCycleLR would refuse, or give momentum to plain SGD
     scheduler: LRScheduler | None = call_target(config, "scheduler", optimizer, **derived)
     return scheduler
+
+
+def _check_length(settings: DictConfig, length: int) -> None:
+    total = settings.get("total_steps") or length
+    rising = settings.get("pct_start", 0.0)
+    if not (isinstance(total, int) and isinstance(rising, float)):
+        return  # the scheduler itself says what is wrong
+    if total < length:
+        raise UserError(
+            f"scheduler.total_steps={total}: the training has {length} steps; give at least as "
+            "many, or null for as many as there are."
+        )
+    if math.isclose(rising * total, 1.0):
+        raise UserError(
+            f"scheduler.pct_start={rising}: of {total} steps the rate would rise in "
+            "one, which OneCycleLR cannot; train longer, or give another share."
+        )
 
 
 def _has_momentum(optimizer: Optimizer) -> bool:

@@ -122,6 +122,7 @@ def train(
         If a loss is NaN or infinite and ``recipe.on_nan`` is "stop".
     """
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
+    parameters = list(model.parameters())
     for callback in callbacks:
         callback.on_train_start(state)
     while state.epoch < recipe.epochs:
@@ -135,7 +136,8 @@ def train(
             with autocast(images.device, recipe.precision):
                 logits = model(inputs)
                 loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad()
+            for parameter in parameters:  # optimizer.zero_grad() takes ten times as long
+                parameter.grad = None
             loss.backward()
             loss_value = loss.item()
             if math.isfinite(loss_value):

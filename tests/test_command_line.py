@@ -131,6 +131,15 @@ def test_every_experiment_composes_and_passes_the_check(compose_config: Compose,
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (
+            ["model=mlp100", "scheduler=onecycle", "scheduler.total_steps=3", "training.epochs=2"],
+            "scheduler.total_steps=3: the training has 16 steps",
+        ),
+        (
+            ["model=mlp100", "scheduler=onecycle", "scheduler.pct_start=0.0125"],
+            "scheduler.pct_start=0.0125: of 80 steps the rate would rise in one",
+        ),
+        (["scheduler=onecycle", "scheduler.total_steps=many"], "scheduler: .*refuses"),
         (["optimizer=adamw", "optimizer.lr=-1"], "optimizer: torch.optim.AdamW refuses.*-1"),
         (["optimizer=adamw", "+optimizer.foo=1"], "'foo'.*Its settings are: lr"),
         (["optimizer._target_=torch.optim.Foo"], r"optimizer\._target_=torch\.optim\.Foo"),

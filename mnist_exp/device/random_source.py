@@ -30,7 +30,7 @@ class RandomSource:
         if device.type == "cpu":
             self._bits = np.random.SFC64(seed)
             self._numpy = np.random.Generator(self._bits)
-            self._lanes = np.empty(0, dtype=np.uint64)  # as many as the largest draw needs
+            self._set_lanes(np.empty(0, dtype=np.uint64))
         else:
             self._torch = torch.Generator(device).manual_seed(seed)
 
@@ -39,23 +39,28 @@ class RandomSource:
 
         On the CPU a number has 24 bits: 16 of its own, and below them 8 shared by the whole draw.
         Each number is uniform at full float32 resolution, which keeps stochastic rounding unbiased
-        even for the tiny steps of retention.
+        even for the tiny steps of retention. The next call may overwrite the numbers.
         """
         if self.device.type != "cpu":
             return torch.rand(count, generator=self._torch, device=self.device)
         own = self._next_words(-(-count // 4)).view(np.int16)[:count]
         shared = int(self._numpy.integers(256)) / 256
-        numbers = torch.from_numpy(own).to(torch.float32)
+        numbers = self._numbers[:count].copy_(torch.from_numpy(own))
         lowest = torch.tensor(0.5 + shared * 2**-16)
         return torch.add(lowest, numbers, alpha=2**-16, out=numbers)
+
+    def _set_lanes(self, lanes: npt.NDArray[np.uint64]) -> None:
+        self._lanes = lanes  # the generators' states, as many as the largest draw needs
+        # scratch space: to work in fresh memory every time costs as much as the work
+        self._shifted = np.empty_like(lanes)
+        self._numbers = torch.empty(4 * len(lanes))
 
     def _next_words(self, count: int) -> npt.NDArray[np.uint64]:
         """Return 64 random bits from each of the first ``count`` xorshift generators."""
         if len(self._lanes) < count:
             more = self._bits.random_raw(count - len(self._lanes))
-            self._lanes = np.concatenate([self._lanes, np.maximum(more, 1)])  # 0 would stay 0
-        words = self._lanes[:count]
-        shifted = np.empty_like(words)
+            self._set_lanes(np.concatenate([self._lanes, np.maximum(more, 1)]))  # 0 would stay 0
+        words, shifted = self._lanes[:count], self._shifted[:count]
         for shift, by in ((np.left_shift, 13), (np.right_shift, 7), (np.left_shift, 17)):
             shift(words, np.uint64(by), out=shifted)
             np.bitwise_xor(words, shifted, out=words)
@@ -93,7 +98,7 @@ class RandomSource:
         if self.device.type != "cpu":
             self._torch.set_state(saved["torch"].cpu())
             return
-        self._lanes = saved["lanes"].numpy().view(np.uint64).copy()
+        self._set_lanes(saved["lanes"].numpy().view(np.uint64).copy())
         has_half, half = saved["half"]
         self._bits.state = {
             "bit_generator": "SFC64",
