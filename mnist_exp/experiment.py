@@ -11,6 +11,7 @@ from typing import Any
 import joblib
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from mnist_exp import build, plots
 from mnist_exp.cv import Split
@@ -86,11 +87,25 @@ def run_experiment(
                 dataset,
                 splits,
                 folds,
+                augmented_examples(config, dataset, splits[0].train),
                 num_samples=config.plots.num_samples,
                 dpi=config.plots.dpi,
             )
             draw_collected_gradients(config, directory, splits, dataset)
     return results
+
+
+def augmented_examples(config: DictConfig, dataset: Dataset, indices: Tensor) -> Tensor | None:
+    """Return inputs [7, 8, 28, 28], each row an image as it is and seven draws; None without."""
+    cpu = torch.device("cpu")
+    augmentation = build.build_recipe(config, cpu).augmentation
+    if augmentation is None:
+        return None
+    pixels = dataset.images[indices[:7]]
+    images = build.build_images(config, dataset, cpu)
+    generator = torch.Generator(cpu).manual_seed(config.seed)
+    draws = images.inputs(pixels.repeat(7, 1, 1), augmentation, generator).view(7, -1, 28, 28)
+    return torch.cat([images.inputs(pixels).view(1, -1, 28, 28), draws]).transpose(0, 1)
 
 
 def draw_collected_gradients(

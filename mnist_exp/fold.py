@@ -25,6 +25,7 @@ from mnist_exp.progress import Progress
 from mnist_exp.run.directory import Recorder, RunDirectory, export_weights, fold_label
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.saved_config import training_config
+from mnist_exp.targets import call_target
 from mnist_exp.tracking import Tracking
 from mnist_exp.train import Callback, LossNotFinite, train
 from mnist_exp.training_state import Row, TrainState
@@ -178,7 +179,7 @@ class Fold:
         if self.state.constraint is not None:
             some = self.train_indices[:1000]
             callbacks.append(DeviceDiagnostics(self.state.constraint, self.images, some))
-        collector = build.call_target(self.config, "gradients")
+        collector = call_target(self.config, "gradients")
         if collector is not None:
             self.collects_batches = collector.mode == "batch"
             callbacks.append(
@@ -187,7 +188,7 @@ class Fold:
                 )
             )
         log_dir = str(directory / "tensorboard")
-        writer = build.call_target(self.config, "tracker", log_dir=log_dir)
+        writer = call_target(self.config, "tracker", log_dir=log_dir)
         if writer is not None:
             callbacks.append(Tracking(writer))
         return callbacks

@@ -27,6 +27,7 @@ def draw_run(
     dataset: Dataset,
     splits: Sequence[Split],
     folds: Sequence[FoldResult],
+    augmented: Tensor | None,
     *,
     num_samples: int,
     dpi: int,
@@ -47,6 +48,8 @@ def draw_run(
         ),
         "confusion_matrix": confusion_figure(matrix.double() / len(folds), classes),
     }
+    if augmented is not None:
+        figures["augmented_samples"] = augmented_figure(augmented)
     if len(folds) > 1:
         figures["accuracy_by_fold"] = folds_figure([fold.evaluation.accuracy for fold in folds])
     histories = [fold.history for fold in folds]
@@ -68,6 +71,20 @@ def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:
         axis.imshow(dataset.images[index].numpy(), cmap="gray")
         axis.set_title(dataset.class_names[dataset.labels[index]], fontsize=9)
     figure.suptitle(f"{dataset.name}: training images and their labels", fontsize=11)
+    return figure
+
+
+def augmented_figure(examples: Tensor) -> Figure:
+    """Draw inputs [rows, columns, 28, 28]; a row is an image as it is and then augmented."""
+    rows, columns = examples.shape[:2]
+    figure, axes = _image_grid(rows * columns, columns)
+    black, white = float(examples[:, 0].min()), float(examples[:, 0].max())
+    for axis, image in zip(axes, examples.flatten(0, 1), strict=True):
+        axis.imshow(image.numpy(), cmap="gray", vmin=black, vmax=white)
+    for axis in axes[::columns]:
+        for spine in axis.spines.values():
+            spine.set(visible=True, color="tab:blue", linewidth=2)
+    figure.suptitle("Training images (blue) and what augmentation makes of them", fontsize=11)
     return figure
 
 
@@ -183,8 +200,8 @@ def gradient_norms_figure(histories: Sequence[Sequence[Row]]) -> Figure:
     return figure
 
 
-def _image_grid(count: int) -> tuple[Figure, list[Axes]]:
-    columns = math.ceil(math.sqrt(count))
+def _image_grid(count: int, columns: int | None = None) -> tuple[Figure, list[Axes]]:
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(1.25 * columns + 0.5, 1.4 * rows + 0.6), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)

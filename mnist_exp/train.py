@@ -122,7 +122,6 @@ def train(
         If a loss is NaN or infinite and ``recipe.on_nan`` is "stop".
     """
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
-    parameters = list(model.parameters())
     for callback in callbacks:
         callback.on_train_start(state)
     while state.epoch < recipe.epochs:
@@ -136,8 +135,7 @@ def train(
             with autocast(images.device, recipe.precision):
                 logits = model(inputs)
                 loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            for parameter in parameters:  # optimizer.zero_grad() takes ten times as long
-                parameter.grad = None
+            model.zero_grad()  # spares the hooks of optimizer.zero_grad(), 20 us a batch
             loss.backward()
             loss_value = loss.item()
             if math.isfinite(loss_value):

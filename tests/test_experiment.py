@@ -12,8 +12,9 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
+from mnist_exp import build
 from mnist_exp.data import Dataset
-from mnist_exp.experiment import run_experiment
+from mnist_exp.experiment import augmented_examples, run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint
 from mnist_exp.run.report import summary_lines
 from tests.conftest import Compose
@@ -49,7 +50,31 @@ def test_run_directory_is_complete(
     assert "checkpoints/mnist_mlp.pth" in files
     names = ("mnist_samples", "training_curves", "predictions", "confusion_matrix")
     assert {f"plots/{name}.png" for name in names} <= files
+    assert "plots/augmented_samples.png" not in files  # nothing is augmented
     assert not [name for name in files if name.endswith(".tmp")]
+
+
+def test_augmented_examples_stand_beside_the_image_they_come_from(
+    compose_config: Compose, mnist: Dataset
+) -> None:
+    indices = torch.arange(40, 60)
+    assert augmented_examples(compose_config("augmentation=none"), mnist, indices) is None
+    config = compose_config("augmentation=strong")
+    examples = augmented_examples(config, mnist, indices)
+    assert examples is not None
+    plain = build.build_images(config, mnist, torch.device("cpu")).inputs(mnist.images[indices[:7]])
+    assert torch.equal(examples[:, 0], plain.squeeze(1))
+    still = compose_config("augmentation=strong", "augmentation.strength=0")
+    unchanged = augmented_examples(still, mnist, indices)
+    assert unchanged is not None
+    torch.testing.assert_close(unchanged, plain.expand(-1, 8, -1, -1))
+
+
+def test_a_run_with_augmentation_draws_it(tmp_path: Path, compose_config: Compose) -> None:
+    overrides = ("model=mlp", "augmentation=light", "data.subset=50", "plots.dpi=50")
+    run_experiment(compose_config(*overrides), tmp_path / "run")
+    with Image.open(tmp_path / "run" / "plots" / "augmented_samples.png") as picture:
+        assert picture.width > 300
 
 
 def test_results_say_how_the_numbers_were_got(
