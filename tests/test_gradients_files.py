@@ -317,7 +317,7 @@ def test_a_killed_run_leaves_no_epoch_and_the_next_one_clears_up(
 ) -> None:
     root = Path(__file__).parents[1]
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=root, timeout=60, check=False
+        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=root, timeout=600, check=False
     )
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "epoch_1").exists()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from math import prod
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -31,37 +32,24 @@ NUMPY_DTYPES = {
 }
 
 
-class RowFile(Protocol):
-    """A file that takes rows in order and describes itself when closed."""
+class RowFile(ABC):
+    """A file that takes the rows of an array in order and describes itself when closed.
 
-    def append(self, rows: Tensor) -> None:
-        """Write rows [B, *row_shape]; they are converted to the file's dtype."""
+    A subclass's ``__init__`` opens it where the first row goes, at ``self._offset``.
+    """
 
-    def close(self) -> dict[str, Any]:
-        """Flush to disk; return file, bytes, offset, crc32, shape and dtype.
+    _file: IO[bytes]
+    _offset: int
 
-        ``offset`` is where the array begins; the checksum is that of `crc32_of`.
-        """
-
-    def discard(self) -> None:
-        """Close without completing the file."""
-
-
-class NpyFile:
-    """A .npy array [N, *row_shape] of which N is known only at the end."""
-
-    def __init__(self, path: Path, *, row_shape: tuple[int, ...], dtype: str):
+    def __init__(self, path: Path, row_shape: tuple[int, ...], dtype: str) -> None:
         self.path = path
         self.row_shape = row_shape
         self.dtype = dtype
-        self.num_rows = 0
+        self.rows_written = 0
         self._crc32 = 0
-        self._file = path.open("wb", buffering=0)
-        self._write_header()
-        self._offset = self._file.tell()
 
     def append(self, rows: Tensor) -> None:
-        """Write rows [B, *row_shape].
+        """Write rows [B, *row_shape]; they are converted to the file's dtype.
 
         Raises
         ------
@@ -71,107 +59,97 @@ class NpyFile:
         data = raw_bytes(rows, self.dtype, self.path.stem)
         self._file.write(data)
         self._crc32 = zlib.crc32(data, self._crc32)
-        self.num_rows += len(rows)
+        self.rows_written += len(rows)
+
+    @abstractmethod
+    def complete(self) -> None:
+        """Write what belongs around the rows."""
+
+    def close(self) -> dict[str, Any]:
+        """Flush to disk; return file, bytes, offset, crc32, shape and dtype.
+
+        ``offset`` is where the array begins; the checksum is that of `crc32_of`.
+
+        Raises
+        ------
+        UserError
+            If rows are missing or too many.
+        """
+        self.complete()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return {
+            "file": self.path.name,
+            "bytes": self.path.stat().st_size,
+            "offset": self._offset,
+            "crc32": crc32_of_start(self.path, self._offset, self._crc32),
+            "shape": [self.rows_written, *self.row_shape],
+            "dtype": self.dtype,
+        }
+
+    def discard(self) -> None:
+        """Close without completing the file."""
+        self._file.close()
+
+
+class NpyFile(RowFile):
+    """A .npy array [N, *row_shape] of which N is known only at the end."""
+
+    def __init__(self, path: Path, *, row_shape: tuple[int, ...], dtype: str) -> None:
+        super().__init__(path, row_shape, dtype)
+        self._file = path.open("wb", buffering=0)
+        self.complete()
+        self._offset = self._file.tell()
 
     def read_back(self, start: int, stop: int) -> Tensor:
         """Read rows that were written, as float32; read, not mapped, to bound memory."""
         elements = prod(self.row_shape)
         dtype = np.dtype(NUMPY_DTYPES[self.dtype])
-        rows = min(stop, self.num_rows) - start
+        rows = min(stop, self.rows_written) - start
         offset = self._offset + start * elements * dtype.itemsize
         values = np.fromfile(self.path, dtype, count=rows * elements, offset=offset)
         return as_tensor(values.reshape(rows, *self.row_shape), self.dtype).float()
 
-    def close(self) -> dict[str, Any]:
-        """Write the number of rows, flush to disk and return the file's description."""
+    def complete(self) -> None:
+        """Write the header; numpy leaves room in it for the number of rows to grow."""
         self._file.seek(0)
-        self._write_header()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._crc32 = crc32_of_start(self.path, self._offset, self._crc32)
-        return {
-            "file": self.path.name,
-            "bytes": self.path.stat().st_size,
-            "offset": self._offset,
-            "crc32": self._crc32,
-            "shape": [self.num_rows, *self.row_shape],
-            "dtype": self.dtype,
-        }
-
-    def discard(self) -> None:
-        """Close the file as it is."""
-        self._file.close()
-
-    def _write_header(self) -> None:
-        # numpy leaves room in the header for the first dimension to grow.
         description = {
-            "shape": (self.num_rows, *self.row_shape),
+            "shape": (self.rows_written, *self.row_shape),
             "fortran_order": False,
             "descr": NUMPY_DTYPES[self.dtype],
         }
         np.lib.format.write_array_header_1_0(self._file, description)
 
 
-class PtFile:
+class PtFile(RowFile):
     """A ``torch.load``-able dict of gradients [N, *row_shape], param_shape and num_samples.
 
     ``torch.save`` reserves the tensor's place in the file without writing or allocating it; the
     rows then go straight to their place. N is fixed from the start.
     """
 
-    def __init__(self, path: Path, *, num_rows: int, row_shape: tuple[int, ...], dtype: str):
-        self.path = path
-        self.row_shape = row_shape
-        self.dtype = dtype
+    def __init__(
+        self, path: Path, *, num_rows: int, row_shape: tuple[int, ...], dtype: str
+    ) -> None:
+        super().__init__(path, row_shape, dtype)
         self.num_rows = num_rows
-        self._written = 0
-        self._crc32 = 0
         with FakeTensorMode():
             reserved = torch.empty(num_rows, *row_shape, dtype=getattr(torch, dtype))
         content = {"gradients": reserved, "param_shape": row_shape, "num_samples": num_rows}
         with torch.serialization.skip_data(materialize_fake_tensors=True):
             torch.save(content, path)
         self._offset = storage_offset(path)
-        self._file: IO[bytes] = path.open("r+b", buffering=0)
+        self._file = path.open("r+b", buffering=0)
         self._file.seek(self._offset)
 
-    def append(self, rows: Tensor) -> None:
-        """Write rows [B, *row_shape]."""
-        data = raw_bytes(rows, self.dtype, self.path.stem)
-        self._file.write(data)
-        self._crc32 = zlib.crc32(data, self._crc32)
-        self._written += len(rows)
-
-    def close(self) -> dict[str, Any]:
-        """Flush to disk and return the file's description.
-
-        Raises
-        ------
-        UserError
-            If fewer or more rows came than announced.
-        """
-        if self._written != self.num_rows:
+    def complete(self) -> None:
+        """Check the number of rows and take the end of the archive into the checksum."""
+        if self.rows_written != self.num_rows:
             raise UserError(
-                f"{self.path.name} was made for {self.num_rows} samples and got {self._written}. "
-                "Every announced sample must come exactly once."
+                f"{self.path.name} was made for {self.num_rows} samples and got "
+                f"{self.rows_written}. Every announced sample must come exactly once."
             )
-        end_of_archive = self._file.read()
-        self._crc32 = zlib.crc32(end_of_archive, self._crc32)
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._crc32 = crc32_of_start(self.path, self._offset, self._crc32)
-        return {
-            "file": self.path.name,
-            "bytes": self.path.stat().st_size,
-            "offset": self._offset,
-            "crc32": self._crc32,
-            "shape": [self.num_rows, *self.row_shape],
-            "dtype": self.dtype,
-        }
-
-    def discard(self) -> None:
-        """Close the file as it is."""
-        self._file.close()
+        self._crc32 = zlib.crc32(self._file.read(), self._crc32)
 
 
 def storage_offset(path: Path) -> int:
@@ -229,14 +207,3 @@ def crc32_of_start(path: Path, size: int, checksum: int) -> int:
     """Continue a CRC-32 over the first ``size`` bytes of a file, the header of its array."""
     with path.open("rb") as file:
         return zlib.crc32(file.read(size), checksum)
-
-
-def sync_directory(path: Path) -> None:
-    """Flush a directory's entries to disk, where the system allows it."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

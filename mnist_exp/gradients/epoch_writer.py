@@ -14,9 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from mnist_exp.gradients.array_files import NpyFile, PtFile, RowFile, sync_directory
+from mnist_exp.gradients.array_files import NpyFile, PtFile, RowFile
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import Layout, parts_of
+from mnist_exp.run.files import flush_directory
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -129,12 +130,12 @@ class EpochWriter:
             write_durably(self.partial / f"{stem}.pkl", pickle.dumps(content, protocol=4))
         write_durably(self.partial / STATISTICS, json_bytes(statistics))
         write_durably(self.partial / MANIFEST, json_bytes(manifest))
-        sync_directory(self.partial)
+        flush_directory(self.partial)
         replaced = self.target.with_name(f".epoch_{self.epoch}.partial-replaced")
         if self.target.exists():
             os.rename(self.target, replaced)
         os.rename(self.partial, self.target)
-        sync_directory(self.target.parent)
+        flush_directory(self.target.parent)
         shutil.rmtree(replaced, ignore_errors=True)
         return self.target
 

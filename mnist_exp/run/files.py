@@ -27,7 +27,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _flush_directory(path.parent)
+    flush_directory(path.parent)
 
 
 def remove_unfinished(directory: Path) -> None:
@@ -77,7 +77,8 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _flush_directory(directory: Path) -> None:
+def flush_directory(directory: Path) -> None:
+    """Flush a directory's entries to disk, where the system allows it."""
     if os.name != "posix":  # Windows cannot open a directory to flush it
         return
     descriptor = os.open(directory, os.O_RDONLY)

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,10 +26,26 @@ from mnist_exp.run.files import write_atomic
 from tests.benchmarks import baselines, constraint_scripts, loops
 from tests.benchmarks.compare import table, time_in_turn
 
-FP32 = "training.precision=fp32"
-PUBLISHED = ("model=mlp100", "constraint=published", "training.precision=auto")
+BF16 = "training.precision=bf16"
+PUBLISHED = ("model=mlp100", "constraint=published")
 MEMRISTOR = ("model=mlp100", "constraint=memristor")
-UNCONSTRAINED = ("model=mlp100", "optimizer=sgd", "optimizer.lr=0.5", "training.precision=auto")
+UNCONSTRAINED = ("model=mlp100", "optimizer=sgd", "optimizer.lr=0.5")
+
+
+def under_constraint(
+    overrides: Sequence[str], script: Callable[[], loops.Epoch]
+) -> dict[str, Callable[[], loops.Epoch]]:
+    """Return the contenders of a work under device constraints."""
+    return {
+        "ours": partial(loops.ours, *overrides),
+        "ours, bf16": partial(loops.ours, *overrides, BF16),
+        "bare loop": partial(loops.bare, *overrides),
+        "script": script,
+        "ours, no constraint": partial(loops.ours, *UNCONSTRAINED),
+        "ours, no constraint, bf16": partial(loops.ours, *UNCONSTRAINED, BF16),
+    }
+
+
 WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "mlp100": {
         "ours": partial(loops.ours, "model=mlp100"),
@@ -38,22 +54,8 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
         "skorch": partial(loops.skorch, "model=mlp100"),
         "lightning": partial(loops.lightning, "model=mlp100"),
     },
-    "mlp100_published": {
-        "ours": partial(loops.ours, *PUBLISHED),
-        "ours, fp32": partial(loops.ours, *PUBLISHED, FP32),
-        "bare loop": partial(loops.bare, *PUBLISHED),
-        "script": constraint_scripts.published_script,
-        "ours, no constraint": partial(loops.ours, *UNCONSTRAINED),
-        "ours, no constraint, fp32": partial(loops.ours, *UNCONSTRAINED, FP32),
-    },
-    "mlp100_memristor": {
-        "ours": partial(loops.ours, *MEMRISTOR),
-        "ours, fp32": partial(loops.ours, *MEMRISTOR, FP32),
-        "bare loop": partial(loops.bare, *MEMRISTOR),
-        "script": constraint_scripts.memristor_script,
-        "ours, no constraint": partial(loops.ours, *UNCONSTRAINED),
-        "ours, no constraint, fp32": partial(loops.ours, *UNCONSTRAINED, FP32),
-    },
+    "mlp100_published": under_constraint(PUBLISHED, constraint_scripts.published_script),
+    "mlp100_memristor": under_constraint(MEMRISTOR, constraint_scripts.memristor_script),
     "cnn21k": {
         "ours": partial(loops.ours, "model=cnn21k"),
         "bare loop": partial(loops.bare, "model=cnn21k"),
