@@ -4,7 +4,8 @@ The published accuracies are those of the manual of MLP+NeuroSim V3.0 (P.-Y. Che
 set-up, which is repeated here with our device functions: 400-100-10 without biases, sigmoid units,
 black-and-white 20 x 20 images, squared error, weights in [-1, 1] that start uniform, one random
 image a write, learning rates 0.4 and 0.2, whole pulses rounded to the nearest, 1,000,000 images.
-What drives the second layer is one bit a hidden unit. Left out: the 8-bit read-out of currents and
+Currents are read as 8-bit digits of which the full scale is the range of all rows, so that a unit
+sees half of its weighted sum, and one bit of each hidden unit drives the second layer. Left out:
 the resistance of wires. "ideal" is a device with a million levels, a straight curve and no noise.
 
 All devices train side by side on the same images, each `--seeds` times, from weights of its own.
@@ -17,7 +18,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
 
 import torch
 from scipy.stats import spearmanr
@@ -35,6 +35,7 @@ PUBLISHED = {  # accuracy in percent
 SOFTWARE = 96.5
 RATES = (0.4, 0.2)  # of the weights of either layer
 INPUTS, HIDDEN, OUTPUTS = 400, 100, 10
+MAX_DIGIT = 255
 
 
 class Arrays:
@@ -69,6 +70,23 @@ class Arrays:
         )  # conductances [R, 100, 400], [R, 100, 10]
         self.targets = torch.eye(OUTPUTS)
 
+    def read(self, currents: Tensor, active: Tensor | float, rows: int) -> Tensor:
+        """Return the weighted sums that the read-out makes of currents [R, K].
+
+        Parameters
+        ----------
+        currents : Tensor
+            Sum of the conductances of the rows driven.
+        active : Tensor or float
+            How many rows are driven; the reference column holds medium conductances.
+        rows : int
+            Rows of the array.
+        """
+        digit = rows * (self.high - self.low) / MAX_DIGIT
+        reference = active * (self.low + self.high) / 2
+        digits = (currents / digit).floor() - (reference / digit).floor()
+        return digits * rows / MAX_DIGIT
+
     def weights(self, conductances: Tensor) -> Tensor:
         """Return weights in [-1, 1] of conductances [R, ...]."""
         low, high = (b.view(-1, *[1] * (conductances.dim() - 1)) for b in (self.low, self.high))
@@ -84,9 +102,9 @@ class Arrays:
 
     def train(self, pixels: Tensor, label: int) -> None:
         """Show one image, of which ``pixels`` are white, and write the update."""
-        hidden = self.weights(self.first[:, :, pixels]).sum(2).sigmoid()  # [R, 100]
+        hidden = self.read(self.first[:, :, pixels].sum(2), len(pixels), INPUTS).sigmoid()
+        outputs = self.outputs(hidden).sigmoid()  # [R, 10]
         second = self.weights(self.second)
-        outputs = (second * (hidden > 0.5).unsqueeze(2)).sum(1).sigmoid()  # [R, 10]
         slope = 2 * (outputs - self.targets[label]) * outputs * (1 - outputs)
         hidden_slope = hidden * (1 - hidden) * (second @ slope.unsqueeze(2)).squeeze(2)
         pulses = (-RATES[0] / 2 * self.span * hidden_slope).round_()  # [R, 100], of white pixels
@@ -100,10 +118,16 @@ class Arrays:
         written = self.written(self.second.flatten(1), pulses, slice(None))
         self.second = written.view_as(self.second)
 
-    def predictions(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the classes of black-and-white images [N, 400], replica by replica."""
-        for first, second in zip(self.weights(self.first), self.weights(self.second), strict=True):
-            yield ((images @ first.T > 0).float() @ second).argmax(1)
+    def outputs(self, hidden: Tensor) -> Tensor:
+        """Return the weighted sums [R, 10] of the second array for hidden units [R, 100]."""
+        spikes = (hidden >= 0.5).float()
+        currents = (spikes.unsqueeze(1) @ self.second).squeeze(1)
+        return self.read(currents, spikes.sum(1, keepdim=True), HIDDEN)
+
+    def classify(self, image: Tensor) -> Tensor:
+        """Return each replica's class [R] of a black-and-white image [400]."""
+        hidden = self.read(self.first @ image, float(image.sum()), INPUTS).sigmoid()
+        return self.outputs(hidden).argmax(1)
 
 
 def black_and_white(images: Tensor) -> Tensor:
@@ -130,15 +154,13 @@ def main() -> None:
     for index in torch.randint(len(images), (arguments.images,)).tolist():
         arrays.train(white[index], int(mnist.train_labels[index]))
     seconds = time.perf_counter() - started
-    right = [
-        100 * (predicted == mnist.test_labels).float().mean().item()
-        for predicted in arrays.predictions(test_images)
-    ]
+    predicted = torch.stack([arrays.classify(image) for image in test_images])  # [10000, R]
+    right = 100 * (predicted == mnist.test_labels[:, None]).double().mean(0)
     print(f"{arguments.images:,} images, n={arguments.seeds}, {seconds:.0f} s")
     print(f"{'device':12} {'ours %':>14} {'published %':>12}")
     means = {}
     for number, name in enumerate(names):
-        own = right[number * arguments.seeds : (number + 1) * arguments.seeds]
+        own = right[number * arguments.seeds :][: arguments.seeds].tolist()
         means[name] = statistics.mean(own)
         spread = statistics.stdev(own) if len(own) > 1 else 0.0
         print(f"{name:12} {means[name]:7.1f} +- {spread:3.1f} {PUBLISHED.get(name, SOFTWARE):12}")
