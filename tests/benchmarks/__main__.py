@@ -59,6 +59,8 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "cnn21k": {
         "ours": partial(loops.ours, "model=cnn21k"),
         "bare loop": partial(loops.bare, "model=cnn21k"),
+        "ours, no augmentation": partial(loops.ours, "model=cnn21k", "augmentation=none"),
+        "ours, fp32": partial(loops.ours, "model=cnn21k", "training.precision=fp32"),
         "published script (PIL)": baselines.published_cnn21k,
         "usual script (tensors)": partial(loops.usual_script, "experiment=cnn21k_published"),
         "skorch": partial(loops.skorch, "experiment=cnn21k_published"),
@@ -67,6 +69,8 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "cnn20k": {
         "ours": partial(loops.ours, "model=cnn20k"),
         "bare loop": partial(loops.bare, "model=cnn20k"),
+        "ours, no augmentation": partial(loops.ours, "model=cnn20k", "augmentation=none"),
+        "ours, fp32": partial(loops.ours, "model=cnn20k", "training.precision=fp32"),
         "published script (PIL, 2 workers)": baselines.published_cnn20k,
     },
 }
