@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mnist_exp import build
 from mnist_exp.app import config_directory
 from mnist_exp.data import Dataset, load_mnist
+from mnist_exp.gradient_norm import GradientNorm
 from mnist_exp.train import autocast, train
 from mnist_exp.training_state import TrainState
 
@@ -57,9 +58,11 @@ def ours(*overrides: str) -> Epoch:
     recipe = build.build_recipe(config, CPU)
     state = _state(config)
     indices = torch.arange(60_000)
+    callbacks = [GradientNorm()] if config.training.gradient_norm else []
 
     def epoch() -> None:
-        train(state, images, indices, replace(recipe, epochs=state.epoch + 1), lambda model: {})
+        one_more = replace(recipe, epochs=state.epoch + 1)
+        train(state, images, indices, one_more, lambda model: {}, callbacks)
 
     return epoch
 
