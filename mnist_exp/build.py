@@ -52,10 +52,8 @@ def compute_device(name: str) -> torch.device:
 
 
 def prepare_torch(config: DictConfig) -> torch.device:
-    """Apply ``threads`` and ``deterministic`` to torch and return the compute device."""
+    """Apply ``deterministic`` to torch and return the compute device."""
     device = compute_device(config.runtime.device)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses without it
     torch.use_deterministic_algorithms(config.deterministic)

@@ -10,9 +10,7 @@ from omegaconf import DictConfig, read_write
 
 from mnist_exp.errors import UserError
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
-from mnist_exp.run.saved_config import resume_command
-
-SWEEP_FILE = "sweep.json"  # the sweep's command line; Hydra's multirun.yaml is not written safely
+from mnist_exp.run.saved_config import as_typed, resume_command
 
 _locks: list[DirectoryLock] = []  # held until the process ends
 
@@ -34,7 +32,7 @@ def claim(config: DictConfig, kind: str) -> Path:
         use.
     """
     wanted = Path(config.hydra[kind].dir)
-    named = any(o.startswith(f"hydra.{kind}.dir=") for o in config.hydra.overrides.hydra)
+    named = any(o.startswith(f"hydra.{kind}.dir=") for o in as_typed(config.hydra.overrides.hydra))
     try:
         if named:
             wanted.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,9 @@ class PooledFolds:
         """
         labels = dataset.labels.numpy()
         smallest = int(np.bincount(labels).min())
-        n_splits = getattr(self.splitter, "n_splits", 1)
+        # a repeated splitter hands its own arguments on to the one it repeats
+        of_repeated = getattr(self.splitter, "cvargs", {}).get("n_splits", 1)
+        n_splits = getattr(self.splitter, "n_splits", of_repeated)
         if n_splits > smallest and "Stratified" in type(self.splitter).__name__:
             raise UserError(
                 f"cv.n_splits={n_splits}: the smallest class has {smallest} images; allowed is "

@@ -19,6 +19,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.fold import FoldResult, by_validation, open_run, part_of_run, train_fold
 from mnist_exp.fold_processes import train_in_processes, wait_for_orphans
+from mnist_exp.gradient_collection import GradientCollection
 from mnist_exp.gradients.plots import draw_gradients
 from mnist_exp.hardware import device_name, git_commit, versions
 from mnist_exp.run.directory import RunDirectory
@@ -28,6 +29,9 @@ from mnist_exp.run.outcome import recorded_outcome
 from mnist_exp.run.reproduction import compare, environment_differences
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import hash_config
+from mnist_exp.targets import call_target, find_target
+
+ALL_THREADS = torch.get_num_threads()  # torch's choice; a job of a sweep may change it
 
 
 def run_experiment(
@@ -68,10 +72,10 @@ def run_experiment(
     device = build.prepare_torch(config)
     dataset, splits, run = open_run(config, directory)
     rule = selection_rule(config, splits)
-    build.build_state(config, dataset.num_classes, len(splits[0].train), device, config.seed)
+    try_parts(config, dataset, splits, run, device)
     jobs = min(config.cv.get("n_jobs") or joblib.cpu_count(), len(splits))
-    if jobs > 1 and config.threads is None:
-        torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    # a fold gets one thread however many folds train side by side: sums depend on the number
+    torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
     results = facts(config, dataset, run, rule, device)
     results["wall_seconds"] = go_on(run, splits, results) / jobs
     with recorded_outcome(directory, results, lock):
@@ -93,6 +97,31 @@ def run_experiment(
             )
             draw_collected_gradients(config, directory, splits, dataset)
     return results
+
+
+def try_parts(
+    config: DictConfig,
+    dataset: Dataset,
+    splits: Sequence[Split],
+    run: RunDirectory,
+    device: torch.device,
+) -> None:
+    """Build once what every fold needs, so that a wrong setting leaves nothing behind.
+
+    Raises
+    ------
+    UserError
+        If a part refuses its settings, or what is to be collected does not fit on the disk.
+    """
+    images = build.build_images(config, dataset, device)
+    recipe = build.build_recipe(config, device)
+    indices = splits[0].train
+    state = build.build_state(config, dataset.num_classes, len(indices), device, config.seed)
+    find_target(config, "tracker")
+    collector = call_target(config, "gradients")
+    if collector is not None and not (run.path / "checkpoints").exists():
+        collection = GradientCollection(collector, images, indices, recipe, run.path)
+        collection.check_space(state.model, len(splits))
 
 
 def augmented_examples(config: DictConfig, dataset: Dataset, indices: Tensor) -> Tensor | None:

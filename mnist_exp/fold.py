@@ -164,14 +164,15 @@ class Fold:
             label=fold_label(split.fold),
             verbose=config.verbose,
         )
-        self.measurements = self._measurements(part_of_run(run.path, split.fold))
+        self.measurements = self._measurements(run)
         self.recorder = Recorder(
             run, split.fold, config.checkpoints.keep, by_validation(config, split)
         )
         self.recorder.restore(self.state)
 
-    def _measurements(self, directory: Path) -> list[Callback]:
+    def _measurements(self, run: RunDirectory) -> list[Callback]:
         """Return what is recorded of the training besides loss and accuracy."""
+        directory = part_of_run(run.path, self.split.fold)
         callbacks: list[Callback] = []
         self.collects_batches = False
         if self.config.training.gradient_norm or self.config.verbose:
@@ -184,7 +185,12 @@ class Fold:
             self.collects_batches = collector.mode == "batch"
             callbacks.append(
                 GradientCollection(
-                    collector, self.images, self.train_indices, self.recipe, directory
+                    collector,
+                    self.images,
+                    self.train_indices,
+                    self.recipe,
+                    directory,
+                    run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
                 )
             )
         log_dir = str(directory / "tensorboard")

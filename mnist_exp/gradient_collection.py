@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_exp.data.batches import Images
 from mnist_exp.gradients import GradientCollector, Samples
@@ -28,6 +28,8 @@ class GradientCollection(Callback):
         Of the training.
     directory : Path
         The run directory, or a fold's part of it.
+    checkpoints : str
+        Where the run directory has the checkpoints of this training.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class GradientCollection(Callback):
         indices: Tensor,
         recipe: Recipe,
         directory: Path,
+        checkpoints: str = "checkpoints",
     ) -> None:
         self.collector = collector
         self.images = images
         self.recipe = recipe
         self.directory = directory
+        self.checkpoints = checkpoints
         self.augmentation = recipe.augmentation
         if collector.mode == "epoch" and not collector.augmented:
             self.augmentation = None
@@ -57,6 +61,17 @@ class GradientCollection(Callback):
         # the collector reseeds torch's own generator around this, and puts it back
         return self.images.inputs(pixels, self.augmentation, torch.default_generator)
 
+    def check_space(self, model: nn.Module, folds: int) -> None:
+        """Check that what a whole run collects fits on the disk.
+
+        Raises
+        ------
+        UserError
+            If it does not, or ``model`` is none that gradients can be collected from.
+        """
+        epochs = range(1, self.recipe.epochs + 1)
+        self.collector.check_space(model, self.samples, self.directory, epochs, folds)
+
     def on_train_start(self, state: TrainState) -> None:
         """Check the disk space and, if asked for, collect at the initial weights."""
         if state.epoch or state.order is not None:  # it goes on: the initial weights are gone
@@ -67,6 +82,7 @@ class GradientCollection(Callback):
             run_directory=self.directory,
             num_epochs=self.recipe.epochs,
             label_smoothing=self.recipe.label_smoothing,
+            epochs_done=state.epoch,
         )
 
     def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
@@ -77,7 +93,7 @@ class GradientCollection(Callback):
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Collect the epoch's gradients and add their figures to its row."""
         row |= self.collector.after_epoch(
-            state.epoch, state.model, checkpoint=f"checkpoints/epoch_{state.epoch:05d}.pt"
+            state.epoch, state.model, checkpoint=f"{self.checkpoints}/epoch_{state.epoch:05d}.pt"
         )
 
     def close(self) -> None:

@@ -15,10 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import schema
-from mnist_exp.claim import SWEEP_FILE, claim
+from mnist_exp.claim import claim
 from mnist_exp.errors import UserError
-from mnist_exp.resumption import resume, resume_sweep, use_reference
-from mnist_exp.run.files import write_json
+from mnist_exp.resumption import resume, resume_sweep, save_sweep, use_reference
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.sweep import print_table, report
 
@@ -59,15 +58,16 @@ class Directories(Callback):
             if config.sweep.resume is not None:
                 resume_sweep(config)
             else:
-                directory = claim(config, "sweep")
-                overrides = list(config.hydra.overrides.task)
-                write_json(directory / SWEEP_FILE, {"overrides": overrides})
+                save_sweep(config, claim(config, "sweep"))
         except Exception as error:
             refuse(error)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table of the sweep; the exit code tells whether every job is completed."""
-        rows = report(Path(config.hydra.sweep.dir))
+        try:
+            rows = report(Path(config.hydra.sweep.dir))
+        except Exception as error:
+            refuse(error)
         print_table(rows)
         if any(row.status != COMPLETED for row in rows):
             sys.exit(FAILURE_EXIT_CODE)

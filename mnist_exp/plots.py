@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from mnist_exp import device_plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.fold import FoldResult
-from mnist_exp.run.files import write_atomic
+from mnist_exp.run.files import write_png
 from mnist_exp.training_state import Row
 
 RIGHT, WRONG = "tab:green", "tab:red"
@@ -59,9 +58,7 @@ def draw_run(
         figures["device_levels"] = device_plots.levels_figure(histories)
         figures["device_shares"] = device_plots.shares_figure(histories)
     for name, figure in figures.items():
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=dpi)
-        write_atomic(directory / f"{name}.png", png.getvalue())
+        write_png(directory / f"{name}.png", figure, dpi)
 
 
 def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:

@@ -9,11 +9,13 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_exp.claim import SWEEP_FILE, hold, use_directory
+from mnist_exp.claim import hold, use_directory
 from mnist_exp.errors import UserError
+from mnist_exp.run.files import write_json
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import (
+    as_typed,
     check_extends,
     differences,
     load_config,
@@ -21,6 +23,8 @@ from mnist_exp.run.saved_config import (
     save_config,
     training_config,
 )
+
+SWEEP_FILE = "sweep.json"  # how the sweep was started
 
 
 def resume(config: DictConfig) -> None:
@@ -82,11 +86,11 @@ def asked_epochs(config: DictConfig, saved: DictConfig, directory: Path, key: st
     UserError
         If it changes anything else.
     """
-    overrides = [o for o in config.hydra.overrides.task if not o.startswith(f"{key}=")]
+    overrides = [o for o in as_typed(config.hydra.overrides.task) if not o.startswith(f"{key}=")]
     if not overrides:
         return None
     path = directory / ".hydra" / "overrides.yaml"
-    earlier = [*OmegaConf.load(path)] if path.is_file() else []
+    earlier = as_typed(OmegaConf.load(path)) if path.is_file() else []
     earlier.append(f"training.epochs={saved.training.epochs}")  # may have been extended since
     try:
         base, asked = (
@@ -118,6 +122,21 @@ def take_over(config: DictConfig, saved: DictConfig) -> None:
         config.merge_with(saved)
 
 
+def save_sweep(config: DictConfig, directory: Path) -> None:
+    """Write down what `resume_sweep` needs; Hydra's own multirun.yaml is not written safely."""
+    swept = {
+        "overrides": as_typed(config.hydra.overrides.task),
+        "hydra_overrides": [
+            override
+            for override in as_typed(config.hydra.overrides.hydra)
+            if not override.startswith(("hydra.sweep.dir=", "hydra.mode="))
+        ],
+        # what a preset sweeps stands in none of the overrides
+        "params": OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create()),
+    }
+    write_json(directory / SWEEP_FILE, swept)
+
+
 def resume_sweep(config: DictConfig) -> None:
     """Turn ``config`` into that of the sweep to resume; jobs that have begun keep their files.
 
@@ -127,22 +146,25 @@ def resume_sweep(config: DictConfig) -> None:
         If there is no such sweep, another process works on it, or a setting is given.
     """
     directory = Path(config.sweep.resume)
-    others = [o for o in config.hydra.overrides.task if not o.startswith("sweep.resume=")]
+    others = [o for o in as_typed(config.hydra.overrides.task) if not o.startswith("sweep.resume=")]
     if others:
         raise UserError(
             f"{' '.join(others)}: sweep.resume runs the rest of a sweep as it was started; give "
             "no other settings."
         )
     try:
-        overrides = json.loads((directory / SWEEP_FILE).read_text())["overrides"]
+        saved = json.loads((directory / SWEEP_FILE).read_text())
+        overrides, more, params = (saved[k] for k in ("overrides", "hydra_overrides", "params"))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"sweep.resume={directory}: is no sweep, {SWEEP_FILE} cannot be read ({error}). Give "
             "the directory that holds the jobs' directories."
         ) from error
     hold(directory)
-    with read_write(config):
+    with read_write(config), open_dict(config):
         config.hydra.overrides.task = overrides
+        config.hydra.overrides.hydra.extend(more)
+        config.hydra.sweeper.params = params
     use_directory(config, "sweep", directory)
     OmegaConf.register_new_resolver("hydra_files", hydra_files, replace=True)
     job = "${hydra.sweep.dir}/${hydra.sweep.subdir}"

@@ -1,13 +1,13 @@
 """Types and ranges of every fixed configuration key, checked before anything is loaded.
 
 Keys of groups whose option names a ``_target_`` (model, optimizer, ...) are the arguments of that
-target; ``mnist_exp.build`` checks them against its signature.
+target; ``mnist_exp.targets`` checks them against its signature.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,11 +124,21 @@ def check(config: DictConfig) -> None:
                     mistakes.append(f"{key}: is missing; allowed is {rule.allowed}")
             elif not rule.accepts(value):
                 mistakes.append(f"{key}={_shown(value)}: allowed is {rule.allowed}")
+        mistakes += _words_for_truth(values, "")
     if mistakes:
         raise UserError("\n".join(mistakes))
 
 
 _ABSENT = object()
+
+
+def _words_for_truth(values: Any, prefix: str) -> Iterator[str]:
+    """Name keys that hold text which Python takes for true, whatever it says."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _words_for_truth(value, f"{prefix}{key}.")
+        elif isinstance(value, str) and value.lower() in ("on", "off", "yes", "no"):
+            yield f"{prefix}{key}={value}: is text here; write true or false"
 
 
 def _select(values: Any, dotted: str) -> Any:

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from mnist_exp.errors import UserError
 from mnist_exp.run.files import write_atomic
 from mnist_exp.run.results import read_results
+from mnist_exp.run.saved_config import as_typed
 
 LONGEST_ERROR = 100  # characters printed of it; sweep.csv has it all
 BEFORE_RESULTS: dict[str, Any] = {
@@ -135,8 +136,8 @@ def count_by_status(rows: Iterable[Row]) -> str:
 
 def _read_job(directory: Path, name: str) -> Row:
     overrides = {}
-    for text in OmegaConf.load(directory / ".hydra" / "overrides.yaml"):
-        setting, _, value = str(text).lstrip("+").partition("=")
+    for text in as_typed(OmegaConf.load(directory / ".hydra" / "overrides.yaml")):
+        setting, _, value = text.lstrip("+").partition("=")
         overrides[setting] = value
     try:
         results = read_results(directory) or BEFORE_RESULTS

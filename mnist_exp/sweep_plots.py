@@ -18,6 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from mnist_exp.run.files import write_png
 from mnist_exp.sweep import Row, count_by_status, swept_settings
 
 SEED = "seed"
@@ -77,7 +78,7 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     title = [f"{len(rows)} jobs: {count_by_status(rows)}", *_best(points, names)]
     width = int(figure.get_figwidth() / 0.09)  # a letter of this size is about 0.09 inches wide
     figure.suptitle("\n".join(textwrap.fill(line, width) for line in title), fontsize=10)
-    figure.savefig(path, dpi=dpi)
+    write_png(path, figure, dpi)
 
 
 def is_numeric(values: Sequence[str]) -> bool:

@@ -39,10 +39,10 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
         If the target does not exist, a key is not one of its arguments, one is missing, or it
         refuses a value.
     """
-    path = config[group].get("_target_")
-    if path is None:
+    target = find_target(config, group)
+    if target is None:
         return None
-    target = _locate(path, group)
+    path = config[group]["_target_"]
     own = {"_target_"} | OWN_KEYS.get(group, set())
     settings = {key: value for key, value in config[group].items() if key not in own}
     # targets inside the settings become objects too
@@ -56,7 +56,17 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
         raise UserError(f"{group}: {path} refuses its settings: {error}") from error
 
 
-def _locate(path: str, group: str) -> Callable[..., Any]:
+def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
+    """Import the ``_target_`` of a config group, None if it is null.
+
+    Raises
+    ------
+    UserError
+        If it does not exist.
+    """
+    path = config[group].get("_target_")
+    if path is None:
+        return None
     try:
         # Hydra refuses targets with which a foreign config could run commands
         target = instantiate({"_target_": path, "_partial_": True}).func

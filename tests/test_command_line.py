@@ -61,6 +61,7 @@ def test_heavy_packages_are_not_imported(tmp_path: Path, arguments: list[str]) -
         (["training.batch_size=0", "seed=-1"], ["training.batch_size=0", "seed=-1", "at least 1"]),
         (["training.label_smoothing=x"], ["training.label_smoothing=x", "0 <= s < 1"]),
         (["data=idx"], ["data.root"]),
+        (["optimizer=sgd", "optimizer.nesterov=off"], ["optimizer.nesterov=off", "true or false"]),
         (
             ["hydra.run.dir=/proc/nowhere/run"],
             ["hydra.run.dir=/proc/nowhere/run", "cannot be made"],
@@ -119,6 +120,19 @@ def test_every_option_composes_passes_the_check_and_builds(
     build.build_splits(config, mnist)
     state = build.build_state(config, 10, 1000, build.prepare_torch(config), seed=0)
     assert len(state.optimizer.param_groups) >= 1
+
+
+@pytest.mark.parametrize("model", ["mlp300", "cnn20k"])
+@pytest.mark.parametrize(
+    "constraint", sorted(p.stem for p in (config_directory() / "constraint").glob("[!_]*.yaml"))
+)
+def test_every_constraint_goes_with_every_model(
+    compose_config: Compose, constraint: str, model: str
+) -> None:
+    config = compose_config(f"model={model}", f"constraint={constraint}")
+    schema.check(config)
+    state = build.build_state(config, 10, 1000, torch.device("cpu"), seed=0)
+    assert (state.constraint is None) == (constraint == "none")
 
 
 @pytest.mark.parametrize(

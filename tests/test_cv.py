@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold
 
 from mnist_exp.cv import Holdout, PooledFolds, Split, stratified_subset
 from mnist_exp.data import Dataset
@@ -75,8 +75,11 @@ def test_folds_partition_the_pool_and_keep_class_shares(mnist: Dataset, n_splits
         torch.testing.assert_close(shares(mnist, split.test), everyone, atol=2e-4, rtol=0)
 
 
-def test_more_folds_than_the_smallest_class_has_images_is_refused(mnist: Dataset) -> None:
-    scheme = PooledFolds(StratifiedKFold(6314))  # there are 6,313 fives
+@pytest.mark.parametrize("splitter", [StratifiedKFold, RepeatedStratifiedKFold])
+def test_more_folds_than_the_smallest_class_has_images_is_refused(
+    mnist: Dataset, splitter: type
+) -> None:
+    scheme = PooledFolds(splitter(n_splits=6314))  # there are 6,313 fives
     with pytest.raises(UserError, match=r"cv\.n_splits=6314: the smallest class has 6313"):
         scheme.splits(mnist, seed=0)
 

@@ -19,6 +19,12 @@ OPTIONS = sorted(path.stem for path in Path(config_directory(), "constraint").gl
         ({"W_min": 0.5, "W_max": 0.5}, r"W_min=0.5: must be below W_max=0.5"),
         ({"W_min": float("-inf")}, r"W_min=-inf"),
         ({"levels": 1}, r"levels=1"),
+        ({"levels": 100.0}, r"levels=100.0"),
+        (
+            {"quantize": True, "rounding": "straight_through", "bound_variation": 0.1},
+            r"bound_variation=0.1: rounding=straight_through",
+        ),
+        ({"quantize": "off"}, r"quantize=off: allowed are true and false"),
         ({"levels": 2.5}, r"levels=2.5"),
         ({"gain": 0.0}, r"gain=0.0"),
         ({"rounding": "up"}, r"rounding=up: allowed are nearest, stochastic"),

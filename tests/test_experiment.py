@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import Image
 
 from mnist_exp import build
 from mnist_exp.data import Dataset
-from mnist_exp.experiment import augmented_examples, run_experiment
+from mnist_exp.errors import UserError
+from mnist_exp.experiment import ALL_THREADS, augmented_examples, run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint
 from mnist_exp.run.report import summary_lines
 from tests.conftest import Compose
@@ -159,7 +161,7 @@ def fold_runs(
     for jobs in (1, 2):
         config = compose_config(
             "model=mlp100", "constraint=memristor", "cv.n_splits=3", "training.epochs=2",
-            f"cv.n_jobs={jobs}", "threads=1", *SMALL,
+            f"cv.n_jobs={jobs}", *SMALL,
         )  # fmt: skip
         results.append(run_experiment(config, root / str(jobs)))
     return results
@@ -171,6 +173,52 @@ def test_folds_side_by_side_give_the_same_numbers(fold_runs: list[dict[str, Any]
     for one, other in zip(one_by_one["folds"], side_by_side["folds"], strict=True):
         assert one["confusion_matrix"] == other["confusion_matrix"]
         assert one["weights_sha256"] == other["weights_sha256"]
+
+
+def test_threads_do_not_leak_from_one_job_of_a_sweep_to_the_next(
+    tmp_path: Path, compose_config: Compose
+) -> None:
+    small = ("model=mlp", "data.subset=50", "plots.enabled=false")
+    own = torch.get_num_threads()
+    try:
+        results = [
+            run_experiment(compose_config(*small, *more), tmp_path / str(number))
+            for number, more in enumerate([("threads=3",), (), ("model=mlp100", "cv.n_splits=2")])
+        ]
+    finally:
+        torch.set_num_threads(own)
+    assert [result["threads"] for result in results] == [3, ALL_THREADS, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("augmentation=strong", "augmentation.strength=20"),
+        ("gradients=epoch", "gradients.format=foo"),
+        ("gradients=epoch", "gradients.parameters=[nothing*]"),
+        ("tracker=tensorboard", "tracker._target_=nowhere.Writer"),
+    ],
+)
+def test_what_a_part_refuses_leaves_no_run(
+    tmp_path: Path, compose_config: Compose, wrong: tuple[str, ...]
+) -> None:
+    with pytest.raises(UserError):
+        run_experiment(compose_config("model=mlp", "data.subset=50", *wrong), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gradients_of_all_folds_must_fit_before_the_first_is_trained(
+    tmp_path: Path, compose_config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fold of 50 images of 784-100-10 takes about half a megabyte."""
+    config = compose_config(
+        "model=mlp100", "gradients=epoch", "cv.n_splits=5", "data.subset=50", "training.epochs=2"
+    )
+    usage = shutil.disk_usage(tmp_path)._replace(free=3_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"in 10 collection\(s\)"):
+        run_experiment(config, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folds_are_summed_up_as_mean_sample_std_and_mean_matrix(

@@ -15,11 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from mnist_exp import claim
 from mnist_exp.experiment import run_experiment
 from mnist_exp.run.lock import DirectoryLock, is_locked
 from mnist_exp.run.results import read_results, write_results
+from mnist_exp.run.saved_config import as_typed
 from mnist_exp.run.table import best, find_runs, latest, main
 from tests.fault_injection import (
     CNN,
@@ -336,6 +338,32 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert files_of(killed / "0") == done
     for job in ("0", "1", "2"):
         assert outcome(killed / job) == outcome(tmp_path / "whole" / job)
+
+
+def test_the_sweep_of_a_preset_goes_on_with_what_the_preset_sweeps(tmp_path: Path) -> None:
+    arguments = (
+        *few_images(), "experiment=lr_asymmetry", *KFOLD[1:], "training.epochs=1", "cv.n_jobs=1",
+        "hydra.sweep.dir=sweep", "hydra.sweep.subdir=pair${hydra.job.num}",
+    )  # fmt: skip
+    sweep = tmp_path / "sweep"
+    code, output = command(*arguments, cwd=tmp_path, prepare=kill_at_file_event(9, sweep / "pair1"))
+    assert code == -signal.SIGKILL, output
+    done = files_of(sweep / "pair0")
+    code, output = command("sweep.resume=sweep", cwd=tmp_path)
+    assert code == 0, output
+    assert files_of(sweep / "pair0") == done
+    names = ("optimizer.lr_pos", "optimizer.lr_neg")
+    rows = [
+        {
+            key: value
+            for key, _, value in (text.partition("=") for text in as_typed(OmegaConf.load(path)))
+        }
+        for path in sweep.glob("pair*/.hydra/overrides.yaml")
+    ]
+    rates = ("0.05", "0.1", "0.2")
+    assert sorted(tuple(row[name] for name in names) for row in rows) == [
+        (up, down) for up in rates for down in rates
+    ]
 
 
 def test_a_signal_stops_a_sweep(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 from mnist_exp.device.pulses import LARGEST_LABEL
 from mnist_exp.device.retention import retention_of_tau
@@ -14,6 +15,7 @@ MAPPINGS = ("direct", "reference", "differential")
 ROUNDINGS = ("nearest", "stochastic", "accumulate", "straight_through")
 PULSE_ROUNDINGS = ("none", "nearest", "stochastic")
 BIASES = ("constrained", "free")
+SWITCHES = ("clip", "quantize", "retain")
 STUCK_SHARES = ("stuck_at_min", "stuck_at_max")
 DEVIATIONS = ("write_noise", "rate_variation", "bound_variation")
 
@@ -124,6 +126,9 @@ class DeviceSettings:
         return self.quantize and self.rounding != "straight_through"
 
     def _wrong_choices(self) -> Iterator[str]:
+        for name in SWITCHES:
+            if getattr(self, name) not in (True, False):
+                yield f"{name}={getattr(self, name)}: allowed are true and false."
         choices = {
             "mapping": MAPPINGS,
             "bias": BIASES,
@@ -142,9 +147,9 @@ class DeviceSettings:
             yield f"W_min={self.W_min}: must be below W_max={self.W_max}; swap or spread them."
         if not 0 < self.gain < math.inf:
             yield f"gain={self.gain}: must be above 0; 1 is one weight unit a conductance unit."
-        if isinstance(self.levels, bool) or int(self.levels) != self.levels or self.levels < 2:
+        if not _is_whole(self.levels, 2):
             yield f"levels={self.levels}: a device needs a whole number of at least 2 states."
-        if self.diagnose_every < 1:
+        if not _is_whole(self.diagnose_every, 1):
             yield f"diagnose_every={self.diagnose_every}: must be at least 1 optimizer step."
 
     def _wrong_retention(self) -> Iterator[str]:
@@ -173,9 +178,18 @@ class DeviceSettings:
             deviation = getattr(self, name)
             if not 0 <= deviation < math.inf:
                 yield f"{name}={deviation}: a standard deviation, must be 0 or above."
+        if self.bound_variation > 0 and self.quantize and self.rounding == "straight_through":
+            yield (
+                f"bound_variation={self.bound_variation}: rounding=straight_through reads all "
+                "devices on one grid of levels; set bound_variation=0 or another rounding."
+            )
         shares = [getattr(self, name) for name in STUCK_SHARES]
         if not (all(0 <= share <= 1 for share in shares) and sum(shares) <= 1):
             yield (
                 f"stuck_at_min={shares[0]}, stuck_at_max={shares[1]}: shares of the devices, "
                 "each from 0 to 1 and together at most 1."
             )
+
+
+def _is_whole(value: object, lowest: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= lowest

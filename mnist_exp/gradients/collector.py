@@ -111,6 +111,7 @@ class GradientCollector:
         run_directory: str | Path,
         num_epochs: int,
         label_smoothing: float,
+        epochs_done: int = 0,
     ) -> dict[str, float]:
         """Check the disk space; with ``at_start``, collect at the initial weights.
 
@@ -125,6 +126,8 @@ class GradientCollector:
             Epochs of the training.
         label_smoothing
             Of the training loss.
+        epochs_done
+            Epochs of a training that goes on; what they take is on the disk already.
 
         Returns
         -------
@@ -139,15 +142,25 @@ class GradientCollector:
         self.path = Path(run_directory) / self.directory
         self.settings = replace(self.settings, label_smoothing=label_smoothing)
         self.samples = samples.subset(self.max_samples, self.sample_choice, self.settings.seed)
-        collections = self.at_start + sum(map(self.collects, range(1, num_epochs + 1)))
-        check_disk_space(
-            model,
-            self.samples,
-            self.settings,
-            directory=self.path,
-            num_epochs=max(1, collections),
-        )
+        self.check_space(model, samples, self.path, range(epochs_done + 1, num_epochs + 1))
         return self._collect(0, model, checkpoint=None) if self.at_start else {}
+
+    def check_space(
+        self, model: nn.Module, samples: Samples, directory: Path, epochs: range, folds: int = 1
+    ) -> None:
+        """Check that the gradients of ``epochs`` fit on the disk, as many times as there are folds.
+
+        Raises
+        ------
+        UserError
+            If they do not, or cannot be collected from this model.
+        """
+        collections = folds * (self.at_start + sum(map(self.collects, epochs)))
+        if collections > 0:
+            chosen = samples.subset(self.max_samples, self.sample_choice, self.settings.seed)
+            check_disk_space(
+                model, chosen, self.settings, directory=directory, num_epochs=collections
+            )
 
     def collects(self, epoch: int) -> bool:
         """Tell whether the gradients of ``epoch`` are collected."""

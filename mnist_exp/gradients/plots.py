@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from mnist_exp.gradients.stored import StoredGradients, open
+from mnist_exp.run.files import write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +60,7 @@ def draw_gradients(
     paths = []
     for name, figure in figures.items():
         paths.append(plots_directory / f"{name}.png")
-        figure.savefig(paths[-1], dpi=dpi)
+        write_png(paths[-1], figure, dpi)
     return paths
 
 

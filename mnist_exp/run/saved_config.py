@@ -22,6 +22,12 @@ EPOCHS = "training.epochs"
 SHOWN = 8  # differences in a message
 
 
+def as_typed(overrides: Any) -> list[str]:
+    """Return a list of overrides that Hydra keeps as it was typed, interpolations unresolved."""
+    typed: list[str] = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
+    return typed
+
+
 def training_config(config: DictConfig) -> dict[str, Any]:
     """Return everything that decides how a run trains, resolved, as plain values."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
