@@ -7,6 +7,7 @@ batch size and data are the same.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -134,7 +135,8 @@ def skorch(*overrides: str) -> Epoch:
 
     config = configured(*overrides)
     state = _state(config)
-    group = {k: v for k, v in state.optimizer.param_groups[0].items() if k != "params"}
+    accepted = inspect.signature(type(state.optimizer)).parameters.keys() - {"params"}
+    group = {k: v for k, v in state.optimizer.param_groups[0].items() if k in accepted}
     net = NeuralNetClassifier(
         state.model,
         criterion=nn.CrossEntropyLoss,
