@@ -9,12 +9,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision import transforms
 from torchvision.transforms import functional as TF
 
 from mnist_exp.data import load_mnist
 from mnist_exp.data.augment import (
     Augmentation,
+    affine_grid,
     affine_matrices,
     erase,
     jitter_colour,
@@ -92,6 +94,13 @@ def test_the_composed_map_rotates_first_and_then_shears_and_shifts() -> None:
     wrong_order = TF.affine(blob, 0.0, [0, 0], 1.1, [25.0, 0.0], interpolation=BILINEAR)
     wrong_order = TF.affine(wrong_order, 30.0, [2, -1], 1.0, [0.0], interpolation=BILINEAR)
     assert (wrong_order - expected).abs().max() > 0.2
+
+
+@given(st.integers(1, 5), st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**31))
+def test_positions_are_those_of_torch(batch: int, height: int, width: int, seed: int) -> None:
+    matrices = torch.randn(batch, 2, 3, generator=torch.Generator().manual_seed(seed))
+    expected = F.affine_grid(matrices, [batch, 1, height, width], align_corners=False)
+    torch.testing.assert_close(affine_grid(matrices, height, width), expected, atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -13,6 +13,7 @@ from mnist_exp.errors import UserError
 # Settings that torchvision's RandomErasing has by default, and the published recipe keeps.
 ERASED_AREA = (0.02, 0.33)  # share of the image
 ERASED_ASPECT = (0.3, 3.3)  # height / width
+RADIANS = math.pi / 180  # in a degree
 ERASE_ATTEMPTS = 10  # rectangles drawn until one fits into the image
 
 # The largest value of each setting, after multiplication by the strength.
@@ -151,19 +152,41 @@ def affine_matrices(
     scale : Tensor
         [B], above 1 enlarges.
     """
-    angle, shear = torch.deg2rad(angle), torch.deg2rad(shear)
+    angle, shear = angle * RADIANS, shear * RADIANS  # torch.deg2rad takes ten times as long
     cos, sin, tan = torch.cos(angle) / scale, torch.sin(angle) / scale, torch.tan(shear)
     # forward: p -> scale * [[1, -tan], [0, 1]] @ [[cos, -sin], [sin, cos]] @ p + shift
-    linear = torch.stack([cos, cos * tan + sin, -sin, cos - sin * tan], dim=-1)
-    linear = linear.view(-1, 2, 2)  # (B, 4) -> (B, 2, 2), the inverse of the forward map
-    shift = torch.stack([shift_x, shift_y], dim=-1).mul(2).unsqueeze(-1)  # (B, 2, 1)
-    return torch.cat([linear, -linear @ shift], dim=-1)
+    inverse = ((cos, cos * tan + sin), (-sin, cos - sin * tan))
+    rows = ((x, y, -2 * (x * shift_x + y * shift_y)) for x, y in inverse)
+    return torch.stack([value for row in rows for value in row], dim=-1).view(-1, 2, 3)
 
 
 def resample(images: Tensor, matrices: Tensor) -> Tensor:
     """Return ``images`` [B, C, H, W] at the positions of ``matrices`` [B, 2, 3], black outside."""
-    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)  # (B, H, W, 2)
-    return F.grid_sample(images, grid, align_corners=False)
+    return F.grid_sample(images, affine_grid(matrices, *images.shape[2:]), align_corners=False)
+
+
+def affine_grid(matrices: Tensor, height: int, width: int) -> Tensor:
+    """Return what ``F.affine_grid(..., align_corners=False)`` does, in half its time.
+
+    Parameters
+    ----------
+    matrices : Tensor
+        [B, 2, 3].
+    height, width : int
+        Size of the output images.
+
+    Returns
+    -------
+    Tensor
+        Positions [B, height, width, 2] from -1 to 1, x before y.
+    """
+    x, y = (
+        (torch.arange(n, device=matrices.device, dtype=matrices.dtype) * 2 + 1) / n - 1
+        for n in (width, height)
+    )
+    of_x, of_y, constant = matrices.view(-1, 1, 2, 3).unbind(-1)  # (B, 1, 2) each
+    rows = torch.addcmul(constant, of_y, y.view(1, -1, 1))  # (B, H, 2)
+    return torch.addcmul(rows.unsqueeze(2), of_x.unsqueeze(1), x.view(1, 1, -1, 1))
 
 
 def jitter_colour(

@@ -65,6 +65,9 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
         "bare loop": partial(loops.bare, "model=cnn21k"),
         "ours, no augmentation": partial(loops.ours, "model=cnn21k", "augmentation=none"),
         "ours, fp32": partial(loops.ours, "model=cnn21k", "training.precision=fp32"),
+        "ours, published settings": partial(
+            loops.ours, "experiment=cnn21k_published", BF16, "training.memory_format=channels_last"
+        ),
         "published script (PIL)": baselines.published_cnn21k,
         "usual script (tensors)": partial(loops.usual_script, "experiment=cnn21k_published"),
         "skorch": partial(loops.skorch, "experiment=cnn21k_published"),
