@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench_gradients
 
 Ours against one sample at a time and against Opacus, with the same weights and the same number of
-threads; then an epoch of training (Adam, batch 64) with and without a collection. Every
+threads; then ``experiment=gradients`` with and without its collection. Every
 measurement runs in a process of its own, the fast ones several times: medians are shown. The slow
 loop and Opacus run on ``--slow-samples`` images, and their time is scaled to all.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -149,27 +150,6 @@ FAST = {
 }
 
 
-def train_epoch(dataset: Dataset, collection: CollectionSettings | None) -> float:
-    """Train one epoch, collect at its end if asked to; return seconds."""
-    model = network()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-4)
-    start = time.perf_counter()
-    for ids in torch.randperm(NUM_SAMPLES).split(64):
-        loss = F.cross_entropy(model(normalise(dataset.images[ids])), dataset.labels[ids])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    if collection is not None:
-        samples = Samples(
-            dataset.images, dataset.labels, torch.arange(NUM_SAMPLES), normalise, False
-        )
-        with tempfile.TemporaryDirectory(dir="outputs") as directory:
-            collect(model, samples, directory, collection, epoch=1)
-            seconds = time.perf_counter() - start
-        return seconds
-    return time.perf_counter() - start
-
-
 def peak_memory() -> float:
     """Return the largest resident size of this process so far, MiB."""
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -197,19 +177,22 @@ def measure_norms(name: str, count: int) -> dict[str, object]:
 
 
 def measure_training() -> dict[str, float]:
-    """Time an epoch with and without collection, alternating."""
-    dataset = load_mnist()
-    ways: dict[str, CollectionSettings | None] = {
-        "off": None,
-        "statistics": settings("statistics", cosine=False),
-        "factored": settings("factored", cosine=False),
-        "factored, cosines": settings("factored", cosine=True),
+    """Time the training of ``experiment=gradients`` with and without collection, in turn."""
+    ways = {
+        "off": "gradients=none",
+        "statistics": "gradients.format=statistics",
+        "factored": "gradients.format=factored",
+        "factored, cosines": "gradients.cosine=true",
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    train_epoch(dataset, None)  # warm-up
-    for _ in range(REPEATS):
-        for name, way in ways.items():
-            seconds[name].append(train_epoch(dataset, way))
+    with tempfile.TemporaryDirectory(dir="outputs") as directory:
+        for number, (name, override) in enumerate([*ways.items()] * REPEATS):
+            run = f"{directory}/{number}"
+            command = [sys.executable, "-m", "mnist_exp", "experiment=gradients", override]
+            command += ["plots.enabled=false", f"hydra.run.dir={run}"]
+            subprocess.run(command, check=True, capture_output=True)
+            seconds[name].append(json.loads(Path(run, "results.json").read_text())["wall_seconds"])
+            shutil.rmtree(run)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
@@ -238,18 +221,17 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         what, *rest = options.measure
-        result = measure_training() if what == "training" else measure_norms(what, int(rest[0]))
-        print(json.dumps(result))
+        print(json.dumps(measure_norms(what, int(rest[0]))))
         return
     print(
         f"784-512-10, 60,000 samples, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     print_norms(options.slow_samples)
     print(f"factored files with statistics: {file_megabytes():.0f} MB")
-    training = in_own_process("training")
+    training = measure_training()
     for name, value in training.items():
-        ratio = float(value) / float(training["off"])  # type: ignore[arg-type]
-        print(f"epoch of training, collection {name:18s} {value:6.2f} s   {ratio:.2f} x")
+        ratio = value / training["off"]
+        print(f"experiment=gradients, collection {name:18s} {value:6.2f} s   {ratio:.2f} x")
 
 
 def print_norms(slow_samples: int) -> None:
