@@ -11,6 +11,7 @@ import torch
 
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
+from mnist_exp.float32_products import library
 from mnist_exp.hardware import cpu_features, cpu_name, fast_precision, versions
 
 
@@ -26,7 +27,9 @@ def rows() -> Iterator[tuple[str, str]]:
     yield from versions().items()
     yield "CPU", f"{cpu_name()}, {torch.get_num_threads()} torch thread(s)"
     yield "CPU features", ", ".join(cpu_features()) or "none of note"
-    yield "precision auto", f"{fast_precision(torch.device('cpu'))} on the CPU"
+    cpu = torch.device("cpu")
+    yield "precision auto", f"{fast_precision(cpu)} on the CPU"
+    yield "fp32 products", f"{library(cpu)} on the CPU"
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     yield "CUDA device", cuda
     yield "MPS device", "yes" if torch.backends.mps.is_available() else "none"

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mnist_exp.backpropagation import autocast
 from mnist_exp.data.batches import Images
-from mnist_exp.train import autocast
+from mnist_exp.float32_products import FastFloat32Products
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Evaluation:
 
 
 @torch.no_grad()
+@FastFloat32Products()
 def evaluate(
     model: nn.Module, images: Images, indices: Tensor, *, batch_size: int, precision: str
 ) -> Evaluation:

@@ -10,12 +10,15 @@ class GradientNorm(Callback):
     Where devices hold the weights, it is the gradient of the first layer's conductances.
     """
 
+    def on_train_start(self, state: TrainState) -> None:
+        """Find the parameter."""
+        # a parametrized layer lists its bias first; weights have two dimensions and more
+        self.first = next(p for p in state.model.parameters() if p.ndim > 1 and p.requires_grad)
+
     def on_batch_end(self, state: TrainState, loss: float) -> None:
         """Append the norm to ``state.gradient_norms``."""
-        # a parametrized layer lists its bias first; weights have two dimensions and more
-        matrices = (p.grad for p in state.model.parameters() if p.ndim > 1)
-        first = next(gradient for gradient in matrices if gradient is not None)
-        state.gradient_norms.append(first.norm().item())
+        assert self.first.grad is not None, "it follows a backward pass"
+        state.gradient_norms.append(self.first.grad.norm().item())
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Report the epoch's norms in order of the batches."""

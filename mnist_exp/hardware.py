@@ -24,6 +24,11 @@ def cpu_name() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def cpu_vendor() -> str:
+    """Return the processor's maker as Linux names it, such as "AuthenticAMD"; "" if unknown."""
+    return _cpuinfo("vendor_id")
+
+
 def cpu_features() -> list[str]:
     """Return those of ``CPU_FEATURES`` the processor has; torch's own word where Linux's lacks."""
     flags = _cpuinfo("flags").split()

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
+from mnist_exp.backpropagation import backpropagation
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
 from mnist_exp.training_state import Row, TrainState
@@ -124,6 +124,7 @@ def train(
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
     for callback in callbacks:
         callback.on_train_start(state)
+    backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
     while state.epoch < recipe.epochs:
         state.begin_epoch(indices)
         model.train()
@@ -132,11 +133,7 @@ def train(
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
             for callback in callbacks:
                 callback.on_batch_start(state, batch, inputs)
-            with autocast(images.device, recipe.precision):
-                logits = model(inputs)
-                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            model.zero_grad()  # spares the hooks of optimizer.zero_grad(), 20 us a batch
-            loss.backward()
+            loss, logits = backpropagate(inputs, labels)
             loss_value = loss.item()
             if math.isfinite(loss_value):
                 optimizer.step()
@@ -160,11 +157,6 @@ def train(
         state.history.append(row)
         for callback in callbacks:
             callback.on_epoch_end(state, row)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which forward passes of this precision run."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def _not_finite_message(state: TrainState, loss: float) -> str:

@@ -1,5 +1,6 @@
 """AsymmetricSGD: its formula, its agreement with torch's SGD, schedulers and refusals."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -59,6 +60,48 @@ def test_equal_rates_are_sgd_bit_for_bit(momentum: float, foreach: bool) -> None
     take_steps(AsymmetricSGD(ours, lr_pos=0.1, lr_neg=0.1, momentum=momentum), ours)
     take_steps(torch.optim.SGD(theirs, lr=0.1, momentum=momentum, foreach=foreach), theirs)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def side_by_side(parameters: list[Tensor]) -> None:
+    """Move the values of parameters, and of their gradients, into one buffer each."""
+    sizes = [p.numel() for p in parameters]
+    values = torch.cat([p.detach().flatten() for p in parameters]).split(sizes)
+    for p, value, gradient in zip(
+        parameters, values, torch.zeros(sum(sizes)).split(sizes), strict=True
+    ):
+        p.data, p.grad = value.view(p.shape), gradient.view(p.shape)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_parameters_side_by_side_in_memory_move_as_they_would_apart(momentum: float) -> None:
+    """Also after a saved state was loaded, whose velocities lie apart."""
+    apart, together = two_parameters(), two_parameters()
+    side_by_side(together)
+    rates = {"lr_pos": 0.2, "lr_neg": 0.1, "momentum": momentum}
+    optimizers = [AsymmetricSGD(parameters, **rates) for parameters in (apart, together)]
+    generator = torch.Generator().manual_seed(1)
+    for step in range(6):
+        for one, other in zip(apart, together, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            assert other.grad is not None
+            other.grad.copy_(one.grad)
+        if step == 3:
+            optimizers[1].load_state_dict(copy.deepcopy(optimizers[1].state_dict()))
+        for optimizer in optimizers:
+            optimizer.step()
+        for one, other in zip(apart, together, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
+
+
+def test_weights_in_another_memory_layout_than_their_gradients_move_right() -> None:
+    weight = torch.randn(3, 2, 4, 5).to(memory_format=torch.channels_last)
+    gradient = torch.randn(3, 2, 4, 5)
+    parameter = weight.clone().requires_grad_()
+    parameter.grad = gradient
+    AsymmetricSGD([parameter], lr_pos=0.2, lr_neg=0.1, momentum=0.9).step()
+    torch.testing.assert_close(
+        parameter.detach(), asymmetric_update(weight, gradient, lr_pos=0.2, lr_neg=0.1)
+    )
 
 
 def test_schedulers_move_both_rates_in_proportion() -> None:

@@ -73,7 +73,8 @@ def test_loop_equals_the_obvious_one(compose_config: Compose, mnist: Dataset) ->
     setup.train(setup.state)
     assert [row["train_loss"] for row in setup.state.history] == pytest.approx(losses, rel=1e-4)
     for ours, expected in zip(setup.state.model.parameters(), model.parameters(), strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
+        # Adam makes much of rounding where a gradient is next to 0
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("model", MODELS)

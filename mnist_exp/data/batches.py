@@ -71,7 +71,9 @@ class Images:
         images = pixels.unsqueeze(1).float()  # (B, 1, 28, 28)
         if augmentation is None or generator is None:
             # (p / 255 - mean) / std in one multiplication and one addition
-            images.mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+            images.mul_(1 / (255 * self.std))
+            if self.mean != 0:  # for pixels in [0, 1] the pass would change nothing
+                images.sub_(self.mean / self.std)
         else:
             images = augmentation(images.mul_(1 / 255), generator=generator, erase_value=self.mean)
             images = images.sub(self.mean).mul_(1 / self.std)

@@ -96,29 +96,8 @@ class Clip:
 
 
 @dataclass
-class Quantize:
-    """Conductances stay on the levels: the nearest one, also if a remainder is kept."""
-
-    needs_before: ClassVar[bool] = False
-    W_min: Number
-    W_max: Number
-    levels: int
-    remainder: Tensor | None
-
-    def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Round; changes the remainder too."""
-        grid = (self.W_min, self.W_max, self.levels)
-        if self.remainder is None:
-            quantize_nearest(w, *grid, out=w)
-        else:
-            quantized, remainder = quantize_accumulate(w, self.remainder, *grid)
-            w.copy_(quantized)
-            self.remainder.copy_(remainder)
-
-
-@dataclass
-class DriftAndRound:
-    """Retention and stochastic rounding in one, which spares a pass over the conductances."""
+class Round:
+    """Retention and then rounding to a level, in one, which spares a pass over the conductances."""
 
     needs_before: ClassVar[bool] = False
     retention: float
@@ -126,13 +105,34 @@ class DriftAndRound:
     W_min: Number
     W_max: Number
     levels: int
-    random: RandomSource
+    random: RandomSource | None
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Let a step's drift happen, then round up or down at random."""
-        grid = (self.W_min, self.W_max, self.levels)
-        uniform = self.random.uniform(len(w))
-        quantize_stochastic(w, uniform, *grid, self.retention, self.target, out=w)
+        """Let a step's drift happen, then round: up or down at random, or to the nearest."""
+        settings = (self.W_min, self.W_max, self.levels, self.retention, self.target)
+        if self.random is None:
+            quantize_nearest(w, *settings, out=w)
+        else:
+            quantize_stochastic(w, self.random.uniform(len(w)), *settings, out=w)
+
+
+@dataclass
+class Accumulate:
+    """Rounding to the nearest level, while a digital accumulator keeps what it takes away."""
+
+    needs_before: ClassVar[bool] = False
+    W_min: Number
+    W_max: Number
+    levels: int
+    remainder: Tensor
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Round; changes the remainder too."""
+        quantized, remainder = quantize_accumulate(
+            w, self.remainder, self.W_min, self.W_max, self.levels
+        )
+        w.copy_(quantized)
+        self.remainder.copy_(remainder)
 
 
 @dataclass
@@ -172,13 +172,16 @@ def build_effects(
         effects.append(Programming(settings, W_min, W_max, factor, random))
     retention = settings.retention_rate if settings.retain else 0.0
     resting = W_min if settings.retention_target is None else settings.retention_target
-    if settings.rounds_on_write and settings.rounding == "stochastic":
-        effects.append(DriftAndRound(retention, resting, W_min, W_max, settings.levels, random))
+    if settings.rounds_on_write and "remainder" not in devices:  # the bounds are kept as well
+        source = random if settings.rounding == "stochastic" else None
+        drift = (retention, resting)
+        effects.append(Round(*drift, W_min, W_max, settings.levels, source))
     else:
         if retention > 0:
             effects.append(Retention(retention, resting))
-        if settings.rounds_on_write:  # rounding keeps the bounds as well
-            effects.append(Quantize(W_min, W_max, settings.levels, devices.get("remainder")))
+        if settings.rounds_on_write:
+            remainder = devices["remainder"]
+            effects.append(Accumulate(W_min, W_max, settings.levels, remainder))
         elif settings.clip:
             effects.append(Clip(W_min, W_max))
     if "stuck_indices" in devices:

@@ -28,12 +28,24 @@ def straight_through(quantize: Read) -> Read:
     return read
 
 
-class Direct(nn.Module):
+class Mapping(nn.Module):
+    """What a weight is to the conductances that hold it.
+
+    ``slopes`` are its derivatives by each of them. (A read-out hands gradients through.)
+    """
+
+    slopes: tuple[float, ...]
+
+    def __init__(self, read: Read, slopes: tuple[float, ...]) -> None:
+        super().__init__()
+        self.read, self.slopes = read, slopes
+
+
+class Direct(Mapping):
     """The weight is the conductance."""
 
     def __init__(self, read: Read) -> None:
-        super().__init__()
-        self.read = read
+        super().__init__(read, slopes=(1.0,))
 
     def forward(self, conductance: Tensor) -> Tensor:
         """Return the weight."""
@@ -44,12 +56,12 @@ class Direct(nn.Module):
         return weight
 
 
-class ReferenceColumn(nn.Module):
+class ReferenceColumn(Mapping):
     """``w = gain * (G - reference)``: one device a weight, and a column of fixed ones."""
 
     def __init__(self, read: Read, gain: float, reference: float) -> None:
-        super().__init__()
-        self.read, self.gain, self.reference = read, gain, reference
+        super().__init__(read, slopes=(gain,))
+        self.gain, self.reference = gain, reference
 
     def forward(self, conductance: Tensor) -> Tensor:
         """Return the weight."""
@@ -60,12 +72,12 @@ class ReferenceColumn(nn.Module):
         return self.reference + weight / self.gain
 
 
-class DifferentialPair(nn.Module):
+class DifferentialPair(Mapping):
     """``w = gain * (G_plus - G_minus)``: two devices a weight, as arrays hold signed weights."""
 
     def __init__(self, read: Read, gain: float, middle: float) -> None:
-        super().__init__()
-        self.read, self.gain, self.middle = read, gain, middle
+        super().__init__(read, slopes=(gain, -gain))
+        self.gain, self.middle = gain, middle
 
     def forward(self, G_plus: Tensor, G_minus: Tensor) -> Tensor:
         """Return the weight."""

@@ -26,15 +26,22 @@ def clip(w: Tensor, W_min: Number, W_max: Number, out: Tensor | None = None) -> 
 
 
 def quantize_nearest(
-    w: Tensor, W_min: Number, W_max: Number, levels: Number, out: Tensor | None = None
+    w: Tensor,
+    W_min: Number,
+    W_max: Number,
+    levels: Number,
+    retention: float = 0.0,
+    target: Number = 0.0,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Round to the nearest level; half-way values go to the even one.
 
-    Values beyond the bounds end on the outermost levels: clipping first changes nothing.
+    Values beyond the bounds end on the outermost levels: clipping first changes nothing. What is
+    rounded is ``retain(w, retention, target)``, without a pass of its own.
     """
     step = level_distance(W_min, W_max, levels)
-    level = torch.sub(w, W_min, out=out).mul_(1 / step).round_()
-    return clip(level.mul_(step).add_(W_min), W_min, W_max, out=level)
+    level = _line((retention * target - W_min) / step, (1 - retention) / step, w, out)
+    return _on_level(level.round_(), W_min, W_max, step)
 
 
 def quantize_stochastic(
@@ -60,13 +67,22 @@ def quantize_stochastic(
         What is rounded is ``retain(w, retention, target)``, without a pass of its own.
     """
     step = level_distance(W_min, W_max, levels)
-    scale = (1 - retention) / step
-    if isinstance(scale, Tensor):
-        level = torch.addcmul(uniform, w, scale, out=out)
-    else:
-        level = torch.add(uniform, w, alpha=scale, out=out)
+    level = _line(uniform, (1 - retention) / step, w, out)
     level.add_((retention * target - W_min) / step).floor_()
-    return clip(level.mul_(step).add_(W_min), W_min, W_max, out=level)
+    return _on_level(level, W_min, W_max, step)
+
+
+def _line(offset: Number, slope: Number, x: Tensor, out: Tensor | None) -> Tensor:
+    """Return ``offset + slope * x`` in one pass."""
+    offset = torch.as_tensor(offset)
+    if isinstance(slope, Tensor):
+        return torch.addcmul(offset.to(x), x, slope, out=out)
+    return torch.add(offset, x, alpha=slope, out=out)
+
+
+def _on_level(level: Tensor, W_min: Number, W_max: Number, step: Number) -> Tensor:
+    """Turn whole numbers of levels into conductances within the bounds, in place."""
+    return clip(_line(W_min, step, level, out=level), W_min, W_max, out=level)
 
 
 def quantize_accumulate(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
+from mnist_exp.float32_products import FastFloat32Products
 from mnist_exp.gradients.epoch_recording import EpochRecording
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
@@ -18,6 +19,7 @@ from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines
 
 
+@FastFloat32Products()
 def collect(
     model: nn.Module,
     samples: Samples,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,10 @@ from torch.nn.functional import leaky_relu
 from torch.optim import Optimizer
 
 from mnist_exp.errors import UserError
+from mnist_exp.optim.adjacent import adjacent_runs, as_one
 
 Rate = float | Tensor
+VELOCITY = "momentum_buffer"  # as torch.optim.SGD names it
 
 
 def asymmetric_update(weight: Tensor, gradient: Tensor, lr_pos: Rate, lr_neg: Rate) -> Tensor:
@@ -77,6 +79,7 @@ class AsymmetricSGD(Optimizer):
         # neg_to_pos and not lr_neg: schedulers change lr alone
         defaults = {"lr": lr_pos, "neg_to_pos": lr_neg / lr_pos, "momentum": momentum}
         super().__init__(params, defaults)
+        self._known: dict[int, tuple[list[int], Moved]] = {}  # by group: addresses, what is there
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -86,26 +89,70 @@ class AsymmetricSGD(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None]
-            if not moved:
+            moved = self._moved(group)
+            if not moved.weights:
                 continue
-            gradients = self._velocities(moved, group["momentum"])
+            gradients = moved.gradients
+            if moved.velocities:
+                torch._foreach_mul_(moved.velocities, group["momentum"])
+                torch._foreach_add_(moved.velocities, gradients)
+                gradients = moved.velocities
             ratio = group["neg_to_pos"]
             if ratio != 1:
                 # g where g >= 0, g lr_pos / lr_neg elsewhere: the cheapest kernel that tells signs
                 gradients = [leaky_relu(g, 1 / ratio) for g in gradients]
-            torch._foreach_add_(moved, gradients, alpha=-group["lr"] * ratio)
+            torch._foreach_add_(moved.weights, gradients, alpha=-group["lr"] * ratio)
         return loss
 
-    def _velocities(self, moved: list[Tensor], momentum: float) -> list[Tensor]:
-        """Update and return the velocities; without momentum they are the gradients."""
-        gradients = [p.grad for p in moved if p.grad is not None]
-        if momentum == 0:
-            return gradients
-        for p in moved:
-            if "momentum_buffer" not in self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        velocities = [self.state[p]["momentum_buffer"] for p in moved]
-        torch._foreach_mul_(velocities, momentum)
-        torch._foreach_add_(velocities, gradients)
-        return velocities
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copied or unpickled optimizer."""
+        super().__setstate__(state)
+        self._known = {}
+
+    def _moved(self, group: dict[str, Any]) -> Moved:
+        """Return what a step moves; in most steps all of it lies where it lay before."""
+        places = self._places(group)
+        known = self._known.get(id(group))
+        if known is None or known[0] != places:
+            moved = self._find_moved(group)
+            known = self._known[id(group)] = (self._places(group), moved)
+        return known[1]
+
+    def _places(self, group: dict[str, Any]) -> list[int]:
+        rows = [(p, p.grad) for p in group["params"] if p.grad is not None]
+        places = [tensor.data_ptr() for row in rows for tensor in row]
+        if group["momentum"] != 0:
+            velocities = [self.state[p].get(VELOCITY) for p, _ in rows]
+            places += [0 if v is None else v.data_ptr() for v in velocities]
+        return places
+
+    def _find_moved(self, group: dict[str, Any]) -> Moved:
+        moved = Moved([], [], [])
+        rows = [(p, p.grad) for p in group["params"] if p.grad is not None]
+        for run in adjacent_runs(rows):
+            weights, gradients = zip(*run, strict=True)
+            moved.weights.append(as_one(weights))
+            moved.gradients.append(as_one(gradients))
+            if group["momentum"] != 0:
+                moved.velocities.append(self._velocity(weights))
+        return moved
+
+    def _velocity(self, weights: Sequence[Tensor]) -> Tensor:
+        """Return the velocities of adjacent weights as one; without any, they rest."""
+        states = [self.state[p] for p in weights]
+        for p, state in zip(weights, states, strict=True):
+            state.setdefault(VELOCITY, torch.zeros_like(p))
+        if len(weights) > 1:
+            flat = torch.cat([state[VELOCITY].reshape(-1) for state in states])
+            parts = flat.split([p.numel() for p in weights])
+            for p, state, part in zip(weights, states, parts, strict=True):
+                state[VELOCITY] = part.view(p.shape)
+        return as_one([state[VELOCITY] for state in states])
+
+
+class Moved(NamedTuple):
+    """What a step moves; parameters side by side in memory are one tensor in each list."""
+
+    weights: list[Tensor]
+    gradients: list[Tensor]
+    velocities: list[Tensor]  # none without momentum

@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "cpu": "processor",
     "gpu": "GPU",
     "precision": "precision",
+    "float32_products": "library of float32 products",
     "threads": "threads",
     "git_commit": "git commit",
 }

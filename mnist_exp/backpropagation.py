@@ -1,0 +1,229 @@
+"""Loss and gradients of a training batch: by autograd, or written out where that is faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+
+from mnist_exp.device.mapping import Mapping
+from mnist_exp.float32_products import FastFloat32Products
+from mnist_exp.models import MLP
+
+LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay
+threshold_backward = torch.ops.aten.threshold_backward
+
+
+class Backpropagation(Protocol):
+    """Computes the gradients of a network's loss on a batch."""
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+
+
+def backpropagation(model: nn.Module, label_smoothing: float, precision: str) -> Backpropagation:
+    """Return the fastest way to the gradients of ``model`` under cross-entropy.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From inputs [B, ...] to logits [B, classes], on its compute device.
+    label_smoothing : float
+        Share of the target spread over all classes.
+    precision : {"fp32", "bf16"}
+        Of the matrix products and convolutions; parameters and gradients are float32.
+    """
+    way = LinearLayers if is_plain(model) else Autograd
+    return way(model, label_smoothing, precision)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which forward passes of this precision run."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+class Autograd:
+    """torch's own way, for any network; arguments as those of `backpropagation`."""
+
+    def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self.precision = precision
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+        with FastFloat32Products(), autocast(inputs.device, self.precision):
+            logits = self.model(inputs)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self.model.zero_grad()  # spares the hooks of optimizer.zero_grad(), 20 us a batch
+        with FastFloat32Products():
+            loss.backward()
+        return loss.detach(), logits.detach()
+
+
+def is_plain(model: nn.Module) -> bool:
+    """Tell whether `LinearLayers` computes what autograd would.
+
+    That is for an `MLP` with ReLU and without dropout, float32 and all of it trained, whose weights
+    are parameters or held by devices, and into which nobody looks with hooks.
+    """
+    trained = all(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
+    if type(model) is not MLP or not trained:
+        return False
+    layers = [layer for layer in model.network if not isinstance(layer, nn.ReLU)]
+    mappings = [
+        mapping
+        for layer in layers
+        for name in ("weight", "bias")
+        if is_parametrized(layer, name)
+        for mapping in parametrizations_of(layer, name)
+    ]
+    return (
+        all(isinstance(layer, nn.Linear) and layer.bias is not None for layer in layers)
+        and len(model.network) == 2 * len(layers) - 1
+        and all(isinstance(mapping, Mapping) for mapping in mappings)
+        and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        and not any(m._backward_hooks or m._backward_pre_hooks for m in model.modules())
+    )
+
+
+class LinearLayers:
+    """The chain rule through linear layers with ReLU between them, written out.
+
+    In networks so small, autograd's bookkeeping and the passes over one tensor after the other cost
+    as much as the matrix products. All gradients lie in one buffer, in the order that the
+    parameters have in memory, so that an optimizer can move them all at once. Arguments as those of
+    `backpropagation`, for a model that `is_plain`.
+    """
+
+    def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
+        parameters = sorted(model.parameters(), key=Tensor.data_ptr)
+        sizes = [p.numel() for p in parameters]
+        parts = torch.empty(sum(sizes), device=parameters[0].device).split(sizes)
+        gradients = {p: part.view_as(p) for p, part in zip(parameters, parts, strict=True)}
+        modules = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        self.layers = [LinearLayer(module, gradients, precision) for module in modules]
+        classes = modules[-1].out_features
+        targets = torch.full((classes, classes), label_smoothing / classes)
+        targets += (1 - label_smoothing) * torch.eye(classes)
+        self.targets = targets.to(parameters[0].device)  # column c: what class c aims at
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+        x = inputs.flatten(1)
+        for layer in self.layers[:-1]:
+            x = layer.forward(x).relu_()
+        logits = self.layers[-1].forward(x).float()
+        shares = logits.T.contiguous().log_softmax(0)  # (classes, B) takes a quarter of the time
+        targets = self.targets.index_select(1, labels)
+        loss = torch.dot(shares.view(-1), targets.view(-1)) / -len(labels)
+        delta = shares.exp_().sub_(targets).div_(len(labels)).T  # of the logits: (B, classes)
+        for layer in reversed(self.layers):
+            delta = layer.backward(delta)
+            if layer is not self.layers[0]:  # its input comes out of a ReLU
+                delta = threshold_backward(layer.through(delta), layer.input, 0)
+        return loss, logits
+
+
+class LinearLayer:
+    """A linear layer in the chain rule.
+
+    A large one computes at the precision asked for, on the CPU with the faster library; a small one
+    in float32, and as torch does by itself, which is the quickest.
+
+    Parameters
+    ----------
+    layer : nn.Linear
+        Weight and bias may be held by devices.
+    gradients : dict
+        For each parameter, where its gradient goes.
+    precision : {"fp32", "bf16"}
+        Of the products.
+    """
+
+    def __init__(
+        self, layer: nn.Linear, gradients: dict[nn.Parameter, Tensor], precision: str
+    ) -> None:
+        self.weight = Factor(layer, "weight", gradients)
+        self.bias = Factor(layer, "bias", gradients)
+        large = layer.in_features * layer.out_features >= LARGE
+        self.dtype = torch.bfloat16 if precision == "bf16" and large else torch.float32
+        self.products = FastFloat32Products() if large else nullcontext()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return outputs [B, out] of ``x`` [B, in], and keep what the backward pass needs."""
+        self.input = x.to(self.dtype)
+        self.value = self.weight.value().to(self.dtype)
+        bias = self.bias.value().to(self.dtype)
+        with self.products:
+            return F.linear(self.input, self.value, bias)
+
+    def backward(self, delta: Tensor) -> Tensor:
+        """Set the parameters' gradients, given that of the outputs [B, out]; return that one."""
+        delta = delta.to(self.dtype)
+        with self.products:
+            self.weight.set_gradient(torch.mm, delta.T, self.input)
+        self.bias.set_gradient(torch.sum, delta, 0)
+        return delta
+
+    def through(self, delta: Tensor) -> Tensor:
+        """Return the gradient of the inputs [B, in]."""
+        with self.products:
+            return delta @ self.value
+
+
+class Factor:
+    """A weight or bias in the chain rule: a parameter, or what devices make of several.
+
+    Parameters
+    ----------
+    layer, name
+        The module and the name of the weight in it.
+    gradients : dict
+        For each parameter, where its gradient goes.
+    """
+
+    def __init__(self, layer: nn.Module, name: str, gradients: dict[nn.Parameter, Tensor]) -> None:
+        self.mapping: Mapping | None = None
+        self.slopes: tuple[float, ...] = (1.0,)
+        self.parameters = [getattr(layer, name)]
+        if is_parametrized(layer, name):
+            (mapping,) = parametrizations_of(layer, name)
+            assert isinstance(mapping, Mapping)
+            self.mapping, self.slopes = mapping, mapping.slopes
+            self.parameters = list(parametrizations_of(layer, name).parameters(recurse=False))
+        self.gradients = [gradients[p] for p in self.parameters]
+
+    def value(self) -> Tensor:
+        """Return what the layer multiplies by or adds now."""
+        value: Tensor = self.parameters[0]
+        return value if self.mapping is None else self.mapping(*self.parameters)
+
+    def set_gradient(self, function: Callable[..., Tensor], first: Tensor, second: object) -> None:
+        """Set ``.grad`` of the parameters, the gradient of the value being that of a function."""
+        gradient, *others = self.gradients
+        if first.dtype == gradient.dtype:
+            function(first, second, out=gradient)
+        else:
+            gradient.copy_(function(first, second))
+        for other, slope in zip(others, self.slopes[1:], strict=True):
+            torch.mul(gradient, slope, out=other)
+        if self.slopes[0] != 1:
+            gradient *= self.slopes[0]
+        for p, own in zip(self.parameters, self.gradients, strict=True):
+            p.grad = own
+
+
+def parametrizations_of(layer: nn.Module, name: str) -> ParametrizationList:
+    """Return what makes the weight ``name`` of a parametrized layer."""
+    lists = layer.parametrizations
+    assert isinstance(lists, nn.ModuleDict)
+    parametrizations = lists[name]
+    assert isinstance(parametrizations, ParametrizationList)
+    return parametrizations

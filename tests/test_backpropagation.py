@@ -1,0 +1,146 @@
+"""The chain rule written out equals autograd's, and stands aside where it would not."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnist_exp.backpropagation import Autograd, LinearLayers, backpropagation
+from mnist_exp.device import DeviceConstraint
+from mnist_exp.models import MLP, CNN21k
+from mnist_exp.optim.adjacent import adjacent_runs, as_one
+from tests.device_settings import device_settings
+
+Batch = tuple[Tensor, Tensor]
+
+
+def network(*hidden_sizes: int, **changes: Any) -> MLP:
+    torch.manual_seed(0)
+    plain: dict[str, Any] = {"num_classes": 4, "activation": "relu", "dropout": 0.0}
+    return MLP(hidden_sizes=hidden_sizes, **plain | {"in_features": 12} | changes)
+
+
+def batch(count: int, *shape: int) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(count, *shape, generator=generator)
+    return inputs, torch.randint(4, (count,), generator=generator)
+
+
+def gradients(model: nn.Module, data: Batch, way: Any, smoothing: float, precision: str) -> Any:
+    """Return loss, logits and the parameters' gradients."""
+    loss, logits = way(model, smoothing, precision)(*data)
+    return loss, logits, [p.grad for p in model.parameters()]
+
+
+def check(model: nn.Module, data: Batch, smoothing: float = 0.0) -> None:
+    other = copy.deepcopy(model)
+    assert isinstance(backpropagation(model, smoothing, "fp32"), LinearLayers)
+    torch.testing.assert_close(
+        gradients(model, data, backpropagation, smoothing, "fp32"),
+        gradients(other, data, Autograd, smoothing, "fp32"),
+    )
+
+
+@given(
+    st.integers(1, 9),
+    st.lists(st.integers(1, 8), max_size=3),
+    st.sampled_from([0.0, 0.1, 0.9]),
+)
+def test_gradients_are_those_of_autograd(
+    count: int, hidden_sizes: list[int], smoothing: float
+) -> None:
+    check(network(*hidden_sizes), batch(count, 1, 3, 4), smoothing)
+
+
+def test_gradients_of_large_layers_are_those_of_autograd() -> None:
+    check(network(300, 120, in_features=784), batch(40, 784))
+
+
+@pytest.mark.parametrize("mapping", ["direct", "reference", "differential"])
+@pytest.mark.parametrize("rounding", ["stochastic", "straight_through"])
+@pytest.mark.parametrize("bias", ["free", "constrained"])
+def test_gradients_of_conductances_are_those_of_autograd(
+    mapping: str, rounding: str, bias: str
+) -> None:
+    model = network(7, 5)
+    changes: dict[str, Any] = {"mapping": mapping, "rounding": rounding, "bias": bias, "gain": 1.5}
+    DeviceConstraint(**device_settings(quantize=True, **changes)).attach(model, seed=0)
+    check(model, batch(9, 12))
+
+
+def test_bf16_errs_as_little_as_autograd_does() -> None:
+    data = batch(64, 784)
+    exact = gradients(network(300, in_features=784), data, Autograd, 0.1, "fp32")[2]
+
+    def error(way: Any) -> list[float]:
+        rounded = gradients(network(300, in_features=784), data, way, 0.1, "bf16")[2]
+        return [float((a - b).norm() / b.norm()) for a, b in zip(rounded, exact, strict=True)]
+
+    for ours, theirs in zip(error(LinearLayers), error(Autograd), strict=True):
+        assert 0 < ours < 1.2 * theirs < 0.1
+
+
+def test_gradients_follow_the_order_of_the_conductances_in_memory() -> None:
+    model = network(7)
+    DeviceConstraint(**device_settings(mapping="differential")).attach(model, seed=0)
+    backpropagation(model, 0.0, "fp32")(*batch(5, 12))
+    rows = [(p, p.grad) for p in model.parameters() if p.grad is not None]
+    runs = adjacent_runs(rows)
+    assert len(runs) == 3  # all conductances, and two free biases
+    weights, together = zip(*max(runs, key=len), strict=True)
+    assert len(weights) == 4
+    torch.testing.assert_close(as_one(together), torch.cat([g.flatten() for g in together]))
+
+
+def hooked(model: MLP) -> MLP:
+    model.network[0].register_forward_hook(lambda module, inputs, output: output * 2)
+    return model
+
+
+def frozen(model: MLP) -> MLP:
+    model.network[0].weight.requires_grad_(False)
+    return model
+
+
+def normalised(model: MLP) -> MLP:
+    nn.utils.parametrizations.weight_norm(model.network[0])
+    return model
+
+
+class Doubled(MLP):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * 2
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        network(5, activation="tanh"),
+        network(5, dropout=0.5),
+        network(5).double(),
+        hooked(network(5)),
+        frozen(network(5)),
+        normalised(network(5)),
+        Doubled(hidden_sizes=[5], num_classes=4, activation="relu", dropout=0.0),
+        nn.Sequential(nn.Linear(12, 4)),
+        CNN21k(num_classes=4),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_any_other_network_is_left_to_autograd(model: nn.Module) -> None:
+    assert isinstance(backpropagation(model, 0.0, "fp32"), Autograd)
+
+
+def test_loss_follows_the_formula_of_cross_entropy() -> None:
+    model, (inputs, labels) = network(5), batch(6, 12)
+    for smoothing in (0.0, 0.2):
+        loss, logits = backpropagation(model, smoothing, "fp32")(inputs, labels)
+        expected = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        torch.testing.assert_close(loss, expected)

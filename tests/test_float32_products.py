@@ -1,0 +1,57 @@
+"""float32 products stay float32 and the setting is put back, also with several threads."""
+
+import threading
+
+import pytest
+import torch
+
+from mnist_exp.float32_products import FastFloat32Products, onednn_is_better
+
+SETTING = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+needs_onednn = pytest.mark.skipif(not onednn_is_better(), reason="MKL is the faster library here")
+
+
+@pytest.mark.parametrize("shape", [(128, 784, 100), (64, 300, 300), (7, 100, 10), (1, 784, 512)])
+def test_products_are_exact_to_float32(shape: tuple[int, int, int]) -> None:
+    """The error stays a thousand times below that of bf16."""
+    rows, inner, columns = shape
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(rows, inner, generator=generator)
+    b = torch.randn(inner, columns, generator=generator)
+    exact = a.double() @ b.double()
+    with FastFloat32Products():
+        error = (a @ b - exact).norm() / exact.norm()
+    assert error < 1e-6
+
+
+@needs_onednn
+def test_setting_lasts_as_long_as_the_outermost_block() -> None:
+    before = SETTING.fp32_precision
+    with FastFloat32Products():
+        with FastFloat32Products():
+            assert SETTING.fp32_precision == "bf16"
+        assert SETTING.fp32_precision == "bf16"
+    assert SETTING.fp32_precision == before
+
+
+@needs_onednn
+def test_setting_is_put_back_when_blocks_of_threads_overlap_and_fail() -> None:
+    before, barrier = SETTING.fp32_precision, threading.Barrier(2)
+
+    def work(leave_first: bool) -> None:
+        try:
+            with FastFloat32Products():
+                barrier.wait()
+                if leave_first:
+                    raise ValueError
+                barrier.wait()
+                assert SETTING.fp32_precision == "bf16"
+        except ValueError:
+            barrier.wait()
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert SETTING.fp32_precision == before
