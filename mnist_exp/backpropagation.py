@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from mnist_exp.device.mapping import Mapping
 from mnist_exp.float32_products import FastFloat32Products
 from mnist_exp.models import MLP
+from mnist_exp.threads import Threads
 
 LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay
 threshold_backward = torch.ops.aten.threshold_backward
@@ -111,11 +112,16 @@ class LinearLayers:
         classes = modules[-1].out_features
         targets = torch.full((classes, classes), label_smoothing / classes)
         targets += (1 - label_smoothing) * torch.eye(classes)
+        self.one_thread = Threads(1)  # but for the products of large layers
         self.targets = targets.to(parameters[0].device)  # column c: what class c aims at
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+        with self.one_thread:
+            return self._chain(inputs, labels)
+
+    def _chain(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         x = inputs.flatten(1)
         for layer in self.layers[:-1]:
             x = layer.forward(x).relu_()
@@ -134,8 +140,8 @@ class LinearLayers:
 class LinearLayer:
     """A linear layer in the chain rule.
 
-    A large one computes at the precision asked for, on the CPU with the faster library; a small one
-    in float32, and as torch does by itself, which is the quickest.
+    A large one computes its products at the precision asked for, with the faster library and all
+    threads; a small one in float32, as torch does by itself and in one thread, which is quickest.
 
     Parameters
     ----------
@@ -154,7 +160,7 @@ class LinearLayer:
         self.bias = Factor(layer, "bias", gradients)
         large = layer.in_features * layer.out_features >= LARGE
         self.dtype = torch.bfloat16 if precision == "bf16" and large else torch.float32
-        self.products = FastFloat32Products() if large else nullcontext()
+        self.products = LargeProducts() if large else nullcontext()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs [B, out] of ``x`` [B, in], and keep what the backward pass needs."""
@@ -176,6 +182,21 @@ class LinearLayer:
         """Return the gradient of the inputs [B, in]."""
         with self.products:
             return delta @ self.value
+
+
+class LargeProducts:
+    """A block in which products take all threads that torch uses now, and the faster library."""
+
+    def __init__(self) -> None:
+        self.threads, self.library = Threads(torch.get_num_threads()), FastFloat32Products()
+
+    def __enter__(self) -> None:
+        self.threads.__enter__()
+        self.library.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.library.__exit__(*error)
+        self.threads.__exit__(*error)
 
 
 class Factor:

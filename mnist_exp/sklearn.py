@@ -48,6 +48,7 @@ class Features:
         self.device = device
         self.X = torch.tensor(X, device=device)
         self.labels = torch.tensor(labels, device=device)
+        self.sample_size = self.X.shape[1]
 
     def batch(
         self, indices: Tensor, augmentation: object, generator: object

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from mnist_exp.backpropagation import backpropagation
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
+from mnist_exp.threads import threads_for
 from mnist_exp.training_state import Row, TrainState
 
 
@@ -71,6 +72,10 @@ class Batches(Protocol):
     def device(self) -> torch.device:
         """Where the batches live."""
 
+    @property
+    def sample_size(self) -> int:
+        """Numbers in a network input."""
+
     def batch(
         self, indices: Tensor, augmentation: Augmentation | None, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
@@ -125,27 +130,31 @@ def train(
     for callback in callbacks:
         callback.on_train_start(state)
     backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
+    making = threads_for(recipe.batch_size * images.sample_size)
+    updating = threads_for(sum(p.numel() for p in model.parameters()))
     while state.epoch < recipe.epochs:
         state.begin_epoch(indices)
         model.train()
         started = time.perf_counter() - state.seconds
         for batch in state.remaining_batches(recipe.batch_size):
-            inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
+            with making:
+                inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
             for callback in callbacks:
                 callback.on_batch_start(state, batch, inputs)
             loss, logits = backpropagate(inputs, labels)
-            loss_value = loss.item()
-            if math.isfinite(loss_value):
-                optimizer.step()
-            elif recipe.on_nan == "stop":
-                raise LossNotFinite(_not_finite_message(state, loss_value))
-            if state.constraint is not None:
-                state.constraint.step()
-            if state.averaged is not None:
-                state.averaged.update_parameters(model)
-            if scheduler is not None and state.scheduler_interval == "step":
-                scheduler.step()
-            correct = int((logits.argmax(1) == labels).sum())
+            with updating:
+                loss_value = loss.item()
+                if math.isfinite(loss_value):
+                    optimizer.step()
+                elif recipe.on_nan == "stop":
+                    raise LossNotFinite(_not_finite_message(state, loss_value))
+                if state.constraint is not None:
+                    state.constraint.step()
+                if state.averaged is not None:
+                    state.averaged.update_parameters(model)
+                if scheduler is not None and state.scheduler_interval == "step":
+                    scheduler.step()
+                correct = int((logits.argmax(1) == labels).sum())
             state.end_batch(loss_value, correct, len(labels))
             state.seconds = time.perf_counter() - started
             for callback in callbacks:

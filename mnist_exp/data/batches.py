@@ -85,6 +85,11 @@ class Images:
             yield self.batch(chunk)
 
     @property
+    def sample_size(self) -> int:
+        """Pixels of an image."""
+        return self.pixels[0].numel()
+
+    @property
     def device(self) -> torch.device:
         """Where the batches live."""
         return self.pixels.device
