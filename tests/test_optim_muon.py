@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mnist_exp.errors import UserError
-from mnist_exp.optim.muon import Muon, orthogonalize
+from mnist_exp.optim.muon import QUINTIC, Muon, orthogonalize
 
 SETTINGS: dict[str, Any] = {
     "lr": 0.02,
@@ -41,11 +41,41 @@ def test_orthogonalize_keeps_singular_vectors_and_brings_singular_values_near_on
     generator = torch.Generator().manual_seed(seed)
     u, _, v = torch.linalg.svd(torch.randn(rows, columns, generator=generator), full_matrices=False)
     values = 0.1 + torch.rand(min(rows, columns), generator=generator)
-    result = u.T @ orthogonalize(u @ torch.diag(values) @ v, steps=5) @ v.T
+    (orthogonal,) = orthogonalize([u @ torch.diag(values) @ v], steps=5)
+    result = u.T @ orthogonal @ v.T
     diagonal = result.diagonal()
     assert diagonal.min() > 0.6
     assert diagonal.max() < 1.3
     torch.testing.assert_close(result, torch.diag(diagonal), rtol=0, atol=1e-3)
+
+
+def newton_schulz(matrix: Tensor, steps: int) -> Tensor:
+    """Iterate on the matrix itself, as published."""
+    x = matrix / matrix.norm()
+    for _ in range(steps):
+        gram = x @ x.T
+        x = (QUINTIC[0] * torch.eye(len(x)) + QUINTIC[1] * gram + QUINTIC[2] * gram @ gram) @ x
+    return x
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(st.integers(1, 80), st.integers(1, 80)), min_size=1, max_size=5),
+    st.integers(1, 6),
+)
+def test_matrices_side_by_side_become_what_the_published_iteration_makes_of_each(
+    shapes: list[tuple[int, int]], steps: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator) for shape in shapes]
+    for matrix, result in zip(matrices, orthogonalize(matrices, steps), strict=True):
+        torch.testing.assert_close(result, newton_schulz(matrix, steps), rtol=1e-3, atol=1e-4)
+
+
+def test_matrices_without_full_rank_give_finite_steps() -> None:
+    one, zero = orthogonalize([torch.ones(5, 9), torch.zeros(5, 9)], steps=5)
+    assert 0.6 < one.norm() < 1.3
+    assert torch.equal(zero, torch.zeros(5, 9))
 
 
 @pytest.mark.parametrize("shape", [(30, 512), (64, 10)])

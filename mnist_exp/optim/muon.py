@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,24 +16,58 @@ from mnist_exp.errors import UserError
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalize(matrix: Tensor, steps: int) -> Tensor:
-    """Return roughly the nearest semi-orthogonal matrix: singular values from about 0.7 to 1.2.
+SMALL_SIDE = 64  # matrices with a side up to this are worked on together
+
+
+def orthogonalize(matrices: Sequence[Tensor], steps: int) -> list[Tensor]:
+    """Return roughly the nearest semi-orthogonal matrices: singular values from about 0.7 to 1.2.
+
+    The iteration of Newton and Schulz, ``X <- (a + b G + c G^2) X`` with ``G = X X^T``, multiplies
+    X by polynomials in G alone. So it is done on G, whose sides are the shorter ones of X, for all
+    small matrices at once, and X is multiplied a single time.
 
     Parameters
     ----------
-    matrix : Tensor
-        Float [R, C].
+    matrices : sequence of Tensor
+        float32 [R, C] each.
     steps : int
-        Iterations of Newton and Schulz; 5 are enough.
+        Iterations; 5 are enough.
+    """
+    wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
+    small = [i for i, x in enumerate(wide) if len(x) <= SMALL_SIDE]
+    groups = [small] if small else []
+    groups += [[i] for i, x in enumerate(wide) if len(x) > SMALL_SIDE]
+    results = list(wide)
+    for group in groups:
+        factors = _factors([wide[i] for i in group], steps)
+        for i, factor in zip(group, factors, strict=True):
+            rows = len(wide[i])
+            result = factor[:rows, :rows] @ wide[i]
+            results[i] = result.T if wide[i] is not matrices[i] else result
+    return results
+
+
+def _factors(wide: Sequence[Tensor], steps: int) -> Tensor:
+    """Return what makes each matrix orthogonal, multiplied from the left: [K, R, R].
+
+    R is the largest number of rows; matrices with fewer are continued with zeros.
     """
     a, b, c = QUINTIC
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.T  # (R, R), R the smaller side
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+    rows = max(map(len, wide))
+    gram = wide[0].new_zeros(len(wide), rows, rows)
+    for whole, x in zip(gram, wide, strict=True):
+        whole[: len(x), : len(x)] = x @ x.T
+    norms = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt_().add_(1e-7).view(-1, 1, 1)
+    gram /= norms**2
+    factor: Tensor | None = None
+    for step in range(steps):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=1, dim2=2).add_(a)
+        factor = polynomial if factor is None else polynomial @ factor
+        if step < steps - 1:
+            gram = polynomial @ (gram @ polynomial)
+    assert factor is not None, "at least one step"
+    return factor / norms
 
 
 class Muon(Optimizer):
@@ -96,33 +130,45 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p.ndim > 1:
-                    self._matrix_step(p, p.grad, group)
-                else:
-                    self._vector_step(p, p.grad, group)
+            moved = [(p, p.grad) for p in group["params"] if p.grad is not None]
+            self._move_matrices([row for row in moved if row[0].ndim > 1], group)
+            self._move_vectors([row for row in moved if row[0].ndim <= 1], group)
         return loss
 
-    def _matrix_step(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
-            state["average"] = torch.zeros_like(p)
-        average = state["average"].lerp_(gradient, 1 - group["momentum"])
-        ahead = gradient.lerp(average, group["momentum"]).flatten(1)  # (out, in, ...) -> (out, in*)
-        rows, columns = ahead.shape
-        update = orthogonalize(ahead, group["steps"]).reshape(p.shape)
-        p.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+    def _move_matrices(self, moved: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+        if not moved:
+            return
+        matrices, gradients = map(list, zip(*moved, strict=True))
+        averages = self._remembered(matrices, "average")
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        nesterov = torch._foreach_lerp(gradients, averages, group["momentum"])
+        ahead = [m.flatten(1) for m in nesterov]  # (out, in, height, width) -> (out, in * ...)
+        for p, update in zip(matrices, orthogonalize(ahead, group["steps"]), strict=True):
+            rows, columns = update.shape
+            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+            p.add_(update.reshape(p.shape), alpha=-rate)
 
-    def _vector_step(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[p]
-        if not state:
-            state.update(average=torch.zeros_like(p), square=torch.zeros_like(p), step=0)
-        state["step"] += 1
+    def _move_vectors(self, moved: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+        if not moved:
+            return
+        vectors, gradients = map(list, zip(*moved, strict=True))
+        averages, squares = (self._remembered(vectors, name) for name in ("average", "square"))
+        for p in vectors:
+            self.state[p]["step"] = self.state[p].get("step", 0) + 1
+        counts = [self.state[p]["step"] for p in vectors]
         beta1, beta2 = group["momentum"], group["beta2"]
-        average = state["average"].lerp_(gradient, 1 - beta1) / (1 - beta1 ** state["step"])
-        square = state["square"].lerp_(gradient * gradient, 1 - beta2)
-        square = square / (1 - beta2 ** state["step"])
+        torch._foreach_lerp_(averages, gradients, 1 - beta1)
+        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
+        steps = torch._foreach_div(averages, [1 - beta1**count for count in counts])
+        sizes = torch._foreach_div(squares, [1 - beta2**count for count in counts])
+        torch._foreach_sqrt_(sizes)
+        torch._foreach_add_(sizes, 1e-8)
         rate = group["lr"] * group["vector_to_matrix"]
-        p.addcdiv_(average, square.sqrt_().add_(1e-8), value=-rate)
+        torch._foreach_addcdiv_(vectors, steps, sizes, value=-rate)
+
+    def _remembered(self, parameters: list[Tensor], name: str) -> list[Tensor]:
+        """Return what the state holds of each parameter under ``name``, zeros at first."""
+        for p in parameters:
+            if name not in self.state[p]:
+                self.state[p][name] = torch.zeros_like(p)
+        return [self.state[p][name] for p in parameters]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -36,13 +37,21 @@ def time_in_turn(
         for name in contenders:
             command = [sys.executable, "-m", "tests.benchmarks", "--one", work, name]
             command += ["--cold"] * cold
-            ended = subprocess.run(command, capture_output=True, text=True, check=False)
+            ended = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=environment(name)
+            )
             if ended.returncode != 0:
                 raise RuntimeError(f"{work}, {name}:\n{ended.stderr}")
             measured = json.loads(ended.stdout.splitlines()[-1])
             seconds[name].append(measured["seconds"])
             peaks[name] = max(peaks[name], measured["peak_mib"])
     return {name: Timing(seconds[name], peaks[name]) for name in contenders}
+
+
+def environment(contender: str) -> dict[str, str]:
+    """Return a contender's environment: ours have waiting threads asleep, as the program does."""
+    ours = contender.startswith(("ours", "bare"))
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ} if ours else dict(os.environ)
 
 
 def table(work: str, timings: dict[str, Timing]) -> str:
