@@ -12,6 +12,7 @@ import signal
 import struct
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from mnist_exp.run.results import read_results
 SMALL = ("training.epochs=2", "training.batch_size=25", "plots.enabled=false", "threads=1")
 KFOLD = ("model=mlp100", "cv.n_splits=2", "data.subset=100", *SMALL)
 CNN = ("model=cnn21k", "data.subset=100", *SMALL)
+LONG = ("model=mlp100", "cv=none", "training.epochs=100000", *SMALL[1:])  # until it is stopped
 # What a run records of time, and of the checkout; everything else has to come out the same.
 TIMES = ("seconds", "samples_per_second", "wall_seconds", "gradient_seconds", "git_commit")
 
@@ -194,3 +196,20 @@ def flip_bit(path: Path, position: int, bit: int = 0) -> None:
     content = bytearray(path.read_bytes())
     content[position] ^= 1 << bit
     path.write_bytes(content)
+
+
+def status(directory: Path) -> tuple[str | None, str]:
+    """Return status and error of a run's results."""
+    results = read_results(directory) or {}
+    return results.get("status"), results.get("error", "")
+
+
+def wait_until(condition: Callable[[], object], process: int) -> None:
+    """Wait, a minute at most, for something that the process does."""
+    for _ in range(6000):
+        if condition():
+            return
+        assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, "ended"
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    raise AssertionError("nothing happened in a minute")

@@ -1,4 +1,4 @@
-"""Signals, kills, full disks, short memory and rival processes never cost a result."""
+"""Signals, kills, full disks, short memory and rival processes never cost a run its result."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from mnist_exp import claim
 from mnist_exp.experiment import run_experiment
 from mnist_exp.run.lock import DirectoryLock, is_locked
 from mnist_exp.run.results import read_results, write_results
-from mnist_exp.run.saved_config import as_typed
-from mnist_exp.run.table import best, find_runs, latest, main
+from mnist_exp.run.table import find_runs, main
 from tests.fault_injection import (
     CNN,
     KFOLD,
+    LONG,
     SMALL,
     command,
     composed,
@@ -35,16 +32,12 @@ from tests.fault_injection import (
     largest_file,
     outcome,
     start_command,
+    status,
     train,
+    wait_until,
 )
 
 CLIPPED = (*KFOLD, "constraint=clip")
-LONG = ("model=mlp100", "cv=none", "training.epochs=100000", *SMALL[1:])
-
-
-def status(directory: Path) -> tuple[str | None, str]:
-    results = read_results(directory) or {}
-    return results.get("status"), results.get("error", "")
 
 
 @pytest.fixture(scope="module")
@@ -132,16 +125,6 @@ def test_a_fault_of_the_program_fails_with_its_traceback(tmp_path: Path) -> None
 KEYS = ("hidden_sizes", "activation", "dropout")
 
 
-def wait_until(condition: Callable[[], object], process: int) -> None:
-    for _ in range(6000):
-        if condition():
-            return
-        assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, "ended"
-        time.sleep(0.01)
-    os.kill(process, signal.SIGKILL)
-    raise AssertionError("nothing happened in a minute")
-
-
 def long_run(tmp_path: Path) -> tuple[int, Path]:
     """Start a run from the command line and wait until it trains."""
     directory = tmp_path / "run"
@@ -196,36 +179,6 @@ def test_a_dead_run_is_shown_with_the_command_that_resumes_it(
     assert f"python -m mnist_exp resume={directory}" in shown
 
 
-def test_the_table_sorts_and_survives_damage(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, accuracy in {"old": 0.9, "best": 0.99, "new": 0.5}.items():
-        results = {"status": "completed", "model": "m", "test_accuracy": accuracy}
-        write_results(tmp_path / "day" / name, results)
-        stamp = 1000 + len(name) if name == "old" else 2000 + len(name)
-        os.utime(tmp_path / "day" / name / "results.json", (stamp, stamp))
-    (tmp_path / "multirun" / "0").mkdir(parents=True)
-    (tmp_path / "multirun" / "0" / "results.json").write_text("{")
-    entries = list(find_runs(tmp_path))
-    assert [e.directory.name for e in best(entries)] == ["best", "old", "new", "0"]
-    assert [e.directory.name for e in latest(entries)] == ["0", "best", "new", "old"]
-    assert main([str(tmp_path), "--sort", "accuracy", "--limit", "1"]) == 0
-    shown = capsys.readouterr().out
-    assert "99.00%" in shown
-    assert "90.00%" not in shown
-    assert "multirun/0: damaged (" in shown
-
-
-def test_the_table_needs_no_heavy_package() -> None:
-    heavy = "{'torch', 'matplotlib', 'numpy'}"
-    code = f"import sys, mnist_exp.run.table; print({heavy} & {{*sys.modules}})"
-    root = Path(__file__).parents[1]
-    shown = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
-    assert shown.stdout == "set()\n"
-
-
 def test_runs_started_together_get_a_directory_each(tmp_path: Path) -> None:
     processes = [
         start_command(*few_images(), *CNN, "training.epochs=1", cwd=tmp_path) for _ in range(5)
@@ -275,106 +228,6 @@ def test_a_lock_on_a_directory_that_was_removed_meanwhile_is_taken_anew(tmp_path
         first.release()
         with second.result():
             assert is_locked(directory)
-
-
-def test_sweeps_started_together_get_a_directory_each(tmp_path: Path) -> None:
-    arguments = ("--multirun", *few_images(), *CNN, "training.epochs=1", "seed=0,1")
-    processes = [start_command(*arguments, cwd=tmp_path) for _ in range(3)]
-    assert [exit_code(process) for process in processes] == [0] * 3
-    sweeps = list((tmp_path / "outputs" / "multirun").glob("*/*"))
-    assert len(sweeps) == 3
-    for sweep in sweeps:
-        assert outcome(sweep / "0") == outcome(sweeps[0] / "0")
-        assert outcome(sweep / "1") == outcome(sweeps[0] / "1")
-
-
-SWEEP = (*CNN, "training.epochs=1", "seed=0,1", "data.subset=50,3")
-
-
-def files_of(directory: Path) -> dict[Path, tuple[int, bytes]]:
-    paths = (path for path in directory.rglob("*") if path.is_file() and path.name != ".lock")
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
-
-
-def test_a_failing_job_does_not_stop_a_sweep_and_the_rest_can_be_run(tmp_path: Path) -> None:
-    arguments = ("--multirun", *few_images(), *SWEEP, "hydra.sweep.dir=sweep")
-    code, output = command(*arguments, cwd=tmp_path)
-    assert code == 1, output
-    sweep = tmp_path / "sweep"
-    states = [status(sweep / str(number))[0] for number in range(4)]
-    assert sorted(map(str, states)) == ["completed", "completed", "failed", "failed"]
-    failed = sweep / str(states.index("failed"))
-    assert "data.subset=3: allowed is 10" in status(failed)[1]
-    done = [sweep / str(number) for number in range(4) if states[number] == "completed"]
-    before = [files_of(directory) for directory in done]
-    table = (sweep / "sweep.csv").read_text()
-    code, output = command("sweep.resume=sweep", cwd=tmp_path)
-    assert code == 1, output
-    assert [files_of(directory) for directory in done] == before
-    assert (sweep / "sweep.csv").read_text() == table
-    code, output = command("sweep.resume=sweep", "seed=3", cwd=tmp_path)
-    assert (code, "give no other settings" in output) == (2, True)
-    code, output = command("sweep.resume=nowhere", cwd=tmp_path)
-    assert (code, "is no sweep" in output) == (2, True)
-
-
-def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    arguments = ("--multirun", *few_images(), *CNN, "training.epochs=1", "seed=0,1,2")
-    assert command(*arguments, "hydra.sweep.dir=whole", cwd=tmp_path)[0] == 0
-    killed = tmp_path / "killed"
-    code, _ = command(
-        *arguments, "hydra.sweep.dir=killed", cwd=tmp_path,
-        prepare=kill_at_file_event(9, killed / "1"),
-    )  # fmt: skip
-    if code != -signal.SIGKILL:  # Hydra hands relative paths on
-        pytest.fail("the sweep was not killed")
-    done = files_of(killed / "0")
-    assert not (killed / "2").exists()
-    with DirectoryLock(killed):
-        code, output = command("sweep.resume=killed", cwd=tmp_path)
-        assert (code, "is in use by process" in output) == (2, True)
-    code, output = command("sweep.resume=killed", cwd=tmp_path)
-    assert code == 0, output
-    assert files_of(killed / "0") == done
-    for job in ("0", "1", "2"):
-        assert outcome(killed / job) == outcome(tmp_path / "whole" / job)
-
-
-def test_the_sweep_of_a_preset_goes_on_with_what_the_preset_sweeps(tmp_path: Path) -> None:
-    arguments = (
-        *few_images(), "experiment=lr_asymmetry", *KFOLD[1:], "training.epochs=1", "cv.n_jobs=1",
-        "hydra.sweep.dir=sweep", "hydra.sweep.subdir=pair${hydra.job.num}",
-    )  # fmt: skip
-    sweep = tmp_path / "sweep"
-    code, output = command(*arguments, cwd=tmp_path, prepare=kill_at_file_event(9, sweep / "pair1"))
-    assert code == -signal.SIGKILL, output
-    done = files_of(sweep / "pair0")
-    code, output = command("sweep.resume=sweep", cwd=tmp_path)
-    assert code == 0, output
-    assert files_of(sweep / "pair0") == done
-    names = ("optimizer.lr_pos", "optimizer.lr_neg")
-    rows = [
-        {
-            key: value
-            for key, _, value in (text.partition("=") for text in as_typed(OmegaConf.load(path)))
-        }
-        for path in sweep.glob("pair*/.hydra/overrides.yaml")
-    ]
-    rates = ("0.05", "0.1", "0.2")
-    assert sorted(tuple(row[name] for name in names) for row in rows) == [
-        (up, down) for up in rates for down in rates
-    ]
-
-
-def test_a_signal_stops_a_sweep(tmp_path: Path) -> None:
-    arguments = ("--multirun", *few_images(), *LONG, "seed=0,1", "hydra.sweep.dir=sweep")
-    process = start_command(*arguments, cwd=tmp_path, log=tmp_path / "log")
-    wait_until((tmp_path / "sweep" / "0" / "metrics.jsonl").exists, process)
-    os.kill(process, signal.SIGTERM)
-    assert exit_code(process) == 143
-    assert status(tmp_path / "sweep" / "0")[0] == "interrupted"
-    assert not (tmp_path / "sweep" / "1").exists()
-    assert "go on with: python -m mnist_exp sweep.resume=" in (tmp_path / "log").read_text()
 
 
 def test_folds_in_processes_end_with_a_signal_or_with_their_parent(tmp_path: Path) -> None:
