@@ -5,7 +5,7 @@ import torch
 
 from mnist_exp.backpropagation import backpropagation
 from mnist_exp.models import MLP
-from mnist_exp.threads import SMALL, Threads, threads_for
+from mnist_exp.threads import SMALL, threads_for
 
 
 @pytest.fixture
