@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from itertools import chain
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from mnist_exp.device.mapping import Mapping
-from mnist_exp.float32_products import FastFloat32Products
+from mnist_exp.float32_products import FastFloat32Products, fast_float32_products
+from mnist_exp.gradients.effective_copy import parametrizations
 from mnist_exp.models import MLP
 from mnist_exp.threads import Threads
 
@@ -37,7 +38,8 @@ def backpropagation(model: nn.Module, label_smoothing: float, precision: str) ->
     label_smoothing : float
         Share of the target spread over all classes.
     precision : {"fp32", "bf16"}
-        Of the matrix products and convolutions; parameters and gradients are float32.
+        Of the matrix products and convolutions, small linear layers of an `MLP` apart; parameters
+        and gradients are float32.
     """
     way = LinearLayers if is_plain(model) else Autograd
     return way(model, label_smoothing, precision)
@@ -55,14 +57,15 @@ class Autograd:
         self.model = model
         self.label_smoothing = label_smoothing
         self.precision = precision
+        self.products = fast_float32_products(next(model.parameters()).device)
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
-        with FastFloat32Products(), autocast(inputs.device, self.precision):
+        with self.products, autocast(inputs.device, self.precision):
             logits = self.model(inputs)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.model.zero_grad()  # spares the hooks of optimizer.zero_grad(), 20 us a batch
-        with FastFloat32Products():
+        with self.products:
             loss.backward()
         return loss.detach(), logits.detach()
 
@@ -70,26 +73,41 @@ class Autograd:
 def is_plain(model: nn.Module) -> bool:
     """Tell whether `LinearLayers` computes what autograd would.
 
-    That is for an `MLP` with ReLU and without dropout, float32 and all of it trained, whose weights
-    are parameters or held by devices, and into which nobody looks with hooks.
+    That is for an `MLP` as it is built, with ReLU and without dropout, float32 and all of it
+    trained, whose weights are parameters of their own or held by devices, and into which nobody
+    looks with hooks.
     """
-    trained = all(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
-    if type(model) is not MLP or not trained:
+    if type(model) is not MLP or "forward" in vars(model):
         return False
-    layers = [layer for layer in model.network if not isinstance(layer, nn.ReLU)]
-    mappings = [
-        mapping
-        for layer in layers
-        for name in ("weight", "bias")
-        if is_parametrized(layer, name)
-        for mapping in parametrizations_of(layer, name)
-    ]
+    layers, activations = list(model.network[::2]), model.network[1::2]
+    parameters = [p for _, p in model.named_parameters(remove_duplicate=False)]
     return (
-        all(isinstance(layer, nn.Linear) and layer.bias is not None for layer in layers)
-        and len(model.network) == 2 * len(layers) - 1
-        and all(isinstance(mapping, Mapping) for mapping in mappings)
-        and not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-        and not any(m._backward_hooks or m._backward_pre_hooks for m in model.modules())
+        all(type(activation) is nn.ReLU for activation in activations)
+        and all(_is_linear(layer) for layer in layers)
+        and len(set(layers)) == len(layers)
+        and len(set(parameters)) == len(parameters)
+        and all(p.requires_grad and p.dtype == torch.float32 for p in parameters)
+        and all(p.is_contiguous() for p in parameters)
+        and not _has_hooks(model, parameters)
+    )
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    lists = parametrizations(layer)
+    mappings = [mapping for behind in lists.values() for mapping in behind]
+    kind = type(layer).__bases__[0] if lists else type(layer)
+    held_by_devices = all(isinstance(mapping, Mapping) for mapping in mappings)
+    return kind is nn.Linear and held_by_devices and getattr(layer, "bias", None) is not None
+
+
+def _has_hooks(model: nn.Module, parameters: list[nn.Parameter]) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(
+        [
+            *(getattr(module, kind) for module in model.modules() for kind in kinds),
+            *(getattr(nn.modules.module, f"_global{kind}") for kind in kinds),
+            *(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters),
+        ]
     )
 
 
@@ -98,17 +116,18 @@ class LinearLayers:
 
     In networks so small, autograd's bookkeeping and the passes over one tensor after the other cost
     as much as the matrix products. All gradients lie in one buffer, in the order that the
-    parameters have in memory, so that an optimizer can move them all at once. Arguments as those of
-    `backpropagation`, for a model that `is_plain`.
+    parameters have in memory, so that an optimizer can move at once what lies side by side, as
+    conductances do. Arguments as those of `backpropagation`, for a model that `is_plain`.
     """
 
     def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
-        parameters = sorted(model.parameters(), key=Tensor.data_ptr)
+        parameters = _in_memory_order(model.parameters())
         sizes = [p.numel() for p in parameters]
         parts = torch.empty(sum(sizes), device=parameters[0].device).split(sizes)
         gradients = {p: part.view_as(p) for p, part in zip(parameters, parts, strict=True)}
         modules = [module for module in model.modules() if isinstance(module, nn.Linear)]
         self.layers = [LinearLayer(module, gradients, precision) for module in modules]
+        self.smooth = label_smoothing > 0
         classes = modules[-1].out_features
         targets = torch.full((classes, classes), label_smoothing / classes)
         targets += (1 - label_smoothing) * torch.eye(classes)
@@ -128,13 +147,25 @@ class LinearLayers:
         logits = self.layers[-1].forward(x).float()
         shares = logits.T.contiguous().log_softmax(0)  # (classes, B) takes a quarter of the time
         targets = self.targets.index_select(1, labels)
-        loss = torch.dot(shares.view(-1), targets.view(-1)) / -len(labels)
+        if self.smooth:
+            loss = torch.dot(shares.view(-1), targets.view(-1)) / -len(labels)
+        else:  # a share of 0 in another class does not count, as 0 * -inf would
+            loss = -shares.gather(0, labels.unsqueeze(0)).mean()
         delta = shares.exp_().sub_(targets).div_(len(labels)).T  # of the logits: (B, classes)
         for layer in reversed(self.layers):
             delta = layer.backward(delta)
             if layer is not self.layers[0]:  # its input comes out of a ReLU
                 delta = threshold_backward(layer.through(delta), layer.input, 0)
         return loss, logits
+
+
+def _in_memory_order(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Sort parameters by place in their storage; storages stay in order of appearance."""
+    storages: dict[int, list[nn.Parameter]] = {}
+    for p in parameters:
+        storages.setdefault(p.untyped_storage().data_ptr(), []).append(p)
+    ordered = [sorted(group, key=lambda p: p.storage_offset()) for group in storages.values()]
+    return list(chain(*ordered))
 
 
 class LinearLayer:
@@ -160,7 +191,8 @@ class LinearLayer:
         self.bias = Factor(layer, "bias", gradients)
         large = layer.in_features * layer.out_features >= LARGE
         self.dtype = torch.bfloat16 if precision == "bf16" and large else torch.float32
-        self.products = LargeProducts() if large else nullcontext()
+        on_cpu = layer.bias.device.type == "cpu"
+        self.products = LargeProducts() if large and on_cpu else nullcontext()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs [B, out] of ``x`` [B, in], and keep what the backward pass needs."""
@@ -214,11 +246,12 @@ class Factor:
         self.mapping: Mapping | None = None
         self.slopes: tuple[float, ...] = (1.0,)
         self.parameters = [getattr(layer, name)]
-        if is_parametrized(layer, name):
-            (mapping,) = parametrizations_of(layer, name)
+        if name in parametrizations(layer):
+            behind = parametrizations(layer)[name]
+            (mapping,) = behind
             assert isinstance(mapping, Mapping)
             self.mapping, self.slopes = mapping, mapping.slopes
-            self.parameters = list(parametrizations_of(layer, name).parameters(recurse=False))
+            self.parameters = list(behind.parameters(recurse=False))
         self.gradients = [gradients[p] for p in self.parameters]
 
     def value(self) -> Tensor:
@@ -239,12 +272,3 @@ class Factor:
             gradient *= self.slopes[0]
         for p, own in zip(self.parameters, self.gradients, strict=True):
             p.grad = own
-
-
-def parametrizations_of(layer: nn.Module, name: str) -> ParametrizationList:
-    """Return what makes the weight ``name`` of a parametrized layer."""
-    lists = layer.parametrizations
-    assert isinstance(lists, nn.ModuleDict)
-    parametrizations = lists[name]
-    assert isinstance(parametrizations, ParametrizationList)
-    return parametrizations

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mnist_exp.backpropagation import autocast
 from mnist_exp.data.batches import Images
-from mnist_exp.float32_products import FastFloat32Products
+from mnist_exp.float32_products import fast_float32_products
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class Evaluation:
 
 
 @torch.no_grad()
-@FastFloat32Products()
 def evaluate(
     model: nn.Module, images: Images, indices: Tensor, *, batch_size: int, precision: str
 ) -> Evaluation:
@@ -52,7 +51,7 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64)
     predictions = []
     for inputs, labels in images.batches(indices, batch_size):
-        with autocast(images.device, precision):
+        with fast_float32_products(images.device), autocast(images.device, precision):
             logits = model(inputs)
         loss += F.cross_entropy(logits.float(), labels, reduction="sum").cpu()
         predictions.append(logits.argmax(1))

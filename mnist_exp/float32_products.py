@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ContextDecorator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import ClassVar
 
@@ -14,12 +14,13 @@ from mnist_exp.hardware import cpu_features, cpu_vendor
 _SETTING = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 
 
-class FastFloat32Products(ContextDecorator):
-    """Let oneDNN compute float32 matrix products in a block or function, where that is faster.
+class FastFloat32Products(AbstractContextManager[None]):
+    """Let oneDNN compute float32 matrix products in a block, where that is faster.
 
     torch asks MKL, which leaves the AVX-512 units of AMD's processors idle: there oneDNN takes half
     the time. On other hardware, and where `onednn_is_better` finds that numbers would be less
-    exact, nothing changes. May be nested, and used in several threads.
+    exact, nothing changes. May be nested. The setting is the process's: products that other Python
+    threads compute meanwhile are exact as well, but may be rounded in another way.
     """
 
     _lock: ClassVar = threading.Lock()
@@ -29,7 +30,7 @@ class FastFloat32Products(ContextDecorator):
     def __enter__(self) -> None:
         cls = FastFloat32Products
         with cls._lock:
-            if cls._users == 0 and onednn_is_better():
+            if onednn_is_better() and cls._users == 0:
                 cls._before, _SETTING.fp32_precision = _SETTING.fp32_precision, "bf16"
             cls._users += 1
 
@@ -37,7 +38,7 @@ class FastFloat32Products(ContextDecorator):
         cls = FastFloat32Products
         with cls._lock:
             cls._users -= 1
-            if cls._users == 0 and onednn_is_better():
+            if onednn_is_better() and cls._users == 0:
                 _SETTING.fp32_precision = cls._before
 
 
@@ -52,12 +53,20 @@ def onednn_is_better() -> bool:
         return False
     fine = torch.eye(64) * (1 + 2**-20)  # bf16 would make it 1
     before, _SETTING.fp32_precision = _SETTING.fp32_precision, "bf16"
-    exact = torch.equal(fine @ torch.eye(64), fine)
-    _SETTING.fp32_precision = before
-    return exact
+    try:
+        return torch.equal(fine @ torch.eye(64), fine)
+    finally:
+        _SETTING.fp32_precision = before
+
+
+def fast_float32_products(device: torch.device) -> AbstractContextManager[None]:
+    """Return a block in which float32 products on ``device`` are computed by the faster library."""
+    return FastFloat32Products() if device.type == "cpu" else nullcontext()
 
 
 def library(device: torch.device) -> str:
     """Name what computes float32 products on ``device``."""
-    on_cpu = device.type == "cpu"
-    return "oneDNN" if on_cpu and onednn_is_better() else "torch's default"
+    if device.type != "cpu":
+        return "torch's default"
+    with FastFloat32Products._lock:
+        return "oneDNN" if onednn_is_better() else "torch's default"

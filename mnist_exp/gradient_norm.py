@@ -1,5 +1,7 @@
 """The norm of the first layer's gradient, batch by batch."""
 
+from torch import Tensor
+
 from mnist_exp.train import Callback
 from mnist_exp.training_state import Row, TrainState
 
@@ -10,14 +12,15 @@ class GradientNorm(Callback):
     Where devices hold the weights, it is the gradient of the first layer's conductances.
     """
 
-    def on_train_start(self, state: TrainState) -> None:
-        """Find the parameter."""
-        # a parametrized layer lists its bias first; weights have two dimensions and more
-        self.first = next(p for p in state.model.parameters() if p.ndim > 1 and p.requires_grad)
+    first: Tensor | None = None
 
     def on_batch_end(self, state: TrainState, loss: float) -> None:
         """Append the norm to ``state.gradient_norms``."""
-        assert self.first.grad is not None, "it follows a backward pass"
+        if self.first is None:
+            # a parametrized layer lists its bias first; weights have two dimensions and more
+            parameters = state.model.parameters()
+            self.first = next(p for p in parameters if p.ndim > 1 and p.grad is not None)
+        assert self.first.grad is not None, "it had one before"
         state.gradient_norms.append(self.first.grad.norm().item())
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:

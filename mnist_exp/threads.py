@@ -9,7 +9,10 @@ SMALL = 2**18
 
 
 class Threads:
-    """Let torch use ``count`` CPU threads in a block; not to be nested in itself."""
+    """Let torch use ``count`` CPU threads in a block; not to be nested in itself.
+
+    A Python thread that uses torch for the first time meanwhile keeps this number.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -31,7 +31,7 @@ class Recipe:
     label_smoothing : float
         Share of the target spread over all classes.
     precision : {"fp32", "bf16"}
-        bf16 runs forward and backward under autocast; weights stay float32.
+        Of convolutions and matrix products, small ones apart; weights stay float32.
     on_nan : {"stop", "skip"}
         What to do with a batch whose loss is not finite.
     augmentation : Augmentation or None
@@ -129,12 +129,12 @@ def train(
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
     for callback in callbacks:
         callback.on_train_start(state)
-    backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
     making = threads_for(recipe.batch_size * images.sample_size)
     updating = threads_for(sum(p.numel() for p in model.parameters()))
     while state.epoch < recipe.epochs:
         state.begin_epoch(indices)
         model.train()
+        backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
         started = time.perf_counter() - state.seconds
         for batch in state.remaining_batches(recipe.batch_size):
             with making:

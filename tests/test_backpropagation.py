@@ -105,12 +105,59 @@ def hooked(model: MLP) -> MLP:
 
 
 def frozen(model: MLP) -> MLP:
-    model.network[0].weight.requires_grad_(False)
+    linear(model, 0).weight.requires_grad_(False)
     return model
 
 
 def normalised(model: MLP) -> MLP:
     nn.utils.parametrizations.weight_norm(model.network[0])
+    return model
+
+
+def linear(model: MLP, index: int) -> nn.Linear:
+    layer = model.network[index]
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def tied(model: MLP) -> MLP:
+    linear(model, 2).weight = linear(model, 4).weight
+    return model
+
+
+def repeated(model: MLP) -> MLP:
+    model.network[4] = model.network[2]
+    return model
+
+
+def watched(model: MLP) -> MLP:
+    linear(model, 0).weight.register_hook(lambda gradient: gradient * 2)
+    return model
+
+
+def transposed(model: MLP) -> MLP:
+    weight = linear(model, 0).weight
+    weight.data = weight.data.T.contiguous().T
+    return model
+
+
+def replaced_forward(model: MLP) -> MLP:
+    model.forward = lambda images: model.network(images) * 2  # type: ignore[method-assign]
+    return model
+
+
+def reordered(model: MLP) -> MLP:
+    model.network[1], model.network[2] = model.network[2], model.network[1]
+    return model
+
+
+class DoubledLinear(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * 2
+
+
+def of_another_layer(model: MLP) -> MLP:
+    model.network[0] = DoubledLinear(12, 5)
     return model
 
 
@@ -128,6 +175,13 @@ class Doubled(MLP):
         hooked(network(5)),
         frozen(network(5)),
         normalised(network(5)),
+        tied(network(5, 5, 5)),
+        repeated(network(5, 5, 5)),
+        watched(network(5)),
+        transposed(network(5)),
+        replaced_forward(network(5)),
+        reordered(network(5, 5)),
+        of_another_layer(network(5)),
         Doubled(hidden_sizes=[5], num_classes=4, activation="relu", dropout=0.0),
         nn.Sequential(nn.Linear(12, 4)),
         CNN21k(num_classes=4),
@@ -136,6 +190,23 @@ class Doubled(MLP):
 )
 def test_any_other_network_is_left_to_autograd(model: nn.Module) -> None:
     assert isinstance(backpropagation(model, 0.0, "fp32"), Autograd)
+
+
+def test_hooks_on_all_modules_are_not_passed_over() -> None:
+    handle = nn.modules.module.register_module_forward_hook(lambda *arguments: None)
+    try:
+        assert isinstance(backpropagation(network(5), 0.0, "fp32"), Autograd)
+    finally:
+        handle.remove()
+    assert isinstance(backpropagation(network(5), 0.0, "fp32"), LinearLayers)
+
+
+def test_an_impossible_class_costs_nothing_where_it_is_not_the_right_one() -> None:
+    model, (inputs, labels) = network(), batch(6, 12)
+    with torch.no_grad():
+        linear(model, 0).bias[3] = -torch.inf
+    loss, _ = backpropagation(model, 0.0, "fp32")(inputs, labels.clamp(max=2))
+    assert loss.isfinite()
 
 
 def test_loss_follows_the_formula_of_cross_entropy() -> None:

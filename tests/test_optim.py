@@ -86,7 +86,10 @@ def test_parameters_side_by_side_in_memory_move_as_they_would_apart(momentum: fl
             assert other.grad is not None
             other.grad.copy_(one.grad)
         if step == 3:
-            optimizers[1].load_state_dict(copy.deepcopy(optimizers[1].state_dict()))
+            saved = copy.deepcopy(optimizers[1].state_dict())
+            for velocity in saved["state"].values():
+                velocity["momentum_buffer"] = velocity["momentum_buffer"].clone()
+            optimizers[1].load_state_dict(saved)
         for optimizer in optimizers:
             optimizer.step()
         for one, other in zip(apart, together, strict=True):

@@ -187,6 +187,7 @@ def affine_grid(matrices: Tensor, height: int, width: int) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first, others may need gradients
 def _places(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return x, y and 1 of every pixel, [3, height * width]."""
     x, y = ((torch.arange(n, device=device, dtype=dtype) * 2 + 1) / n - 1 for n in (width, height))

@@ -74,7 +74,7 @@ def quantize_stochastic(
 
 def _line(offset: Number, slope: Number, x: Tensor, out: Tensor | None) -> Tensor:
     """Return ``offset + slope * x`` in one pass."""
-    offset = torch.as_tensor(offset)
+    offset = torch.as_tensor(offset, dtype=x.dtype)
     if isinstance(slope, Tensor):
         return torch.addcmul(offset.to(x), x, slope, out=out)
     return torch.add(offset, x, alpha=slope, out=out)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
-from mnist_exp.float32_products import FastFloat32Products
+from mnist_exp.float32_products import fast_float32_products
 from mnist_exp.gradients.epoch_recording import EpochRecording
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
@@ -19,7 +19,6 @@ from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines
 
 
-@FastFloat32Products()
 def collect(
     model: nn.Module,
     samples: Samples,
@@ -68,7 +67,8 @@ def collect(
         num_samples=len(samples),
     )
     try:
-        _record_all(recording, samples)
+        with fast_float32_products(preparation.device):
+            _record_all(recording, samples)
         return recording.finish(
             {
                 "weights": "of one moment, after the epoch" if epoch else "before training",

@@ -111,12 +111,14 @@ class AsymmetricSGD(Optimizer):
 
     def _moved(self, group: dict[str, Any]) -> Moved:
         """Return what a step moves; in most steps all of it lies where it lay before."""
-        places = self._places(group)
         known = self._known.get(id(group))
-        if known is None or known[0] != places:
-            moved = self._find_moved(group)
-            known = self._known[id(group)] = (self._places(group), moved)
-        return known[1]
+        if known is not None and known[0] == self._places(group):
+            return known[1]
+        moved = self._find_moved(group)
+        self._known.pop(id(group), None)
+        if len(moved.weights) < len(group["params"]):  # else nothing is gained by holding on to it
+            self._known[id(group)] = (self._places(group), moved)
+        return moved
 
     def _places(self, group: dict[str, Any]) -> list[int]:
         rows = [(p, p.grad) for p in group["params"] if p.grad is not None]
@@ -141,7 +143,8 @@ class AsymmetricSGD(Optimizer):
         """Return the velocities of adjacent weights as one; without any, they rest."""
         states = [self.state[p] for p in weights]
         for p, state in zip(weights, states, strict=True):
-            state.setdefault(VELOCITY, torch.zeros_like(p))
+            if VELOCITY not in state:
+                state[VELOCITY] = torch.zeros_like(p)
         if len(weights) > 1:
             flat = torch.cat([state[VELOCITY].reshape(-1) for state in states])
             parts = flat.split([p.numel() for p in weights])

@@ -24,7 +24,7 @@ from mnist_exp import build
 from mnist_exp.app import config_directory
 from mnist_exp.backpropagation import autocast
 from mnist_exp.data import Dataset, load_mnist
-from mnist_exp.float32_products import FastFloat32Products
+from mnist_exp.float32_products import fast_float32_products
 from mnist_exp.gradient_norm import GradientNorm
 from mnist_exp.train import train
 from mnist_exp.training_state import TrainState
@@ -78,8 +78,11 @@ def bare(*overrides: str) -> Epoch:
     state = _state(config)
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
 
-    @FastFloat32Products()
     def epoch() -> None:
+        with fast_float32_products(CPU):
+            steps()
+
+    def steps() -> None:
         model.train()
         for batch in torch.randperm(60_000).split(recipe.batch_size):
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
