@@ -15,10 +15,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_scalar, validate_data
-from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_exp.build import compute_device
+from mnist_exp.data.batches import Features
 from mnist_exp.device import DeviceConstraint, DeviceSettings
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.effective_copy import effective_copy
@@ -29,32 +29,6 @@ from mnist_exp.training_state import TrainState
 
 SCHEDULERS = ("onecycle", "constant")
 NEVER = 2**31  # in optimizer steps: nobody reads the diagnostics here
-
-
-class Features:
-    """A matrix of features and its labels on the compute device, as the training loop wants them.
-
-    Parameters
-    ----------
-    X : ndarray
-        float32 [N, d].
-    labels : ndarray
-        int64 [N], from 0.
-    device : torch.device
-        Where batches are made and used.
-    """
-
-    def __init__(self, X: np.ndarray, labels: np.ndarray, device: torch.device) -> None:
-        self.device = device
-        self.X = torch.tensor(X, device=device)
-        self.labels = torch.tensor(labels, device=device)
-        self.sample_size = self.X.shape[1]
-
-    def batch(
-        self, indices: Tensor, augmentation: object, generator: object
-    ) -> tuple[Tensor, Tensor]:
-        """Return features [B, d] and labels [B] of ``indices``; nothing is augmented."""
-        return self.X.index_select(0, indices), self.labels.index_select(0, indices)
 
 
 class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):

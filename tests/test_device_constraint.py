@@ -2,12 +2,10 @@
 
 import copy
 import io
-import math
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam
 
@@ -15,46 +13,22 @@ from mnist_exp.data import Dataset
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.models import CNN20k
 from mnist_exp.optim import AsymmetricSGD
+from tests.device_nets import (
+    FLAWS,
+    SEED_LIMITS,
+    STEP,
+    attached,
+    first_layer,
+    small_net,
+    train_steps,
+)
 from tests.device_settings import device_settings
-
-SEED_LIMITS: dict[str, Any] = {"W_min": 0.1, "W_max": 0.51, "levels": 100}
-STEP = 0.41 / 99
-
-
-def small_net(seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 3))
-
-
-def first_layer(model: nn.Sequential) -> nn.Linear:
-    layer = model[1]
-    assert isinstance(layer, nn.Linear)
-    return layer
 
 
 def one_weight(value: float) -> nn.Linear:
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(value)
     return layer
-
-
-def attached(model: nn.Module, **changes: Any) -> DeviceConstraint:
-    constraint = DeviceConstraint(**device_settings(**changes))
-    constraint.attach(model, seed=0)
-    return constraint
-
-
-def train_steps(
-    model: nn.Module, optimizer: Any, constraint: DeviceConstraint, count: int, seed: int = 0
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(count):
-        inputs = torch.randn(8, 12, generator=generator)
-        labels = torch.randint(3, (8,), generator=generator)
-        optimizer.zero_grad()
-        F.cross_entropy(model(inputs), labels).backward()
-        optimizer.step()
-        constraint.step()
 
 
 def test_steps_come_in_the_order_update_retention_clip_quantize() -> None:
@@ -185,14 +159,6 @@ def test_convolutions_are_synapses_and_batch_norm_is_free() -> None:
     assert all(bool((w > 0.51).any()) for w in norms)
 
 
-FLAWS: dict[str, Any] = {
-    "mapping": "differential", **SEED_LIMITS, "quantize": True, "rounding": "accumulate",
-    "retain": True, "retention": 1e-3, "pulse_rounding": "stochastic", "nonlinearity_ltp": 1.5,
-    "nonlinearity_ltd": -0.5, "write_noise": 0.02, "rate_variation": 0.3, "bound_variation": 0.05,
-    "stuck_at_min": 0.05, "stuck_at_max": 0.05, "diagnose_every": 4,
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("rounding", ["accumulate", "stochastic", "straight_through"])
 def test_saved_state_continues_bit_by_bit(rounding: str) -> None:
     """Every flaw that goes with the rounding, stopped between two samples of the diagnostics."""
@@ -226,62 +192,6 @@ def test_saved_state_continues_bit_by_bit(rounding: str) -> None:
     for a, b in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
     assert resumed[0].diagnostics() == constraint.diagnostics()
-
-
-def test_seed_decides_the_devices() -> None:
-    def after_training(seed: int) -> Tensor:
-        model = small_net()
-        constraint = DeviceConstraint(**device_settings(**FLAWS))
-        constraint.attach(model, seed=seed)
-        train_steps(model, SGD(model.parameters(), lr=0.1), constraint, 5)
-        return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
-
-    assert torch.equal(after_training(1), after_training(1))
-    assert not torch.equal(after_training(1), after_training(2))
-
-
-def test_stuck_devices_never_move() -> None:
-    model = small_net()
-    constraint = attached(
-        model, mapping="differential", **SEED_LIMITS, stuck_at_min=0.2, stuck_at_max=0.3
-    )
-    train_steps(model, SGD(model.parameters(), lr=0.5), constraint, 30)
-    pairs = [p for n, p in model.named_parameters() if "original" in n]
-    flat = torch.cat([p.detach().reshape(-1) for p in pairs])
-    assert (flat == 0.1).sum() >= round(0.2 * len(flat))
-    assert (flat == 0.51).sum() >= round(0.3 * len(flat))
-
-
-def test_varied_bounds_hold_for_each_device_and_rates_scale_each_update() -> None:
-    model = small_net()
-    constraint = attached(
-        model, W_min=-1.0, W_max=1.0, bound_variation=0.1, rate_variation=0.5,
-    )  # fmt: skip
-    start = first_layer(model).weight.detach().clone()
-    first_layer(model).weight.data.add_(0.01)
-    constraint.step()
-    moved = (first_layer(model).weight - start) / 0.01
-    assert moved.min() >= -1e-4
-    assert 0.3 < moved.std().item() < 0.7
-    first_layer(model).weight.data.add_(100.0)
-    constraint.step()
-    assert first_layer(model).weight.std().item() == pytest.approx(
-        0.2, rel=0.4
-    )  # 0.1 of the range of 2
-
-
-def test_write_noise_spares_devices_without_a_pulse() -> None:
-    model = small_net()
-    constraint = attached(
-        model, **SEED_LIMITS, clip=False, write_noise=0.05, pulse_rounding="nearest"
-    )
-    start = first_layer(model).weight.detach().clone()
-    first_layer(model).weight.data[0].add_(3 * STEP)
-    constraint.step()
-    change = first_layer(model).weight.detach() - start
-    assert torch.equal(change[1:], torch.zeros_like(change[1:]))
-    noise = change[0] / STEP - 3
-    assert noise.std().item() == pytest.approx(0.05 * 99 * math.sqrt(3), rel=0.7)
 
 
 def test_diagnostics_count_what_nearest_rounding_deletes() -> None:

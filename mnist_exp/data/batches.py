@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
@@ -93,3 +94,29 @@ class Images:
     def device(self) -> torch.device:
         """Where the batches live."""
         return self.pixels.device
+
+
+class Features:
+    """A matrix of features and its labels on the compute device, as the training loop wants them.
+
+    Parameters
+    ----------
+    X : ndarray
+        float32 [N, d].
+    labels : ndarray
+        int64 [N], from 0.
+    device : torch.device
+        Where batches are made and used.
+    """
+
+    def __init__(self, X: npt.NDArray[Any], labels: npt.NDArray[Any], device: torch.device) -> None:
+        self.device = device
+        self.X = torch.tensor(X, device=device)
+        self.labels = torch.tensor(labels, device=device)
+        self.sample_size = self.X.shape[1]
+
+    def batch(
+        self, indices: Tensor, augmentation: object, generator: object
+    ) -> tuple[Tensor, Tensor]:
+        """Return features [B, d] and labels [B] of ``indices``; nothing is augmented."""
+        return self.X.index_select(0, indices), self.labels.index_select(0, indices)
