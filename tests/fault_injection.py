@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -28,6 +29,7 @@ from mnist_exp.experiment import run_experiment
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.results import read_results
 
+torch.set_num_threads(1)  # a forked process hangs where it looks for its parent's threads
 # Settings that make a run of a few batches.
 SMALL = ("training.epochs=2", "training.batch_size=25", "plots.enabled=false", "threads=1")
 KFOLD = ("model=mlp100", "cv.n_splits=2", "data.subset=100", *SMALL)

@@ -71,7 +71,7 @@ def ours(*overrides: str) -> Epoch:
 
 
 def bare(*overrides: str) -> Epoch:
-    """Only the tensor operations that training needs: the limit of any framework."""
+    """Only the tensor operations that training needs, by autograd, and no framework around them."""
     config = configured(*overrides)
     images = build.build_images(config, dataset(), CPU)
     recipe = build.build_recipe(config, CPU)
