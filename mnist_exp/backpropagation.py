@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from mnist_exp.device.mapping import Mapping
 from mnist_exp.float32_products import FastFloat32Products, fast_float32_products
-from mnist_exp.gradients.effective_copy import parametrizations
 from mnist_exp.models import MLP
+from mnist_exp.models.parametrizations import parametrizations
 from mnist_exp.threads import Threads
 
 LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay

@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList
 
 from mnist_exp.errors import UserError
+from mnist_exp.models.parametrizations import parametrizations
 
 
 def effective_copy(model: nn.Module) -> nn.Module:
@@ -40,12 +40,6 @@ def effective_copy(model: nn.Module) -> nn.Module:
         for name, parameter in (values | others).items():
             module.register_parameter(name, parameter)
     return duplicate
-
-
-def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
-    """Return the parametrizations of the module's own weights, by weight."""
-    lists = module._modules.get("parametrizations")
-    return {} if lists is None else dict(lists.named_children())  # type: ignore[arg-type]
 
 
 def parametrized_names(model: nn.Module) -> list[str]:

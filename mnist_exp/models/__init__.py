@@ -1,10 +1,11 @@
 """The networks. A model is an ``nn.Module`` from images [B, 1, 28, 28] to logits."""
 
 from torch import nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList
 
 from mnist_exp.models.cnn import CNN20k, CNN21k
 from mnist_exp.models.mlp import MLP
+from mnist_exp.models.parametrizations import parametrizations
 
 __all__ = ["MLP", "CNN20k", "CNN21k", "count_parameters"]
 
@@ -16,7 +17,5 @@ def count_parameters(model: nn.Module) -> int:
         if isinstance(module, ParametrizationList):
             continue  # the originals; the weight itself is counted with its layer
         count += sum(p.numel() for p in module.parameters(recurse=False) if p.requires_grad)
-        if is_parametrized(module):
-            assert isinstance(module.parametrizations, nn.ModuleDict)
-            count += sum(getattr(module, name).numel() for name in module.parametrizations)
+        count += sum(getattr(module, name).numel() for name in parametrizations(module))
     return count

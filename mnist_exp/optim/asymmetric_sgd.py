@@ -111,33 +111,24 @@ class AsymmetricSGD(Optimizer):
 
     def _moved(self, group: dict[str, Any]) -> Moved:
         """Return what a step moves; in most steps all of it lies where it lay before."""
-        known = self._known.get(id(group))
-        if known is not None and known[0] == self._places(group):
-            return known[1]
-        moved = self._find_moved(group)
-        self._known.pop(id(group), None)
-        if len(moved.weights) < len(group["params"]):  # else nothing is gained by holding on to it
-            self._known[id(group)] = (self._places(group), moved)
-        return moved
-
-    def _places(self, group: dict[str, Any]) -> list[int]:
         rows = [(p, p.grad) for p in group["params"] if p.grad is not None]
+        with_momentum = group["momentum"] != 0
+        known = self._known.pop(id(group), None)
+        if known is None or known[0] != self._places(rows, with_momentum):
+            moved = _find_runs(rows)
+            if with_momentum:
+                moved.velocities.extend(map(self._velocity, moved.parameters))
+            known = (self._places(rows, with_momentum), moved)
+        if len(known[1].weights) < len(rows):  # else nothing is gained by holding on to it
+            self._known[id(group)] = known
+        return known[1]
+
+    def _places(self, rows: list[tuple[Tensor, Tensor]], with_momentum: bool) -> list[int]:
         places = [tensor.data_ptr() for row in rows for tensor in row]
-        if group["momentum"] != 0:
+        if with_momentum:
             velocities = [self.state[p].get(VELOCITY) for p, _ in rows]
             places += [0 if v is None else v.data_ptr() for v in velocities]
         return places
-
-    def _find_moved(self, group: dict[str, Any]) -> Moved:
-        moved = Moved([], [], [])
-        rows = [(p, p.grad) for p in group["params"] if p.grad is not None]
-        for run in adjacent_runs(rows):
-            weights, gradients = zip(*run, strict=True)
-            moved.weights.append(as_one(weights))
-            moved.gradients.append(as_one(gradients))
-            if group["momentum"] != 0:
-                moved.velocities.append(self._velocity(weights))
-        return moved
 
     def _velocity(self, weights: Sequence[Tensor]) -> Tensor:
         """Return the velocities of adjacent weights as one; without any, they rest."""
@@ -156,6 +147,17 @@ class AsymmetricSGD(Optimizer):
 class Moved(NamedTuple):
     """What a step moves; parameters side by side in memory are one tensor in each list."""
 
+    parameters: list[Sequence[Tensor]]  # those in each tensor
     weights: list[Tensor]
     gradients: list[Tensor]
     velocities: list[Tensor]  # none without momentum
+
+
+def _find_runs(rows: list[tuple[Tensor, Tensor]]) -> Moved:
+    moved = Moved([], [], [], [])
+    for run in adjacent_runs(rows):
+        parameters, gradients = zip(*run, strict=True)
+        moved.parameters.append(parameters)
+        moved.weights.append(as_one(parameters))
+        moved.gradients.append(as_one(gradients))
+    return moved
