@@ -56,7 +56,7 @@ def prepare_torch(config: DictConfig) -> torch.device:
     device = compute_device(config.runtime.device)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses without it
-    torch.use_deterministic_algorithms(config.deterministic)
+    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     torch.backends.cudnn.benchmark = not config.deterministic
     return device
 

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mnist_exp import build, float32_products, plots
+from mnist_exp import build, float32_products, fork_server, plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
@@ -72,8 +71,10 @@ def run_experiment(
     device = build.prepare_torch(config)
     dataset, splits, run = open_run(config, directory)
     rule = selection_rule(config, splits)
+    jobs = folds_side_by_side(config, len(splits), device)
+    if jobs > 1:
+        fork_server.start()
     try_parts(config, dataset, splits, run, device)
-    jobs = min(config.cv.get("n_jobs") or joblib.cpu_count(), len(splits))
     # a fold gets one thread however many folds train side by side: sums depend on the number
     torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
     results = facts(config, dataset, run, rule, device)
@@ -97,6 +98,14 @@ def run_experiment(
             )
             draw_collected_gradients(config, directory, splits, dataset)
     return results
+
+
+def folds_side_by_side(config: DictConfig, num_folds: int, device: torch.device) -> int:
+    """Return how many folds to train at a time: cv.n_jobs, or what the CPU or GPU has room for."""
+    jobs = config.cv.get("n_jobs")
+    if jobs is None:
+        jobs = ALL_THREADS // (config.threads or 1) if device.type == "cpu" else 1
+    return max(1, min(jobs, num_folds))
 
 
 def try_parts(

@@ -207,6 +207,10 @@ class Fold:
         Interrupted
             If a signal asked to stop; a checkpoint of that moment is written first.
         """
+        if self.resumes:
+            batches = f" and {self.state.batch} batches" if self.state.order is not None else ""
+            label = fold_label(self.split.fold)
+            print(f"{label}goes on after {self.state.epoch} epochs{batches}", flush=True)
         stop = StopAtBatchEnd(signals)
         callbacks = [*self.measurements, self.progress, self.recorder, stop]
         try:
@@ -227,6 +231,12 @@ class Fold:
         finally:
             for callback in callbacks:
                 callback.close()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether some of the training was done earlier, and some is left."""
+        begun = self.state.epoch > 0 or self.state.order is not None
+        return begun and self.state.epoch < self.recipe.epochs
 
     def test(self) -> FoldResult:
         """Evaluate the weights of the selected epoch on the test images."""

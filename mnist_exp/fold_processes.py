@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from mnist_exp.errors import UserError
 from mnist_exp.fold import Fold, open_run
+from mnist_exp.fork_server import process_context
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.outcome import explain
@@ -36,9 +37,9 @@ def train_in_processes(
     UserError
         What went wrong in a fold; the others have written a checkpoint.
     """
-    context = multiprocessing.get_context("spawn")  # a fork of torch's threads may hang
+    context = process_context()
     waiting = list(range(num_folds))
-    running: dict[SpawnProcess, Connection] = {}
+    running: dict[BaseProcess, Connection] = {}
     failure: str | None = None
     try:
         while waiting or running:
@@ -50,7 +51,7 @@ def train_in_processes(
             while waiting and len(running) < jobs:
                 receiver, sender = context.Pipe(duplex=False)
                 arguments = (config, directory, waiting.pop(0), torch.get_num_threads())
-                process = context.Process(target=_train_one, args=(*arguments, os.getpid(), sender))
+                process = context.Process(target=_train_one, args=(*arguments, sender))
                 process.start()
                 sender.close()
                 running[process] = receiver
@@ -79,7 +80,7 @@ def wait_for_orphans(directories: Iterable[Path]) -> None:
             DirectoryLock(directory, wait=ORPHAN_SECONDS).release()
 
 
-def _reason(process: SpawnProcess, receiver: Connection, stopping: bool) -> str | None:
+def _reason(process: BaseProcess, receiver: Connection, stopping: bool) -> str | None:
     """Say why a process failed; None if it did its work, or stopped because it was told to."""
     try:
         return str(receiver.recv())
@@ -99,13 +100,13 @@ def _train_one(
     directory: Path,
     number: int,
     threads: int,
-    parent: int,
     sender: Connection,
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which tells us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the run, which tells us
     torch.set_num_threads(threads)
     try:
-        with StopSignals(parent, numbers=(signal.SIGTERM,)) as signals:
+        with StopSignals(numbers=(signal.SIGTERM,)) as signals:
+            threading.Thread(target=_stop_with_the_run, daemon=True).start()
             dataset, splits, run = open_run(config, directory)
             split = splits[number]
             with DirectoryLock(run.checkpoints(split.fold), wait=ORPHAN_SECONDS):
@@ -117,3 +118,10 @@ def _train_one(
         sender.send(reason or f"a fold failed: {type(error).__name__}: {error}")
         if reason is None:
             raise
+
+
+def _stop_with_the_run() -> None:
+    run = multiprocessing.parent_process()
+    assert run is not None
+    run.join()
+    signal.raise_signal(signal.SIGTERM)

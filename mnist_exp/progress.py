@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from typing import TextIO
 
@@ -24,7 +25,7 @@ class Progress(Callback):
     verbose : bool
         Whether to print the first layer's gradient norm after every batch.
     stream : TextIO
-        A bar is drawn if it is a terminal.
+        A bar is drawn if it is a terminal, unless other processes may draw theirs.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class Progress(Callback):
         self.label = label
         self.verbose = verbose
         self.stream = stream
+        self.draws_bar = stream.isatty() and multiprocessing.parent_process() is None
         self.bar: tqdm | None = None
 
     def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
         """Open the bar with the first batch of an epoch."""
-        if self.bar is None and self.stream.isatty():
+        if self.bar is None and self.draws_bar:
             self.bar = tqdm(
                 total=self.batches,
                 initial=state.batch,

@@ -150,8 +150,6 @@ class Recorder(Callback):
                 f"{error}"
             ) from error
         self._started -= state.wall_seconds
-        batches = f" and {state.batch} batches" if state.order is not None else ""
-        print(f"{fold_label(self.fold)}goes on after {state.epoch} epochs{batches}", flush=True)
         if state.best is not None:
             self._save_best(state.best)
 

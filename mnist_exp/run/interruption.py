@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
@@ -24,18 +23,11 @@ class StopSignals:
 
     Parameters
     ----------
-    parent : int or None
-        A process whose death is a reason to stop too.
     numbers : tuple of int
         The signals to catch.
     """
 
-    def __init__(
-        self,
-        parent: int | None = None,
-        numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM),
-    ) -> None:
-        self.parent = parent
+    def __init__(self, numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)) -> None:
         self.numbers = numbers
         self.received: int | None = None
         self._before: dict[int, Any] = {}
@@ -67,7 +59,5 @@ class StopSignals:
         Interrupted
             With the signal's number.
         """
-        if self.parent is not None and os.getppid() != self.parent:
-            self.received = signal.SIGTERM
         if self.received is not None:
             raise Interrupted(self.received)
