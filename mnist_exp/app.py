@@ -16,7 +16,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mnist_exp import launch
+from mnist_exp import fork_server, launch
 from mnist_exp.claim import run_lock
 from mnist_exp.errors import UserError
 from mnist_exp.run.interruption import Interrupted, StopSignals
@@ -136,6 +136,8 @@ def train(
     config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock
 ) -> dict[str, Any]:
     """Train, write everything to ``directory`` and return the results."""
+    if config.cv.get("n_jobs", 1) != 1:
+        fork_server.start_early()
     # torch, scikit-learn and matplotlib load here: --help and --cfg need none of them
     from mnist_exp.experiment import run_experiment
 

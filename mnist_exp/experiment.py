@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mnist_exp import build, float32_products, fork_server, plots
+from mnist_exp import build, float32_products, plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
@@ -71,10 +71,8 @@ def run_experiment(
     device = build.prepare_torch(config)
     dataset, splits, run = open_run(config, directory)
     rule = selection_rule(config, splits)
-    jobs = folds_side_by_side(config, len(splits), device)
-    if jobs > 1:
-        fork_server.start()
     try_parts(config, dataset, splits, run, device)
+    jobs = folds_side_by_side(config, len(splits), device)
     # a fold gets one thread however many folds train side by side: sums depend on the number
     torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
     results = facts(config, dataset, run, rule, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,9 @@ FORKS = sys.platform == "linux"  # elsewhere, libraries of the system may not su
 IMPORTED = ("mnist_exp.app", "mnist_exp.fold_processes", "torch._dynamo")
 
 
-def start() -> None:
-    """Let the server begin its imports, which takes seconds, beside what this process does."""
-    if FORKS:
+def start_early() -> None:
+    """Let the server begin its imports, which takes seconds, if there is a core for it."""
+    if FORKS and len(os.sched_getaffinity(0)) > 1:
         from multiprocessing import forkserver
 
         process_context()

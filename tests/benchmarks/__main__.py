@@ -24,7 +24,7 @@ import torch
 from mnist_exp.hardware import cpu_name
 from mnist_exp.run.files import write_atomic
 from tests.benchmarks import baselines, constraint_scripts, loops
-from tests.benchmarks.compare import table, time_in_turn
+from tests.benchmarks.compare import SIDE_BY_SIDE, table, time_in_turn
 
 BF16 = "training.precision=bf16"
 PUBLISHED = ("model=mlp100", "constraint=published")
@@ -42,7 +42,9 @@ def under_constraint(
     """Return the contenders of a work under device constraints."""
     return {
         "ours": partial(loops.ours, *overrides),
+        f"ours, {SIDE_BY_SIDE}": partial(loops.ours, *overrides),
         "ours, bf16": partial(loops.ours, *overrides, BF16),
+        f"ours, bf16, {SIDE_BY_SIDE}": partial(loops.ours, *overrides, BF16),
         "bare loop": partial(loops.bare, *overrides),
         "script": script,
         "ours, no constraint": partial(loops.ours, *UNCONSTRAINED),

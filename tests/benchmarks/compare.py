@@ -10,6 +10,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+SIDE_BY_SIDE = "folds side by side"  # ends a contender's name
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -18,9 +22,10 @@ class Timing:
     Attributes
     ----------
     seconds : list of float
-        An epoch, one value a repeat.
+        An epoch, one value a repeat; of folds side by side, the time in which they do one each,
+        divided by their number.
     peak_mib : float
-        Largest resident memory of a process, data set included.
+        Largest resident memory, data set included; summed over folds side by side.
     """
 
     seconds: list[float]
@@ -35,23 +40,38 @@ def time_in_turn(
     peaks = dict.fromkeys(contenders, 0.0)
     for _ in range(repeats):
         for name in contenders:
-            command = [sys.executable, "-m", "tests.benchmarks", "--one", work, name]
-            command += ["--cold"] * cold
-            ended = subprocess.run(
-                command, capture_output=True, text=True, check=False, env=environment(name)
-            )
-            if ended.returncode != 0:
-                raise RuntimeError(f"{work}, {name}:\n{ended.stderr}")
-            measured = json.loads(ended.stdout.splitlines()[-1])
-            seconds[name].append(measured["seconds"])
-            peaks[name] = max(peaks[name], measured["peak_mib"])
+            processes = start(work, name, cold)
+            measured = [result_of(process, f"{work}, {name}") for process in processes]
+            # that many epochs are done in the time of the slowest
+            seconds[name].append(max(one["seconds"] for one in measured) / len(processes))
+            peaks[name] = max(peaks[name], sum(one["peak_mib"] for one in measured))
     return {name: Timing(seconds[name], peaks[name]) for name in contenders}
 
 
-def environment(contender: str) -> dict[str, str]:
-    """Return a contender's environment: ours have waiting threads asleep, as the program does."""
-    ours = contender.startswith(("ours", "bare"))
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ} if ours else dict(os.environ)
+def start(work: str, contender: str, cold: bool) -> list[subprocess.Popen[str]]:
+    """Start a contender: one process with all threads, or folds side by side with one each."""
+    side_by_side = contender.endswith(SIDE_BY_SIDE)
+    command = [sys.executable, "-m", "tests.benchmarks", "--one", work, contender]
+    command += ["--cold"] * cold
+    environment = dict(os.environ)
+    if contender.startswith(("ours", "bare")):  # waiting threads sleep, as in the program
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if side_by_side:
+        environment["OMP_NUM_THREADS"] = "1"
+    pipe = subprocess.PIPE
+    return [
+        subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+        for _ in range(torch.get_num_threads() if side_by_side else 1)
+    ]
+
+
+def result_of(process: subprocess.Popen[str], what: str) -> dict[str, float]:
+    """Wait for a process and return what it measured."""
+    output, errors = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"{what}:\n{errors}")
+    measured: dict[str, float] = json.loads(output.splitlines()[-1])
+    return measured
 
 
 def table(work: str, timings: dict[str, Timing]) -> str:
