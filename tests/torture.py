@@ -43,6 +43,7 @@ BASE = ("data.subset=300", *SMALL, "training.epochs=4")
 RUNS = {
     "mlp100 k-fold, memristor": ("model=mlp100", "cv.n_splits=3", "constraint=memristor", *BASE),
     "mlp100 k-fold, published": ("model=mlp100", "cv.n_splits=3", "constraint=published", *BASE),
+    "mlp100 k-fold, side by side": ("model=mlp100", "cv.n_splits=3", "cv.n_jobs=2", *BASE),
     "mlp100 k-fold, accumulator, device variation": (
         *("model=mlp100", "cv.n_splits=3", "constraint=memristor"),
         *("constraint.rounding=accumulate", "constraint.rate_variation=0.1"),
