@@ -65,5 +65,5 @@ def _most_confused(results: dict[str, Any]) -> str:
     if not worst:
         return "no image is mistaken"
     return "most confused: " + ", ".join(
-        f"{true} for {predicted} ({count:g} times)" for count, true, predicted in worst
+        f"{true} for {predicted} ({count:.4g} times)" for count, true, predicted in worst
     )

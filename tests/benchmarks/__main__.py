@@ -65,6 +65,7 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "cnn21k": {
         "ours": partial(loops.ours, "model=cnn21k"),
         "bare loop": partial(loops.bare, "model=cnn21k"),
+        "bare loop, torch.compile": partial(loops.bare, "model=cnn21k", compiled=True),
         "ours, no augmentation": partial(loops.ours, "model=cnn21k", "augmentation=none"),
         "ours, fp32": partial(loops.ours, "model=cnn21k", "training.precision=fp32"),
         "ours, published settings": partial(
@@ -78,6 +79,7 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "cnn20k": {
         "ours": partial(loops.ours, "model=cnn20k"),
         "bare loop": partial(loops.bare, "model=cnn20k"),
+        "bare loop, torch.compile": partial(loops.bare, "model=cnn20k", compiled=True),
         "ours, no augmentation": partial(loops.ours, "model=cnn20k", "augmentation=none"),
         "ours, fp32": partial(loops.ours, "model=cnn20k", "training.precision=fp32"),
         "published script (PIL, 2 workers)": baselines.published_cnn20k,

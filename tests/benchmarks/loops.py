@@ -70,13 +70,17 @@ def ours(*overrides: str) -> Epoch:
     return epoch
 
 
-def bare(*overrides: str) -> Epoch:
-    """Only the tensor operations that training needs, by autograd, and no framework around them."""
+def bare(*overrides: str, compiled: bool = False) -> Epoch:
+    """Only the tensor operations that training needs, by autograd, and no framework around them.
+
+    ``compiled``: with the network through torch.compile, which needs a C++ compiler.
+    """
     config = configured(*overrides)
     images = build.build_images(config, dataset(), CPU)
     recipe = build.build_recipe(config, CPU)
     state = _state(config)
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
+    network = torch.compile(model) if compiled else model
 
     def epoch() -> None:
         with fast_float32_products(CPU):
@@ -88,7 +92,7 @@ def bare(*overrides: str) -> Epoch:
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
             with autocast(CPU, recipe.precision):
                 loss = F.cross_entropy(
-                    model(inputs), labels, label_smoothing=recipe.label_smoothing
+                    network(inputs), labels, label_smoothing=recipe.label_smoothing
                 )
             optimizer.zero_grad()
             loss.backward()
