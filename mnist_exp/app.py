@@ -141,7 +141,7 @@ def train(
     # torch, scikit-learn and matplotlib load here: --help and --cfg need none of them
     from mnist_exp.experiment import run_experiment
 
-    return run_experiment(config, directory, signals, lock)
+    return run_experiment(config, directory, signals, lock, side_by_side=True)
 
 
 def command_to_go_on() -> str:

@@ -38,6 +38,7 @@ def run_experiment(
     directory: Path,
     signals: StopSignals | None = None,
     lock: DirectoryLock | None = None,
+    side_by_side: bool = False,
 ) -> dict[str, Any]:
     """Train as the configuration says and write everything to ``directory``.
 
@@ -53,6 +54,9 @@ def run_experiment(
         Asked after every batch whether to stop.
     lock : DirectoryLock or None
         Of the directory, held by the caller.
+    side_by_side : bool
+        Whether folds train side by side where ``cv.n_jobs`` is null. Their processes import the
+        script that started Python: it must guard its work by ``if __name__ == "__main__"``.
 
     Returns
     -------
@@ -72,7 +76,8 @@ def run_experiment(
     dataset, splits, run = open_run(config, directory)
     rule = selection_rule(config, splits)
     try_parts(config, dataset, splits, run, device)
-    jobs = folds_side_by_side(config, len(splits), device)
+    room = room_for_folds(config, device) if side_by_side else 1
+    jobs = min(config.cv.get("n_jobs") or room, len(splits))
     # a fold gets one thread however many folds train side by side: sums depend on the number
     torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
     results = facts(config, dataset, run, rule, device)
@@ -98,12 +103,9 @@ def run_experiment(
     return results
 
 
-def folds_side_by_side(config: DictConfig, num_folds: int, device: torch.device) -> int:
-    """Return how many folds to train at a time: cv.n_jobs, or what the CPU or GPU has room for."""
-    jobs = config.cv.get("n_jobs")
-    if jobs is None:
-        jobs = ALL_THREADS // (config.threads or 1) if device.type == "cpu" else 1
-    return max(1, min(jobs, num_folds))
+def room_for_folds(config: DictConfig, device: torch.device) -> int:
+    """Return how many folds the CPU or GPU has room for at a time."""
+    return max(1, ALL_THREADS // (config.threads or 1)) if device.type == "cpu" else 1
 
 
 def try_parts(

@@ -36,11 +36,13 @@ def train_in_processes(
         If a signal came; each fold under way has written a checkpoint.
     UserError
         What went wrong in a fold; the others have written a checkpoint.
+    RuntimeError
+        If that was a fault of the program; the fold has printed its traceback.
     """
     context = process_context()
     waiting = list(range(num_folds))
     running: dict[BaseProcess, Connection] = {}
-    failure: str | None = None
+    failure: Exception | None = None
     try:
         while waiting or running:
             stopping = failure is not None or signals.received is not None
@@ -57,14 +59,14 @@ def train_in_processes(
                 running[process] = receiver
             wait([process.sentinel for process in running], POLL_SECONDS)
             for process in [process for process in running if not process.is_alive()]:
-                failure = _reason(process, running.pop(process), stopping) or failure
+                failure = _failure(process, running.pop(process), stopping) or failure
     finally:
         for process in running:
             process.kill()
             process.join()
     signals.check()
     if failure is not None:
-        raise UserError(failure)
+        raise failure
 
 
 def wait_for_orphans(directories: Iterable[Path]) -> None:
@@ -80,15 +82,16 @@ def wait_for_orphans(directories: Iterable[Path]) -> None:
             DirectoryLock(directory, wait=ORPHAN_SECONDS).release()
 
 
-def _reason(process: BaseProcess, receiver: Connection, stopping: bool) -> str | None:
+def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exception | None:
     """Say why a process failed; None if it did its work, or stopped because it was told to."""
     try:
-        return str(receiver.recv())
+        failure: Exception = receiver.recv()
+        return failure
     except EOFError:  # it sent nothing
         code = process.exitcode
     if code == 0 or (stopping and code in (-signal.SIGTERM, 128 + signal.SIGTERM)):
         return None
-    return (
+    return UserError(
         f"the process of a fold ended with exit code {code}"
         + (" (killed; is there memory enough for cv.n_jobs?)" if code == -9 else "")
         + ". Go on with resume=RUN_DIR."
@@ -115,9 +118,11 @@ def _train_one(
         sys.exit(interruption.exit_code)
     except Exception as error:
         reason = explain(error, directory)
-        sender.send(reason or f"a fold failed: {type(error).__name__}: {error}")
-        if reason is None:
-            raise
+        if reason is not None:
+            sender.send(UserError(reason))
+            return
+        sender.send(RuntimeError(f"a fold failed: {type(error).__name__}: {error}"))
+        raise
 
 
 def _stop_with_the_run() -> None:

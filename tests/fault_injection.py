@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from mnist_exp.run.results import read_results
 torch.set_num_threads(1)  # a forked process hangs where it looks for its parent's threads
 # Settings that make a run of a few batches.
 SMALL = ("training.epochs=2", "training.batch_size=25", "plots.enabled=false", "threads=1")
-KFOLD = ("model=mlp100", "cv.n_splits=2", "data.subset=100", *SMALL)
+KFOLD = ("model=mlp100", "cv.n_splits=2", "cv.n_jobs=1", "data.subset=100", *SMALL)
 CNN = ("model=cnn21k", "data.subset=100", *SMALL)
 LONG = ("model=mlp100", "cv=none", "training.epochs=100000", *SMALL[1:])  # until it is stopped
 # What a run records of time, and of the checkout; everything else has to come out the same.
@@ -80,6 +81,7 @@ def _do(work: Callable[[], object], log: str | Path) -> int:
     sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    forkserver._forkserver = forkserver.ForkServer()  # that of the parent is not ours
     try:
         work()
     except Interrupted as interruption:

@@ -16,12 +16,7 @@ from PIL import Image
 from mnist_exp import build
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import (
-    ALL_THREADS,
-    augmented_examples,
-    folds_side_by_side,
-    run_experiment,
-)
+from mnist_exp.experiment import ALL_THREADS, augmented_examples, room_for_folds, run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint
 from mnist_exp.run.report import summary_lines
 from tests.conftest import Compose
@@ -181,28 +176,20 @@ def test_folds_side_by_side_give_the_same_numbers(fold_runs: list[dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("cores", "settings", "device", "expected"),
-    [
-        (8, ("cv.n_jobs=null",), "cpu", 5),
-        (8, ("cv.n_jobs=null", "threads=3"), "cpu", 2),
-        (8, ("cv.n_jobs=null", "threads=9"), "cpu", 1),
-        (8, ("cv.n_jobs=null",), "cuda", 1),
-        (1, ("cv.n_jobs=null",), "cpu", 1),
-        (1, ("cv.n_jobs=3",), "cuda", 3),
-        (1, ("cv.n_jobs=9",), "cpu", 5),
-    ],
+    ("cores", "threads", "device", "expected"),
+    [(8, "null", "cpu", 8), (8, "3", "cpu", 2), (8, "9", "cpu", 1), (8, "null", "cuda", 1)],
 )
-def test_unless_told_as_many_folds_at_a_time_as_there_are_cores_for(
+def test_as_many_folds_at_a_time_as_threads_leave_cores_for_and_one_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
     compose_config: Compose,
     cores: int,
-    settings: tuple[str, ...],
+    threads: str,
     device: str,
     expected: int,
 ) -> None:
     monkeypatch.setattr("mnist_exp.experiment.ALL_THREADS", cores)
-    config = compose_config("model=mlp100", *settings)
-    assert folds_side_by_side(config, 5, torch.device(device)) == expected
+    config = compose_config(f"threads={threads}")
+    assert room_for_folds(config, torch.device(device)) == expected
 
 
 def test_threads_do_not_leak_from_one_job_of_a_sweep_to_the_next(

@@ -105,7 +105,8 @@ def test_a_loss_that_is_not_finite_stops_with_what_to_try(tmp_path: Path) -> Non
     assert "training diverged" in status(tmp_path / "skip")[1]
 
 
-def test_a_fault_of_the_program_fails_with_its_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_fault_of_the_program_fails_with_its_traceback(tmp_path: Path, jobs: int) -> None:
     (tmp_path / "broken.py").write_text(
         "import torch\n"
         "class Broken(torch.nn.Linear):\n"
@@ -114,12 +115,14 @@ def test_a_fault_of_the_program_fails_with_its_traceback(tmp_path: Path) -> None
     )
     model = ("model._target_=broken.Broken", *(f"~model.{k}" for k in KEYS))
     ended = command(
-        *few_images(), *KFOLD, *model, "hydra.run.dir=run", cwd=tmp_path,
+        *few_images(), *KFOLD, f"cv.n_jobs={jobs}", *model, "hydra.run.dir=run", cwd=tmp_path,
         prepare=lambda: sys.path.insert(0, str(tmp_path)),
     )  # fmt: skip
     assert ended[0] not in (0, 2), ended[1]
     assert "Traceback" in ended[1]
-    assert status(tmp_path / "run") == ("failed", "KeyError: 'a bug'")
+    state, error = status(tmp_path / "run")
+    assert state == "failed"
+    assert "KeyError: 'a bug'" in error
 
 
 KEYS = ("hidden_sizes", "activation", "dropout")
