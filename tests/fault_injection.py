@@ -81,7 +81,7 @@ def _do(work: Callable[[], object], log: str | Path) -> int:
     sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    forkserver._forkserver = forkserver.ForkServer()  # that of the parent is not ours
+    forkserver._forkserver.__init__()  # type: ignore[misc]  # the parent's server is not ours
     try:
         work()
     except Interrupted as interruption:
