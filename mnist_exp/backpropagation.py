@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mnist_exp.autograd import Autograd, AutogradInParts
 from mnist_exp.device.mapping import Mapping
-from mnist_exp.float32_products import FastFloat32Products, fast_float32_products
+from mnist_exp.float32_products import FastFloat32Products
 from mnist_exp.models import MLP
 from mnist_exp.models.parametrizations import parametrizations
 from mnist_exp.threads import Threads
@@ -41,33 +42,12 @@ def backpropagation(model: nn.Module, label_smoothing: float, precision: str) ->
         Of the matrix products and convolutions, small linear layers of an `MLP` apart; parameters
         and gradients are float32.
     """
-    way = LinearLayers if is_plain(model) else Autograd
+    way: type[LinearLayers | Autograd] = Autograd
+    if is_plain(model):
+        way = LinearLayers
+    elif has_independent_samples(model):
+        way = AutogradInParts
     return way(model, label_smoothing, precision)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which forward passes of this precision run."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-class Autograd:
-    """torch's own way, for any network; arguments as those of `backpropagation`."""
-
-    def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
-        self.model = model
-        self.label_smoothing = label_smoothing
-        self.precision = precision
-        self.products = fast_float32_products(next(model.parameters()).device)
-
-    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
-        with self.products, autocast(inputs.device, self.precision):
-            logits = self.model(inputs)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        self.model.zero_grad()  # spares the hooks of optimizer.zero_grad(), 20 us a batch
-        with self.products:
-            loss.backward()
-        return loss.detach(), logits.detach()
 
 
 def is_plain(model: nn.Module) -> bool:
@@ -88,6 +68,21 @@ def is_plain(model: nn.Module) -> bool:
         and len(set(parameters)) == len(parameters)
         and all(p.requires_grad and p.dtype == torch.float32 for p in parameters)
         and all(p.is_contiguous() for p in parameters)
+        and not _has_hooks(model, parameters)
+    )
+
+
+def has_independent_samples(model: nn.Module) -> bool:
+    """Tell whether `AutogradInParts` computes what autograd would on the whole batch.
+
+    That is for a network on the CPU whose own class says so, not one that it is derived from, and
+    into which nobody looks with hooks.
+    """
+    parameters = list(model.parameters())
+    return (
+        vars(type(model)).get("independent_samples") is True
+        and "forward" not in vars(model)
+        and all(p.device.type == "cpu" for p in parameters)
         and not _has_hooks(model, parameters)
     )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_exp.backpropagation import autocast
+from mnist_exp.autograd import autocast
 from mnist_exp.data.batches import Images
 from mnist_exp.float32_products import fast_float32_products
 

@@ -1,6 +1,10 @@
-"""How many CPU threads torch uses for a part of a training step."""
+"""How many CPU threads torch uses for a piece of work, and threads for pieces side by side."""
 
 from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
 
@@ -28,3 +32,13 @@ class Threads:
 def threads_for(elements: int) -> Threads:
     """Return one thread for work on so few elements, else all that torch uses now."""
     return Threads(1 if elements < SMALL else torch.get_num_threads())
+
+
+@cache
+def workers(count: int) -> ThreadPoolExecutor:
+    """Return ``count`` Python threads that live as long as the process."""
+    return ThreadPoolExecutor(count, thread_name_prefix="torch work")
+
+
+if hasattr(os, "register_at_fork"):  # threads do not live on in a forked process
+    os.register_at_fork(after_in_child=workers.cache_clear)

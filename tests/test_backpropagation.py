@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_exp.backpropagation import Autograd, LinearLayers, backpropagation
+from mnist_exp.autograd import Autograd
+from mnist_exp.backpropagation import LinearLayers, backpropagation
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.models import MLP, CNN21k
 from mnist_exp.optim.adjacent import adjacent_runs, as_one

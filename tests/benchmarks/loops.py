@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_exp import build
 from mnist_exp.app import config_directory
-from mnist_exp.backpropagation import autocast
+from mnist_exp.autograd import autocast
 from mnist_exp.data import Dataset, load_mnist
 from mnist_exp.float32_products import fast_float32_products
 from mnist_exp.gradient_norm import GradientNorm
