@@ -25,6 +25,7 @@ from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
 from mnist_exp.run.saved_config import hash_config, resume_command, training_config
 from mnist_exp.sweep import write_table
+from mnist_exp.waiting_threads import wait_briefly
 
 # Inside an installed package, and at the top of a checkout.
 CONFIG_DIRECTORIES = (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
@@ -40,8 +41,7 @@ def main() -> None:
     if any(argument.startswith("sweep.resume=") for argument in sys.argv[1:]):
         sys.argv.insert(1, "--multirun")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
-    # threads that wait sleep: spinning, they slow a run many times over on a shared machine
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly(os.environ)
     try:
         run_command()
     except CompactHydraException as error:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from mnist_exp.waiting_threads import wait_briefly
+
 SIDE_BY_SIDE = "folds side by side"  # ends a contender's name
 
 
@@ -54,8 +56,8 @@ def start(work: str, contender: str, cold: bool) -> list[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tests.benchmarks", "--one", work, contender]
     command += ["--cold"] * cold
     environment = dict(os.environ)
-    if contender.startswith(("ours", "bare")):  # waiting threads sleep, as in the program
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if contender.startswith(("ours", "bare")):  # as in the program
+        wait_briefly(environment)
     if side_by_side:
         environment["OMP_NUM_THREADS"] = "1"
     pipe = subprocess.PIPE

@@ -1,0 +1,18 @@
+"""Threads wait as the program says, unless the user says otherwise."""
+
+import pytest
+
+from mnist_exp.waiting_threads import SPINS, wait_briefly
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "7"}),
+    ],
+)
+def test_what_the_user_sets_stands(given: dict[str, str], expected: dict[str, str]) -> None:
+    wait_briefly(given)
+    assert given == expected
