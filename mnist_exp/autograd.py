@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import wait
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +71,9 @@ class AutogradInParts(Autograd):
         waiting = [workers(count - 1).submit(self._part, *other) for other in others]
         try:
             first = self._part(*own)
-        finally:  # whatever fails here, no part goes on in the background
-            parts = [part.result() for part in waiting]
+        finally:  # whatever fails, no part goes on in the background
+            wait(waiting)
+        parts = [part.result() for part in waiting]
         losses, logits, gradients = zip(first, *parts, strict=True)
         with Threads(1):
             for p, *of_parts in zip(self.parameters, *gradients, strict=True):
