@@ -8,6 +8,7 @@ PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
+KERNELS := $(wildcard mnist_exp/kernels/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-model test-training check-model \
@@ -19,7 +20,7 @@ help: ## list the targets
 $(PY):
 	$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): $(PY) pyproject.toml
+$(RUNTIME): $(PY) pyproject.toml $(KERNELS)
 	$(PY) -m pip install --quiet --editable .
 	@touch $@
 

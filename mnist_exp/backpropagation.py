@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from itertools import chain
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mnist_exp.autograd import Autograd, AutogradInParts
 from mnist_exp.device.mapping import Mapping
-from mnist_exp.float32_products import FastFloat32Products
+from mnist_exp.linear_layers import LinearLayers
 from mnist_exp.models import MLP
 from mnist_exp.models.parametrizations import parametrizations
-from mnist_exp.threads import Threads
-
-LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay
-threshold_backward = torch.ops.aten.threshold_backward
 
 
 class Backpropagation(Protocol):
@@ -104,166 +96,3 @@ def _has_hooks(model: nn.Module, parameters: list[nn.Parameter]) -> bool:
             *(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters),
         ]
     )
-
-
-class LinearLayers:
-    """The chain rule through linear layers with ReLU between them, written out.
-
-    In networks so small, autograd's bookkeeping and the passes over one tensor after the other cost
-    as much as the matrix products. All gradients lie in one buffer, in the order that the
-    parameters have in memory, so that an optimizer can move at once what lies side by side, as
-    conductances do. Arguments as those of `backpropagation`, for a model that `is_plain`.
-    """
-
-    def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
-        parameters = _in_memory_order(model.parameters())
-        sizes = [p.numel() for p in parameters]
-        parts = torch.empty(sum(sizes), device=parameters[0].device).split(sizes)
-        gradients = {p: part.view_as(p) for p, part in zip(parameters, parts, strict=True)}
-        modules = [module for module in model.modules() if isinstance(module, nn.Linear)]
-        self.layers = [LinearLayer(module, gradients, precision) for module in modules]
-        self.smooth = label_smoothing > 0
-        classes = modules[-1].out_features
-        targets = torch.full((classes, classes), label_smoothing / classes)
-        targets += (1 - label_smoothing) * torch.eye(classes)
-        self.one_thread = Threads(1)  # but for the products of large layers
-        self.targets = targets.to(parameters[0].device)  # column c: what class c aims at
-
-    @torch.no_grad()
-    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
-        with self.one_thread:
-            return self._chain(inputs, labels)
-
-    def _chain(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        x = inputs.flatten(1)
-        for layer in self.layers[:-1]:
-            x = layer.forward(x).relu_()
-        logits = self.layers[-1].forward(x).float()
-        shares = logits.T.contiguous().log_softmax(0)  # (classes, B) takes a quarter of the time
-        targets = self.targets.index_select(1, labels)
-        if self.smooth:
-            loss = torch.dot(shares.view(-1), targets.view(-1)) / -len(labels)
-        else:  # a share of 0 in another class does not count, as 0 * -inf would
-            loss = -shares.gather(0, labels.unsqueeze(0)).mean()
-        delta = shares.exp_().sub_(targets).div_(len(labels)).T  # of the logits: (B, classes)
-        for layer in reversed(self.layers):
-            delta = layer.backward(delta)
-            if layer is not self.layers[0]:  # its input comes out of a ReLU
-                delta = threshold_backward(layer.through(delta), layer.input, 0)
-        return loss, logits
-
-
-def _in_memory_order(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Sort parameters by place in their storage; storages stay in order of appearance."""
-    storages: dict[int, list[nn.Parameter]] = {}
-    for p in parameters:
-        storages.setdefault(p.untyped_storage().data_ptr(), []).append(p)
-    ordered = [sorted(group, key=lambda p: p.storage_offset()) for group in storages.values()]
-    return list(chain(*ordered))
-
-
-class LinearLayer:
-    """A linear layer in the chain rule.
-
-    A large one computes its products at the precision asked for, with the faster library and all
-    threads; a small one in float32, as torch does by itself and in one thread, which is quickest.
-
-    Parameters
-    ----------
-    layer : nn.Linear
-        Weight and bias may be held by devices.
-    gradients : dict
-        For each parameter, where its gradient goes.
-    precision : {"fp32", "bf16"}
-        Of the products.
-    """
-
-    def __init__(
-        self, layer: nn.Linear, gradients: dict[nn.Parameter, Tensor], precision: str
-    ) -> None:
-        self.weight = Factor(layer, "weight", gradients)
-        self.bias = Factor(layer, "bias", gradients)
-        large = layer.in_features * layer.out_features >= LARGE
-        self.dtype = torch.bfloat16 if precision == "bf16" and large else torch.float32
-        on_cpu = layer.bias.device.type == "cpu"
-        self.products = LargeProducts() if large and on_cpu else nullcontext()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return outputs [B, out] of ``x`` [B, in], and keep what the backward pass needs."""
-        self.input = x.to(self.dtype)
-        self.value = self.weight.value().to(self.dtype)
-        bias = self.bias.value().to(self.dtype)
-        with self.products:
-            return F.linear(self.input, self.value, bias)
-
-    def backward(self, delta: Tensor) -> Tensor:
-        """Set the parameters' gradients, given that of the outputs [B, out]; return that one."""
-        delta = delta.to(self.dtype)
-        with self.products:
-            self.weight.set_gradient(torch.mm, delta.T, self.input)
-        self.bias.set_gradient(torch.sum, delta, 0)
-        return delta
-
-    def through(self, delta: Tensor) -> Tensor:
-        """Return the gradient of the inputs [B, in]."""
-        with self.products:
-            return delta @ self.value
-
-
-class LargeProducts:
-    """A block in which products take all threads that torch uses now, and the faster library."""
-
-    def __init__(self) -> None:
-        self.threads, self.library = Threads(torch.get_num_threads()), FastFloat32Products()
-
-    def __enter__(self) -> None:
-        self.threads.__enter__()
-        self.library.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self.library.__exit__(*error)
-        self.threads.__exit__(*error)
-
-
-class Factor:
-    """A weight or bias in the chain rule: a parameter, or what devices make of several.
-
-    Parameters
-    ----------
-    layer, name
-        The module and the name of the weight in it.
-    gradients : dict
-        For each parameter, where its gradient goes.
-    """
-
-    def __init__(self, layer: nn.Module, name: str, gradients: dict[nn.Parameter, Tensor]) -> None:
-        self.mapping: Mapping | None = None
-        self.slopes: tuple[float, ...] = (1.0,)
-        self.parameters = [getattr(layer, name)]
-        if name in parametrizations(layer):
-            behind = parametrizations(layer)[name]
-            (mapping,) = behind
-            assert isinstance(mapping, Mapping)
-            self.mapping, self.slopes = mapping, mapping.slopes
-            self.parameters = list(behind.parameters(recurse=False))
-        self.gradients = [gradients[p] for p in self.parameters]
-
-    def value(self) -> Tensor:
-        """Return what the layer multiplies by or adds now."""
-        value: Tensor = self.parameters[0]
-        return value if self.mapping is None else self.mapping(*self.parameters)
-
-    def set_gradient(self, function: Callable[..., Tensor], first: Tensor, second: object) -> None:
-        """Set ``.grad`` of the parameters, the gradient of the value being that of a function."""
-        gradient, *others = self.gradients
-        if first.dtype == gradient.dtype:
-            function(first, second, out=gradient)
-        else:
-            gradient.copy_(function(first, second))
-        for other, slope in zip(others, self.slopes[1:], strict=True):
-            torch.mul(gradient, slope, out=other)
-        if self.slopes[0] != 1:
-            gradient *= self.slopes[0]
-        for p, own in zip(self.parameters, self.gradients, strict=True):
-            p.grad = own

@@ -13,6 +13,7 @@ from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
 from mnist_exp.float32_products import library
 from mnist_exp.hardware import cpu_features, cpu_name, fast_precision, versions
+from mnist_exp.kernels import description
 
 
 def rows() -> Iterator[tuple[str, str]]:
@@ -30,6 +31,7 @@ def rows() -> Iterator[tuple[str, str]]:
     cpu = torch.device("cpu")
     yield "precision auto", f"{fast_precision(cpu)} on the CPU"
     yield "fp32 products", f"{library(cpu)} on the CPU"
+    yield "kernels", f"{description(cpu)} on the CPU"
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     yield "CUDA device", cuda
     yield "MPS device", "yes" if torch.backends.mps.is_available() else "none"

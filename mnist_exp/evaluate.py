@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mnist_exp.autograd import autocast
 from mnist_exp.data.batches import Images
 from mnist_exp.float32_products import fast_float32_products
+from mnist_exp.kernels import kernels_for
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ def evaluate(
         confusion_matrix=confusion_matrix(true, predicted, logits.shape[1]),
         predictions=predicted,
     )
+
+
+def correct_predictions(logits: Tensor, labels: Tensor) -> int:
+    """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+    if labels.is_contiguous() and (kernels := kernels_for(logits)):
+        return kernels.correct_predictions(logits, labels)
+    return int((logits.argmax(1) == labels).sum())
 
 
 def confusion_matrix(true: Tensor, predicted: Tensor, num_classes: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mnist_exp import build, float32_products, plots
+from mnist_exp import build, float32_products, kernels, plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
@@ -177,6 +177,7 @@ def facts(
         "deterministic": config.deterministic,
         "precision": build.precision_on(device, config.training.precision),
         "float32_products": float32_products.library(device),
+        "kernels": kernels.description(device),
         "threads": torch.get_num_threads(),
         "device": device.type,
         "cpu" if device.type == "cpu" else "gpu": device_name(device),

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from mnist_exp.kernels import kernels_for
 from mnist_exp.train import Callback
 from mnist_exp.training_state import Row, TrainState
 
@@ -20,8 +21,11 @@ class GradientNorm(Callback):
             # a parametrized layer lists its bias first; weights have two dimensions and more
             parameters = state.model.parameters()
             self.first = next(p for p in parameters if p.ndim > 1 and p.grad is not None)
-        assert self.first.grad is not None, "it had one before"
-        state.gradient_norms.append(self.first.grad.norm().item())
+        gradient = self.first.grad
+        assert gradient is not None, "it had one before"
+        kernels = kernels_for(gradient)
+        norm = kernels.norm(gradient) if kernels else gradient.norm().item()
+        state.gradient_norms.append(norm)
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Report the epoch's norms in order of the batches."""

@@ -29,9 +29,14 @@ def cpu_vendor() -> str:
     return _cpuinfo("vendor_id")
 
 
+def cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of an x86 processor as Linux names them; empty elsewhere."""
+    return frozenset(_cpuinfo("flags").split())
+
+
 def cpu_features() -> list[str]:
     """Return those of ``CPU_FEATURES`` the processor has; torch's own word where Linux's lacks."""
-    flags = _cpuinfo("flags").split()
+    flags = cpu_flags()
     if not flags:
         return [torch.backends.cpu.get_cpu_capability()]
     return [feature for feature in CPU_FEATURES if feature in flags]

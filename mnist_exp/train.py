@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from mnist_exp.backpropagation import backpropagation
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
+from mnist_exp.evaluate import correct_predictions
 from mnist_exp.threads import threads_for
 from mnist_exp.training_state import Row, TrainState
 
@@ -154,8 +155,9 @@ def train(
                     state.averaged.update_parameters(model)
                 if scheduler is not None and state.scheduler_interval == "step":
                     scheduler.step()
-                correct = int((logits.argmax(1) == labels).sum())
+                correct = correct_predictions(logits, labels)
             state.end_batch(loss_value, correct, len(labels))
+            del inputs  # the next batch can have this memory, which is in the cache
             state.seconds = time.perf_counter() - started
             for callback in callbacks:
                 callback.on_batch_end(state, loss_value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.autograd import Autograd
-from mnist_exp.backpropagation import LinearLayers, backpropagation
+from mnist_exp.backpropagation import backpropagation
 from mnist_exp.device import DeviceConstraint
+from mnist_exp.linear_layers import LinearLayers
 from mnist_exp.models import MLP, CNN21k
 from mnist_exp.optim.adjacent import adjacent_runs, as_one
 from tests.device_settings import device_settings
+from tests.kernel_builds import COMPILED, using
 
 Batch = tuple[Tensor, Tensor]
+
+
+@pytest.fixture(params=["torch", *COMPILED[:1]], scope="module", autouse=True)
+def _build(request: pytest.FixtureRequest) -> Iterator[None]:
+    """torch's operations, and the compiled kernels where there are any."""
+    with using(request.param):
+        yield
 
 
 def network(*hidden_sizes: int, **changes: Any) -> MLP:

@@ -11,16 +11,19 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["cc", "false"], ids=["compiler", "no compiler"])
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy, so that no build files appear in the checkout."""
     source = tmp_path_factory.mktemp("source")
     for name in ("mnist_exp", "conf", "pyproject.toml", "README.md", "LICENSE"):
         subprocess.run(["cp", "-r", str(REPOSITORY / name), str(source)], check=True)
+    for compiled in source.rglob("*.so"):
+        compiled.unlink()
     target = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
          "--wheel-dir", str(target), str(source)],
+        env={**os.environ, "CC": request.param},
         check=True,
     )  # fmt: skip
     (path,) = target.glob("*.whl")
@@ -35,6 +38,7 @@ def test_wheel_holds_code_config_and_data(wheel: Path) -> None:
     assert {f"mnist_exp/{path}" for path in configs} <= set(names)
     assert sum(name.endswith("-ubyte.gz") for name in names) == 4
     assert "mnist_exp/data/mnist/README.md" in names
+    assert {"mnist_exp/kernels/linear_layers.c", "mnist_exp/kernels/vectors.h"} <= set(names)
 
 
 def test_unpacked_wheel_trains_from_another_directory(wheel: Path, tmp_path: Path) -> None:

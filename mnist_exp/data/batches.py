@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from mnist_exp.data.dataset import Dataset
+from mnist_exp.kernels import Kernels, kernels_for
 
 
 class Augmentation(Protocol):
@@ -43,7 +44,7 @@ class Images:
         std: float,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        self.pixels = dataset.images.to(device)
+        self.pixels = dataset.images.to(device).contiguous()
         self.labels = dataset.labels.to(device)
         self.mean = mean
         self.std = std
@@ -56,8 +57,12 @@ class Images:
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return network inputs [B, 1, 28, 28] and int64 labels [B] of ``indices``."""
+        labels = self.labels.index_select(0, indices)
+        if augmentation is None and (kernels := self._kernels(indices)):
+            images = kernels.pixels_to_inputs(self.pixels, indices, *self._line).unsqueeze(1)
+            return images.contiguous(memory_format=self.memory_format), labels
         pixels = self.pixels.index_select(0, indices)
-        return self.inputs(pixels, augmentation, generator), self.labels.index_select(0, indices)
+        return self.inputs(pixels, augmentation, generator), labels
 
     def inputs(
         self,
@@ -71,10 +76,10 @@ class Images:
         """
         images = pixels.unsqueeze(1).float()  # (B, 1, 28, 28)
         if augmentation is None or generator is None:
-            # (p / 255 - mean) / std in one multiplication and one addition
-            images.mul_(1 / (255 * self.std))
-            if self.mean != 0:  # for pixels in [0, 1] the pass would change nothing
-                images.sub_(self.mean / self.std)
+            scale, shift = self._line
+            images.mul_(scale)
+            if shift != 0:  # for pixels in [0, 1] the pass would change nothing
+                images.sub_(shift)
         else:
             images = augmentation(images.mul_(1 / 255), generator=generator, erase_value=self.mean)
             images = images.sub(self.mean).mul_(1 / self.std)
@@ -84,6 +89,15 @@ class Images:
         """Yield plain batches of ``indices`` in their order, the last one maybe smaller."""
         for chunk in indices.split(batch_size):
             yield self.batch(chunk)
+
+    @property
+    def _line(self) -> tuple[float, float]:
+        """Factor and difference that make (p / 255 - mean) / std of a pixel."""
+        return 1 / (255 * self.std), self.mean / self.std
+
+    def _kernels(self, indices: Tensor) -> Kernels | None:
+        there = indices.device.type == self.device.type == "cpu" and indices.dtype == torch.int64
+        return kernels_for() if there and indices.is_contiguous() else None
 
     @property
     def sample_size(self) -> int:

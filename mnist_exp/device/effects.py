@@ -18,6 +18,7 @@ from mnist_exp.device.quantization import (
     Number,
     clip,
     level_distance,
+    line_of_levels,
     quantize_accumulate,
     quantize_nearest,
     quantize_stochastic,
@@ -25,6 +26,7 @@ from mnist_exp.device.quantization import (
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain
 from mnist_exp.device.settings import DeviceSettings
+from mnist_exp.kernels import kernels_for
 
 
 class Effect(Protocol):
@@ -107,8 +109,20 @@ class Round:
     levels: int
     random: RandomSource | None
 
+    def __post_init__(self) -> None:
+        self.step = level_distance(self.W_min, self.W_max, self.levels)
+        self.line = line_of_levels(self.W_min, self.step, self.retention, self.target)
+        self.of_all = not any(isinstance(n, Tensor) for n in (self.W_min, self.W_max, self.target))
+
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Let a step's drift happen, then round: up or down at random, or to the nearest."""
+        if self.of_all and (kernels := kernels_for(w)):
+            grid = (self.line, self.W_min, self.W_max, self.step)
+            if self.random is None:
+                kernels.round_nearest(w, *grid)  # type: ignore[arg-type]
+            else:
+                kernels.round_stochastic(w, *grid, *self.random.generators(len(w)))  # type: ignore[arg-type]
+            return
         settings = (self.W_min, self.W_max, self.levels, self.retention, self.target)
         if self.random is None:
             quantize_nearest(w, *settings, out=w)

@@ -17,6 +17,16 @@ def level_distance(W_min: Number, W_max: Number, levels: Number) -> Number:
     return (W_max - W_min) / (levels - 1)
 
 
+def line_of_levels(
+    W_min: Number, step: Number, retention: float, target: Number
+) -> tuple[Number, Number]:
+    """Return offset and slope of the level, not yet rounded, as a function of the conductance.
+
+    It is that of ``retain(w, retention, target)`` at a level distance of ``step``.
+    """
+    return (retention * target - W_min) / step, (1 - retention) / step
+
+
 def clip(w: Tensor, W_min: Number, W_max: Number, out: Tensor | None = None) -> Tensor:
     """Limit conductances to [W_min, W_max]."""
     if isinstance(W_min, Tensor) or isinstance(W_max, Tensor):
@@ -40,8 +50,8 @@ def quantize_nearest(
     rounded is ``retain(w, retention, target)``, without a pass of its own.
     """
     step = level_distance(W_min, W_max, levels)
-    level = _line((retention * target - W_min) / step, (1 - retention) / step, w, out)
-    return _on_level(level.round_(), W_min, W_max, step)
+    line = line_of_levels(W_min, step, retention, target)
+    return _on_level(_line(*line, w, out).round_(), W_min, W_max, step)
 
 
 def quantize_stochastic(
@@ -67,8 +77,8 @@ def quantize_stochastic(
         What is rounded is ``retain(w, retention, target)``, without a pass of its own.
     """
     step = level_distance(W_min, W_max, levels)
-    level = _line(uniform, (1 - retention) / step, w, out)
-    level.add_((retention * target - W_min) / step).floor_()
+    offset, slope = line_of_levels(W_min, step, retention, target)
+    level = _line(uniform, slope, w, out).add_(offset).floor_()
     return _on_level(level, W_min, W_max, step)
 
 

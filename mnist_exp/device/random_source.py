@@ -43,28 +43,43 @@ class RandomSource:
         """
         if self.device.type != "cpu":
             return torch.rand(count, generator=self._torch, device=self.device)
-        own = self._next_words(-(-count // 4)).view(np.int16)[:count]
+        words, lowest = self._draw(count)
+        shifted = self._shifted[: len(words)]
+        for shift, by in ((np.left_shift, 13), (np.right_shift, 7), (np.left_shift, 17)):
+            shift(words, np.uint64(by), out=shifted)
+            np.bitwise_xor(words, shifted, out=words)
+        own = torch.from_numpy(words.view(np.int16)[:count])
+        numbers = self._numbers[:count].copy_(own)
+        return torch.add(torch.tensor(lowest), numbers, alpha=2**-16, out=numbers)
+
+    def generators(self, count: int) -> tuple[int, float]:
+        """Return what `uniform` makes ``count`` numbers of, for a kernel that does so by itself.
+
+        Returns
+        -------
+        address : int
+            Of the states of the xorshift64 generators, uint64 [ceil(count / 4)]. The kernel moves
+            each of them by a step; four int16, the lowest bits first, are its numbers' own bits.
+        lowest : float
+            A number is ``lowest + 2**-16 * own``.
+        """
+        words, lowest = self._draw(count)
+        return words.ctypes.data, lowest
+
+    def _draw(self, count: int) -> tuple[npt.NDArray[np.uint64], float]:
+        """Return the generators for ``count`` numbers, and the bits that all of them share."""
+        needed = -(-count // 4)
+        if len(self._lanes) < needed:
+            more = self._bits.random_raw(needed - len(self._lanes))
+            self._set_lanes(np.concatenate([self._lanes, np.maximum(more, 1)]))  # 0 would stay 0
         shared = int(self._numpy.integers(256)) / 256
-        numbers = self._numbers[:count].copy_(torch.from_numpy(own))
-        lowest = torch.tensor(0.5 + shared * 2**-16)
-        return torch.add(lowest, numbers, alpha=2**-16, out=numbers)
+        return self._lanes[:needed], 0.5 + shared * 2**-16
 
     def _set_lanes(self, lanes: npt.NDArray[np.uint64]) -> None:
         self._lanes = lanes  # the generators' states, as many as the largest draw needs
         # scratch space: to work in fresh memory every time costs as much as the work
         self._shifted = np.empty_like(lanes)
         self._numbers = torch.empty(4 * len(lanes))
-
-    def _next_words(self, count: int) -> npt.NDArray[np.uint64]:
-        """Return 64 random bits from each of the first ``count`` xorshift generators."""
-        if len(self._lanes) < count:
-            more = self._bits.random_raw(count - len(self._lanes))
-            self._set_lanes(np.concatenate([self._lanes, np.maximum(more, 1)]))  # 0 would stay 0
-        words, shifted = self._lanes[:count], self._shifted[:count]
-        for shift, by in ((np.left_shift, 13), (np.right_shift, 7), (np.left_shift, 17)):
-            shift(words, np.uint64(by), out=shifted)
-            np.bitwise_xor(words, shifted, out=words)
-        return words
 
     def normal(self, count: int) -> Tensor:
         """Return ``count`` standard normal numbers, float32."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
-from torch.optim import Optimizer
+from torch.optim import Optimizer, optimizer
 
 from mnist_exp.errors import UserError
+from mnist_exp.kernels import kernels_for
 from mnist_exp.optim.adjacent import adjacent_runs, as_one
 
 Rate = float | Tensor
 VELOCITY = "momentum_buffer"  # as torch.optim.SGD names it
+# Of the steps of all optimizers.
+GLOBAL_HOOKS = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
 
 
 def asymmetric_update(weight: Tensor, gradient: Tensor, lr_pos: Rate, lr_neg: Rate) -> Tensor:
@@ -90,19 +95,33 @@ class AsymmetricSGD(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             moved = self._moved(group)
-            if not moved.weights:
-                continue
-            gradients = moved.gradients
-            if moved.velocities:
-                torch._foreach_mul_(moved.velocities, group["momentum"])
-                torch._foreach_add_(moved.velocities, gradients)
-                gradients = moved.velocities
             ratio = group["neg_to_pos"]
-            if ratio != 1:
-                # g where g >= 0, g lr_pos / lr_neg elsewhere: the cheapest kernel that tells signs
-                gradients = [leaky_relu(g, 1 / ratio) for g in gradients]
-            torch._foreach_add_(moved.weights, gradients, alpha=-group["lr"] * ratio)
+            # g where g >= 0, g lr_pos / lr_neg elsewhere, times one rate
+            rates = (-group["lr"] * ratio, 1 / ratio)
+            if kernels := kernels_for(*moved.weights, *moved.gradients, *moved.velocities):
+                velocities = moved.velocities or repeat(None, len(moved.weights))
+                for tensors in zip(moved.weights, moved.gradients, velocities, strict=True):
+                    kernels.asymmetric_sgd(*tensors, group["momentum"], *rates)
+            elif moved.weights:
+                _step(moved, group["momentum"], *rates)
         return loss
+
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """Have a step tell torch's profiler and hooks, where there are any.
+
+        torch wraps the steps of all optimizers in this; to tell a profiler that is not there takes
+        longer than the step of a small network.
+        """
+        told = Optimizer.profile_hook_step(func)
+
+        @wraps(func)
+        def step(self: AsymmetricSGD, *arguments: Any, **keywords: Any) -> Any:
+            hooks = (self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks)
+            listened_to = any(hooks) or any(GLOBAL_HOOKS) or torch.autograd._profiler_enabled()
+            return (told if listened_to else func)(self, *arguments, **keywords)
+
+        return step
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copied or unpickled optimizer."""
@@ -151,6 +170,17 @@ class Moved(NamedTuple):
     weights: list[Tensor]
     gradients: list[Tensor]
     velocities: list[Tensor]  # none without momentum
+
+
+def _step(moved: Moved, momentum: float, minus_rate: float, ratio: float) -> None:
+    gradients = moved.gradients
+    if moved.velocities:
+        torch._foreach_mul_(moved.velocities, momentum)
+        torch._foreach_add_(moved.velocities, gradients)
+        gradients = moved.velocities
+    if ratio != 1:  # leaky_relu is the cheapest of torch's kernels that tell signs
+        gradients = [leaky_relu(g, ratio) for g in gradients]
+    torch._foreach_add_(moved.weights, gradients, alpha=minus_rate)
 
 
 def _find_runs(rows: list[tuple[Tensor, Tensor]]) -> Moved:

@@ -19,6 +19,7 @@ ENVIRONMENT = {
     "gpu": "GPU",
     "precision": "precision",
     "float32_products": "library of float32 products",
+    "kernels": "make of the training kernels",
     "threads": "threads",
     "git_commit": "git commit",
 }

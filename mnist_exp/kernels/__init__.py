@@ -1,0 +1,11 @@
+"""Inner loops of training in C, for what takes torch many passes over small tensors.
+
+They are compiled when the package is installed, for x86-64 on Linux, if there is a C compiler;
+`kernels_for` returns them where the processor can run them. Everywhere else, and on tensors that
+are not float32 on the CPU, torch's operations do the same. The environment variable
+``MNIST_EXP_KERNELS=torch`` lets them do it on any machine.
+"""
+
+from mnist_exp.kernels.library import Factor, Kernels, Layer, description, kernels_for
+
+__all__ = ["Factor", "Kernels", "Layer", "description", "kernels_for"]

@@ -1,0 +1,289 @@
+"""The shared library that the C files are compiled to, and its functions on tensors."""
+
+from __future__ import annotations
+
+import math
+import os
+from ctypes import CDLL, Array, Structure, c_float, c_int, c_int64, c_void_p
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from mnist_exp.errors import UserError
+from mnist_exp.hardware import cpu_flags
+
+VARIABLE = "MNIST_EXP_KERNELS"
+# What the processor must have for each build, as Linux names it; the faster build first.
+BUILDS = {
+    "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "bmi2", "popcnt"),
+    "avx2": ("avx2", "fma"),
+}
+POINTER, COUNT, NUMBER = c_void_p, c_int64, c_float
+# Result and arguments of each function, which the C files describe.
+SIGNATURES = {
+    "pixels_to_inputs": (c_int, (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, NUMBER, POINTER)),
+    "asymmetric_sgd": (None, (POINTER, POINTER, POINTER, COUNT, NUMBER, NUMBER, NUMBER)),
+    "round_nearest": (None, (POINTER, COUNT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER)),
+    "round_stochastic": (
+        None,
+        (POINTER, COUNT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, POINTER, NUMBER),
+    ),
+    "nonzeros_in": (COUNT, (POINTER, COUNT)),
+    "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
+    "norm": (NUMBER, (POINTER, COUNT)),
+    "linear_layers_scratch": (COUNT, (POINTER, COUNT, COUNT)),
+    "linear_layers": (
+        c_int,
+        (POINTER, COUNT, POINTER, POINTER, COUNT, NUMBER, POINTER, POINTER, POINTER),
+    ),
+}
+
+
+class Factor(Structure):
+    """A weight or bias as C sees it: ``gain * (plus - minus)``, or ``plus`` where minus is None.
+
+    Addresses of float32 numbers, and of where their gradients go.
+    """
+
+    _fields_ = (
+        ("plus", POINTER),
+        ("minus", POINTER),
+        ("plus_gradient", POINTER),
+        ("minus_gradient", POINTER),
+        ("gain", NUMBER),
+    )
+
+
+class Layer(Structure):
+    """A linear layer as C sees it."""
+
+    _fields_ = (("inputs", COUNT), ("outputs", COUNT), ("weight", Factor), ("bias", Factor))
+
+
+class Kernels:
+    """The compiled functions; tensors must be contiguous, on the CPU, and float32 unless said.
+
+    Parameters
+    ----------
+    build : str
+        One of ``BUILDS``.
+    path : str
+        The shared library.
+    """
+
+    def __init__(self, build: str, path: str) -> None:
+        self.build = build
+        self._library = CDLL(path)
+        for name, (result, arguments) in SIGNATURES.items():
+            function = getattr(self._library, name)
+            function.restype, function.argtypes = result, arguments
+
+    def pixels_to_inputs(
+        self, pixels: Tensor, indices: Tensor, scale: float, shift: float
+    ) -> Tensor:
+        """Return ``pixels[indices] * scale - shift``; pixels are uint8 and indices int64.
+
+        Raises
+        ------
+        IndexError
+            If an index is out of range.
+        """
+        shape = (len(indices), *pixels.shape[1:])
+        inputs = torch.empty(shape)
+        sizes = (len(pixels), math.prod(pixels.shape[1:]), indices.data_ptr(), len(indices))
+        if not self._library.pixels_to_inputs(
+            pixels.data_ptr(), *sizes, scale, shift, inputs.data_ptr()
+        ):
+            raise IndexError(f"an index of {len(pixels)} images is out of range")
+        return inputs
+
+    def asymmetric_sgd(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        velocity: Tensor | None,
+        momentum: float,
+        minus_rate: float,
+        ratio: float,
+    ) -> None:
+        """Move a weight: by ``minus_rate * v``, and where v <= 0 by ``ratio`` times as much.
+
+        v is the gradient or, if there is one, the velocity, which becomes
+        ``velocity * momentum + gradient``.
+        """
+        torch.autograd.graph.increment_version(weight)
+        self._library.asymmetric_sgd(
+            weight.data_ptr(),
+            gradient.data_ptr(),
+            None if velocity is None else velocity.data_ptr(),
+            weight.numel(),
+            momentum,
+            minus_rate,
+            ratio,
+        )
+
+    def round_nearest(
+        self, w: Tensor, line: tuple[float, float], W_min: float, W_max: float, step: float
+    ) -> None:
+        """Round ``offset + slope * w`` to whole numbers of levels and put the result in ``w``.
+
+        Parameters
+        ----------
+        w : Tensor
+            Conductances.
+        line : tuple of float
+            Offset and slope.
+        W_min, W_max, step : float
+            Bounds, and distance of two levels.
+        """
+        self._library.round_nearest(w.data_ptr(), w.numel(), *line, W_min, W_max, step)
+
+    def round_stochastic(
+        self,
+        w: Tensor,
+        line: tuple[float, float],
+        W_min: float,
+        W_max: float,
+        step: float,
+        lanes: int,
+        lowest: float,
+    ) -> None:
+        """Do as `round_nearest` but up or down at random, with bits of xorshift64 generators.
+
+        Parameters
+        ----------
+        lanes : int
+            Address of the generators' states, one for four conductances.
+        lowest : float
+            The bits that all random numbers share.
+        """
+        self._library.round_stochastic(
+            w.data_ptr(), w.numel(), *line, W_min, W_max, step, lanes, lowest
+        )
+
+    def density(self, x: Tensor, samples: int) -> float:
+        """Return the share of elements that are not 0 in the first so many samples of ``x``."""
+        count = math.prod(x.shape[1:]) * min(samples, len(x))
+        found: int = self._library.nonzeros_in(x.data_ptr(), count)
+        return found / max(count, 1)
+
+    def correct_predictions(self, logits: Tensor, labels: Tensor) -> int:
+        """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+        addresses = (logits.data_ptr(), labels.data_ptr())
+        correct: int = self._library.correct_predictions(*addresses, *logits.shape)
+        return correct
+
+    def norm(self, x: Tensor) -> float:
+        """Return the Euclidean norm of ``x``."""
+        norm: float = self._library.norm(x.data_ptr(), x.numel())
+        return norm
+
+    def scratch(self, layers: Array[Layer], samples: int) -> Tensor:
+        """Return the scratch space that `linear_layers` needs for so many samples."""
+        return torch.empty(self._library.linear_layers_scratch(layers, len(layers), samples))
+
+    def linear_layers(
+        self,
+        layers: Array[Layer],
+        inputs: Tensor,
+        labels: Tensor,
+        label_smoothing: float,
+        scratch: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Set the gradients of linear layers with ReLU between them.
+
+        Parameters
+        ----------
+        layers : array of Layer
+            Where everything lies.
+        inputs : Tensor
+            [B, inputs of the first layer]; those that are 0 cost next to nothing.
+        labels : Tensor
+            int64 [B].
+        label_smoothing : float
+            Share of the target spread over all classes.
+        scratch : Tensor
+            From `scratch`, for at least B samples.
+
+        Returns
+        -------
+        loss, logits : Tensor
+            Mean cross-entropy [], and [B, outputs of the last layer].
+
+        Raises
+        ------
+        IndexError
+            If a label is out of range.
+        """
+        count, samples, classes = len(layers), len(labels), layers[-1].outputs
+        loss, logits = torch.empty(()), torch.empty(samples, classes)
+        addresses = (loss.data_ptr(), logits.data_ptr(), scratch.data_ptr())
+        data = (inputs.data_ptr(), labels.data_ptr(), samples)
+        if not self._library.linear_layers(layers, count, *data, label_smoothing, *addresses):
+            raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
+        return loss, logits
+
+
+@cache
+def compiled() -> Kernels | None:
+    """Return the fastest build that is installed and that this processor can run, if any.
+
+    Raises
+    ------
+    UserError
+        If the environment variable ``MNIST_EXP_KERNELS`` is not "torch", "compiled" or empty, or
+        is "compiled" and there are none.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", "torch", "compiled"):
+        raise UserError(
+            f"{VARIABLE}={wanted}: allowed are torch and compiled; unset it to take the compiled "
+            "kernels where there are any."
+        )
+    if wanted == "torch":
+        return None
+    paths = builds()
+    if paths:
+        return Kernels(*next(iter(paths.items())))
+    if wanted == "compiled":
+        raise UserError(
+            f"{VARIABLE}=compiled: there are no compiled kernels for this processor. They need "
+            "x86-64 with AVX2, Linux, and a C compiler when the package is installed; unset the "
+            "variable to let torch do the work."
+        )
+    return None
+
+
+def builds() -> dict[str, str]:
+    """Return the path of each build that is installed and that runs here, the fastest first."""
+    specs = {build: find_spec(f"{__package__}._{build}") for build in BUILDS}
+    return {
+        build: spec.origin
+        for build, spec in specs.items()
+        if spec is not None and spec.origin and cpu_flags().issuperset(BUILDS[build])
+    }
+
+
+def description(device: torch.device) -> str:
+    """Say what runs the inner loops on ``device``: "compiled (avx512)", for example, or "torch"."""
+    kernels = compiled() if device.type == "cpu" else None
+    return "torch" if kernels is None else f"compiled ({kernels.build})"
+
+
+def kernels_for(*tensors: Tensor) -> Kernels | None:
+    """Return the compiled kernels if there are any and they can work on all of ``tensors``."""
+    kernels = compiled()
+    if kernels is None or not all(map(_is_plain, tensors)):
+        return None
+    return kernels
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return (
+        tensor.dtype == torch.float32
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and tensor.is_contiguous()
+    )
