@@ -6,22 +6,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "linear_layers.h"
 #include "vectors.h"
 
 #define CHUNK 64    /* inputs of a block of transposed weights, which stays in the first-level cache */
 #define SAMPLES 128 /* of a block of transposed inputs */
-
-/* A weight matrix or bias: gain * (plus - minus), or plus where minus is null. */
-typedef struct {
-    const float *plus, *minus;
-    float *plus_gradient, *minus_gradient;
-    float gain;
-} Factor;
-
-typedef struct {
-    int64_t inputs, outputs;
-    Factor weight, bias; /* [outputs][inputs], [outputs] */
-} LinearLayer;
 
 /* `rows` vectors of values, a row of the matrix apart, of which `count` elements are there. */
 INLINE void load_values(const Factor *factor, int64_t at, int64_t stride, int64_t rows, int64_t count,
@@ -229,8 +218,9 @@ static void input_gradient(const LinearLayer *layer, const float *x, int64_t sam
     }
 }
 
-/* Mean cross-entropy with label smoothing; delta [samples][width] becomes that of the logits. */
-static float cross_entropy(const float *logits, const int64_t *labels, int64_t samples,
+/* Sum over samples of the cross-entropy with label smoothing, divided by that of the whole batch;
+   delta [samples][width] becomes that of the logits. */
+static float cross_entropy(const float *logits, const int64_t *labels, int64_t samples, int64_t of_batch,
                            int64_t classes, float smoothing, float *delta) {
     int64_t width = PADDED(classes);
     double loss = 0;
@@ -248,13 +238,13 @@ static float cross_entropy(const float *logits, const int64_t *labels, int64_t s
             float target = c == labels[b] ? own : others;
             if (target > 0) /* a share of 0 does not count, as 0 * -inf would */
                 aimed += target * (double)(z[c] - largest - log_total);
-            d[c] = (d[c] / total - target) / samples;
+            d[c] = (d[c] / total - target) / of_batch;
         }
         for (int64_t c = classes; c < width; c++)
             d[c] = 0;
         loss -= aimed;
     }
-    return (float)(loss / samples);
+    return (float)(loss / of_batch);
 }
 
 /* Floats of scratch space that `linear_layers` needs. */
@@ -268,10 +258,14 @@ int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t 
     return samples * (outputs + 2 * widest + MAX_VECTORS * WIDTH);
 }
 
-/* Set the gradients of all layers, the mean loss and the logits [samples][classes], given inputs
-   x [samples][inputs of the first layer]. Return 0, with nothing done, if a label is out of range. */
+/* Set the gradients of all layers, the loss and the logits [samples][classes], given inputs
+   x [samples][inputs of the first layer] that are some of the samples of a batch, or all; gradients
+   and loss are their share of those of its mean loss. Where x_gradient is not null, it becomes the
+   gradient of x where x > 0, else 0; the inputs must then be whole vectors. Return 0, with nothing
+   done, if a label is out of range. */
 int linear_layers(const LinearLayer *layers, int64_t count, const float *x, const int64_t *labels,
-                  int64_t samples, float smoothing, float *loss, float *logits, float *scratch) {
+                  int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
+                  float *x_gradient, float *scratch) {
     int64_t classes = layers[count - 1].outputs, widest = 0;
     const float *inputs[count];
     float *room = scratch;
@@ -290,7 +284,7 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
         widest = width > widest ? width : widest;
     }
     float *delta = room, *below = room + samples * widest, *rest = below + samples * widest;
-    *loss = cross_entropy(x, labels, samples, classes, smoothing, delta);
+    *loss = cross_entropy(x, labels, samples, of_batch, classes, smoothing, delta);
     for (int64_t b = 0; b < samples; b++)
         memcpy(logits + b * classes, x + b * PADDED(classes), classes * sizeof(float));
     for (int64_t l = count - 1; l >= 0; l--) {
@@ -303,5 +297,7 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
             below = swapped;
         }
     }
+    if (x_gradient)
+        input_gradient(&layers[0], inputs[0], samples, delta, x_gradient);
     return 1;
 }

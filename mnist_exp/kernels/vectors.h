@@ -23,6 +23,8 @@ INLINE Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
 INLINE Vector subtract(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
 INLINE Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
 INLINE Vector relu(Vector v) { return _mm512_max_ps(zero(), v); } /* NaN stays NaN */
+INLINE Vector larger(Vector a, Vector b) { return _mm512_max_ps(a, b); }
+INLINE float sum(Vector v) { return _mm512_reduce_add_ps(v); }
 
 INLINE __mmask16 first(int64_t count) {
     return count >= WIDTH ? 0xFFFF : (__mmask16)((1u << count) - 1);
@@ -33,6 +35,11 @@ INLINE void store_first(float *p, Vector v, int64_t count) { _mm512_mask_storeu_
 /* v where x > 0, else 0 */
 INLINE Vector where_positive(Vector x, Vector v) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_GT_OQ), v);
+}
+
+/* v where a = b, else 0 */
+INLINE Vector where_equal(Vector a, Vector b, Vector v) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), v);
 }
 
 /* Rows a and b become a0 b0 a1 b1 ... */
@@ -74,6 +81,12 @@ INLINE Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
 INLINE Vector subtract(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
 INLINE Vector multiply(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
 INLINE Vector relu(Vector v) { return _mm256_max_ps(zero(), v); } /* NaN stays NaN */
+INLINE Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); }
+INLINE float sum(Vector v) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
 
 INLINE __m256i first(int64_t count) {
     const __m256i iota = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -85,6 +98,11 @@ INLINE void store_first(float *p, Vector v, int64_t count) { _mm256_maskstore_ps
 /* v where x > 0, else 0 */
 INLINE Vector where_positive(Vector x, Vector v) {
     return _mm256_and_ps(_mm256_cmp_ps(x, zero(), _CMP_GT_OQ), v);
+}
+
+/* v where a = b, else 0 */
+INLINE Vector where_equal(Vector a, Vector b, Vector v) {
+    return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), v);
 }
 
 /* Rows a and b become a0 b0 a1 b1 ... */
