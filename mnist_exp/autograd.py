@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import wait
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.float32_products import fast_float32_products
-from mnist_exp.threads import Threads, workers
+from mnist_exp.threads import Threads, side_by_side
 
 SMALLEST_PART = 32  # images; parts below it cost more to hand over than a second thread gains
 
@@ -66,15 +65,9 @@ class AutogradInParts(Autograd):
         count = min(threads, len(labels) // SMALLEST_PART)
         if count < 2:
             return super().__call__(inputs, labels)
-        batches = zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True)
-        (own, *others) = [(*part, len(labels), threads // count) for part in batches]
-        waiting = [workers(count - 1).submit(self._part, *other) for other in others]
-        try:
-            first = self._part(*own)
-        finally:  # whatever fails, no part goes on in the background
-            wait(waiting)
-        parts = [part.result() for part in waiting]
-        losses, logits, gradients = zip(first, *parts, strict=True)
+        batches = list(zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True))
+        parts = side_by_side(lambda part: self._part(*part, len(labels), threads // count), batches)
+        losses, logits, gradients = zip(*parts, strict=True)
         with Threads(1):
             for p, *of_parts in zip(self.parameters, *gradients, strict=True):
                 p.grad = _sum(of_parts)

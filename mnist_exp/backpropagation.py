@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.autograd import Autograd, AutogradInParts
+from mnist_exp.compiled_convolutions import CompiledConvolutions, is_for_kernels
 from mnist_exp.device.mapping import Mapping
 from mnist_exp.linear_layers import LinearLayers
 from mnist_exp.models import MLP
@@ -34,11 +35,12 @@ def backpropagation(model: nn.Module, label_smoothing: float, precision: str) ->
         Of the matrix products and convolutions, small linear layers of an `MLP` apart; parameters
         and gradients are float32.
     """
-    way: type[LinearLayers | Autograd] = Autograd
+    way: type[LinearLayers | CompiledConvolutions | Autograd] = Autograd
     if is_plain(model):
         way = LinearLayers
     elif has_independent_samples(model):
-        way = AutogradInParts
+        compiled = precision == "fp32" and is_for_kernels(model)
+        way = CompiledConvolutions if compiled else AutogradInParts
     return way(model, label_smoothing, precision)
 
 

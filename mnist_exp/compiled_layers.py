@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from mnist_exp.device.mapping import DifferentialPair, read_exactly
-from mnist_exp.kernels import Factor as FactorInC
 from mnist_exp.kernels import Kernels, Layer, kernels_for
+from mnist_exp.kernels import Weight as WeightInC
+from mnist_exp.weights import Weight
 
 if TYPE_CHECKING:
-    from mnist_exp.linear_layers import Factor, LinearLayer
+    from mnist_exp.linear_layers import LinearLayer
 
 # A product in the kernels takes as long as so many of torch's in one thread, and torch's other
 # operations of a step as long as so many of its products (measured on AMD Zen 4).
@@ -41,7 +42,7 @@ class CompiledLayers:
         # what comes out of a ReLU is 0 in half of the cases
         self.first, *others = [layer.inputs * layer.outputs for layer in layers]
         self.others = sum(others)
-        self.factors = [factor for layer in layers for factor in (layer.weight, layer.bias)]
+        self.weights = [weight for layer in layers for weight in (layer.weight, layer.bias)]
         self.array: Array[Layer] = (Layer * len(layers))()
         self.places = []
         for layer, place in zip(layers, self.array, strict=True):
@@ -65,32 +66,32 @@ class CompiledLayers:
         if len(x) > self.samples:
             self.scratch, self.samples = kernels.scratch(self.array, len(x)), len(x)
         values = [  # held until the kernels are done
-            _describe(factor, place)
-            for factor, place in zip(self.factors, self.places, strict=True)
+            _describe(weight, place)
+            for weight, place in zip(self.weights, self.places, strict=True)
         ]
         result = kernels.linear_layers(
             self.array, x, labels.contiguous(), self.label_smoothing, self.scratch
         )
-        for factor, value in zip(self.factors, values, strict=True):
+        for weight, value in zip(self.weights, values, strict=True):
             if value is None:
-                factor.attach_gradients()
+                weight.attach_gradients()
             else:
-                factor.spread_gradient()
+                weight.spread_gradient()
         return result
 
 
-def _describe(factor: Factor, place: FactorInC) -> Tensor | None:
-    """Say where a factor lies; return its value if the kernels cannot make that themselves."""
-    place.plus_gradient = factor.gradients[0].data_ptr()
-    mapping = factor.mapping
+def _describe(weight: Weight, place: WeightInC) -> Tensor | None:
+    """Say where a weight lies; return its value if the kernels cannot make that themselves."""
+    place.plus_gradient = weight.gradients[0].data_ptr()
+    mapping = weight.mapping
     if mapping is None:
-        place.plus = factor.parameters[0].data_ptr()
+        place.plus = weight.parameters[0].data_ptr()
         return None
     if type(mapping) is DifferentialPair and mapping.read is read_exactly:
-        place.plus, place.minus = (p.data_ptr() for p in factor.parameters)
-        place.minus_gradient = factor.gradients[1].data_ptr()
+        place.plus, place.minus = (p.data_ptr() for p in weight.parameters)
+        place.minus_gradient = weight.gradients[1].data_ptr()
         place.gain = mapping.gain
         return None
-    value = factor.value()
+    value = weight.value()
     place.plus = value.data_ptr()
     return value

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.compiled_layers import CompiledLayers
-from mnist_exp.device.mapping import Mapping
 from mnist_exp.float32_products import FastFloat32Products
 from mnist_exp.kernels import kernels_for
-from mnist_exp.models.parametrizations import parametrizations
 from mnist_exp.threads import Threads
+from mnist_exp.weights import Weight, make_gradients
 
 LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay
 threshold_backward = torch.ops.aten.threshold_backward
@@ -33,10 +30,8 @@ class LinearLayers:
     """
 
     def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
-        parameters = _in_memory_order(model.parameters())
-        sizes = [p.numel() for p in parameters]
-        parts = torch.empty(sum(sizes), device=parameters[0].device).split(sizes)
-        gradients = {p: part.view_as(p) for p, part in zip(parameters, parts, strict=True)}
+        _, gradients = make_gradients(model.parameters())
+        parameters = list(gradients)
         modules = [module for module in model.modules() if isinstance(module, nn.Linear)]
         self.layers = [LinearLayer(module, gradients, precision) for module in modules]
         self.label_smoothing = label_smoothing
@@ -77,15 +72,6 @@ class LinearLayers:
         return loss, logits
 
 
-def _in_memory_order(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Sort parameters by place in their storage; storages stay in order of appearance."""
-    storages: dict[int, list[nn.Parameter]] = {}
-    for p in parameters:
-        storages.setdefault(p.untyped_storage().data_ptr(), []).append(p)
-    ordered = [sorted(group, key=lambda p: p.storage_offset()) for group in storages.values()]
-    return list(chain(*ordered))
-
-
 class LinearLayer:
     """A linear layer in the chain rule.
 
@@ -106,8 +92,8 @@ class LinearLayer:
         self, layer: nn.Linear, gradients: dict[nn.Parameter, Tensor], precision: str
     ) -> None:
         self.inputs, self.outputs = layer.in_features, layer.out_features
-        self.weight = Factor(layer, "weight", gradients)
-        self.bias = Factor(layer, "bias", gradients)
+        self.weight = Weight(layer, "weight", gradients)
+        self.bias = Weight(layer, "bias", gradients)
         large = self.inputs * self.outputs >= LARGE
         self.dtype = torch.bfloat16 if precision == "bf16" and large else torch.float32
         on_cpu = layer.bias.device.type == "cpu"
@@ -148,56 +134,3 @@ class LargeProducts:
     def __exit__(self, *error: object) -> None:
         self.library.__exit__(*error)
         self.threads.__exit__(*error)
-
-
-class Factor:
-    """A weight or bias in the chain rule: a parameter, or what devices make of several.
-
-    Parameters
-    ----------
-    layer, name
-        The module and the name of the weight in it.
-    gradients : dict
-        For each parameter, where its gradient goes.
-    """
-
-    def __init__(self, layer: nn.Module, name: str, gradients: dict[nn.Parameter, Tensor]) -> None:
-        self.mapping: Mapping | None = None
-        self.slopes: tuple[float, ...] = (1.0,)
-        self.parameters = [getattr(layer, name)]
-        if name in parametrizations(layer):
-            behind = parametrizations(layer)[name]
-            (mapping,) = behind
-            assert isinstance(mapping, Mapping)
-            self.mapping, self.slopes = mapping, mapping.slopes
-            self.parameters = list(behind.parameters(recurse=False))
-        self.gradients = [gradients[p] for p in self.parameters]
-
-    def value(self) -> Tensor:
-        """Return what the layer multiplies by or adds now."""
-        value: Tensor = self.parameters[0]
-        return value if self.mapping is None else self.mapping(*self.parameters)
-
-    def set_gradient(self, function: Callable[..., Tensor], first: Tensor, second: object) -> None:
-        """Set ``.grad`` of the parameters, the gradient of the value being that of a function."""
-        gradient = self.gradients[0]
-        if first.dtype == gradient.dtype:
-            function(first, second, out=gradient)
-        else:
-            gradient.copy_(function(first, second))
-        self.spread_gradient()
-
-    def spread_gradient(self) -> None:
-        """Set ``.grad`` of the parameters; the first one's place holds the value's gradient."""
-        gradient, *others = self.gradients
-        for other, slope in zip(others, self.slopes[1:], strict=True):
-            torch.mul(gradient, slope, out=other)
-        if self.slopes[0] != 1:
-            gradient *= self.slopes[0]
-        self.attach_gradients()
-
-    def attach_gradients(self) -> None:
-        """Set ``.grad`` of the parameters."""
-        for p, own in zip(self.parameters, self.gradients, strict=True):
-            if p.grad is not own:
-                p.grad = own

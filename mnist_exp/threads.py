@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
+from typing import TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Tensors with fewer elements are worked through sooner by one thread than others are woken up.
 SMALL = 2**18
@@ -38,6 +43,20 @@ def threads_for(elements: int) -> Threads:
 def workers(count: int) -> ThreadPoolExecutor:
     """Return ``count`` Python threads that live as long as the process."""
     return ThreadPoolExecutor(count, thread_name_prefix="torch work")
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return what ``work`` makes of each item: the first in this thread, the others in workers.
+
+    Whatever fails, no work goes on in the background.
+    """
+    first, *others = items
+    waiting = [workers(len(others)).submit(work, other) for other in others]
+    try:
+        result = work(first)
+    finally:
+        wait(waiting)
+    return [result, *(one.result() for one in waiting)]
 
 
 if hasattr(os, "register_at_fork"):  # threads do not live on in a forked process

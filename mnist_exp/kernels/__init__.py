@@ -6,6 +6,13 @@ are not float32 on the CPU, torch's operations do the same. The environment vari
 ``MNIST_EXP_KERNELS=torch`` lets them do it on any machine.
 """
 
-from mnist_exp.kernels.library import Factor, Kernels, Layer, description, kernels_for
+from mnist_exp.kernels.library import (
+    Convolution,
+    Kernels,
+    Layer,
+    Weight,
+    description,
+    kernels_for,
+)
 
-__all__ = ["Factor", "Kernels", "Layer", "description", "kernels_for"]
+__all__ = ["Convolution", "Kernels", "Layer", "Weight", "description", "kernels_for"]

@@ -17,15 +17,18 @@
 #else
 #define CHANNELS 4
 #endif
-#define MOST_CHANNELS 64
-#define MOST_LAYERS 8
 
 typedef struct {
     int64_t in_channels, out_channels, height, width; /* of the input */
-    int64_t pooled;
-    const float *weight, *bias; /* [out][in][3][3], [out] */
+    int64_t pooled;                 /* whether 2x2 max pooling follows */
+    int64_t out_stride, in_stride, tap_stride; /* of weight and gradient, [out][in][3 * 3] */
+    const float *weight, *bias;
     float *weight_gradient, *bias_gradient;
 } Convolution;
+
+INLINE int64_t weight_at(const Convolution *layer, int64_t o, int64_t i, int64_t tap) {
+    return o * layer->out_stride + i * layer->in_stride + tap * layer->tap_stride;
+}
 
 /* Where a layer's numbers lie in scratch space. */
 typedef struct {
@@ -110,8 +113,7 @@ INLINE void weight_gradients(const Convolution *layer, const Place *place, int64
             }
             for (int o = 0; o < channels; o++)
                 for (int dx = 0; dx < 3; dx++)
-                    layer->weight_gradient[((first + o) * layer->in_channels + i) * TAPS + dy * 3 + dx]
-                        += sum(total[o][dx]);
+                    layer->weight_gradient[weight_at(layer, first + o, i, dy * 3 + dx)] += sum(total[o][dx]);
         }
 }
 
@@ -215,7 +217,7 @@ static void arrange_weights(const Convolution *layer, const Place *place) {
     for (int64_t o = 0; o < layer->out_channels; o++)
         for (int64_t i = 0; i < layer->in_channels; i++)
             for (int tap = 0; tap < TAPS; tap++) {
-                float weight = layer->weight[(o * layer->in_channels + i) * TAPS + tap];
+                float weight = layer->weight[weight_at(layer, o, i, tap)];
                 place->weights[(i * TAPS + tap) * layer->out_channels + o] = weight;
                 place->flipped[(o * TAPS + TAPS - 1 - tap) * layer->in_channels + i] = weight;
             }
@@ -247,7 +249,7 @@ static void from_vectors(const float *columns, int64_t size, float *rows) {
 /* Floats of scratch space that `convolutional_network` needs; it must be 0 at first. */
 int64_t convolutional_network_scratch(const Convolution *convolutions, int64_t count,
                                       const LinearLayer *layers, int64_t linear_count) {
-    Place places[MOST_LAYERS];
+    Place places[count];
     int64_t gradients = 0;
     for (int64_t l = 0; l < linear_count; l++)
         gradients += PADDED(layers[l].outputs * (layers[l].inputs + 1));
@@ -262,8 +264,8 @@ int convolutional_network(const Convolution *convolutions, int64_t count, const 
                           int64_t linear_count, const float *images, const int64_t *labels,
                           int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
                           float *scratch) {
-    Place places[MOST_LAYERS];
-    LinearLayer own[MOST_LAYERS]; /* with gradients of a group alone */
+    Place places[count];
+    LinearLayer own[linear_count]; /* with gradients of a group alone */
     float *room = scratch + arrange(convolutions, count, scratch, places);
     int64_t features = layers[0].inputs, classes = layers[linear_count - 1].outputs;
     int64_t size = convolutions[0].in_channels * convolutions[0].height * convolutions[0].width;

@@ -36,12 +36,17 @@ SIGNATURES = {
     "linear_layers_scratch": (COUNT, (POINTER, COUNT, COUNT)),
     "linear_layers": (
         c_int,
-        (POINTER, COUNT, POINTER, POINTER, COUNT, NUMBER, POINTER, POINTER, POINTER),
+        (POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 4),
+    ),
+    "convolutional_network_scratch": (COUNT, (POINTER, COUNT, POINTER, COUNT)),
+    "convolutional_network": (
+        c_int,
+        (POINTER, COUNT, POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 3),
     ),
 }
 
 
-class Factor(Structure):
+class Weight(Structure):
     """A weight or bias as C sees it: ``gain * (plus - minus)``, or ``plus`` where minus is None.
 
     Addresses of float32 numbers, and of where their gradients go.
@@ -59,7 +64,20 @@ class Factor(Structure):
 class Layer(Structure):
     """A linear layer as C sees it."""
 
-    _fields_ = (("inputs", COUNT), ("outputs", COUNT), ("weight", Factor), ("bias", Factor))
+    _fields_ = (("inputs", COUNT), ("outputs", COUNT), ("weight", Weight), ("bias", Weight))
+
+
+class Convolution(Structure):
+    """A 3x3 convolution as C sees it, 2x2 max pooling following or not; strides count elements."""
+
+    _fields_ = (
+        *((name, COUNT) for name in ("in_channels", "out_channels", "height", "width", "pooled")),
+        *((name, COUNT) for name in ("out_stride", "in_stride", "tap_stride")),
+        *((name, POINTER) for name in ("weight", "bias", "weight_gradient", "bias_gradient")),
+    )
+
+
+Network = tuple[Array[Convolution], Array[Layer]]
 
 
 class Kernels:
@@ -219,9 +237,65 @@ class Kernels:
         """
         count, samples, classes = len(layers), len(labels), layers[-1].outputs
         loss, logits = torch.empty(()), torch.empty(samples, classes)
-        addresses = (loss.data_ptr(), logits.data_ptr(), scratch.data_ptr())
-        data = (inputs.data_ptr(), labels.data_ptr(), samples)
+        addresses = (loss.data_ptr(), logits.data_ptr(), None, scratch.data_ptr())
+        data = (inputs.data_ptr(), labels.data_ptr(), samples, samples)
         if not self._library.linear_layers(layers, count, *data, label_smoothing, *addresses):
+            raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
+        return loss, logits
+
+    def convolutional_scratch(self, network: Network) -> Tensor:
+        """Return scratch space for `convolutional_network`."""
+        convolutions, layers = network
+        floats = self._library.convolutional_network_scratch(
+            convolutions, len(convolutions), layers, len(layers)
+        )
+        return torch.zeros(floats)
+
+    def convolutional_network(
+        self,
+        network: Network,
+        images: Tensor,
+        labels: Tensor,
+        of_batch: int,
+        label_smoothing: float,
+        scratch: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Add to the gradients of 3x3 convolutions and of the linear layers after them.
+
+        A ReLU follows each layer, and the pooling, but the last one.
+
+        Parameters
+        ----------
+        network : (array of Convolution, array of Layer)
+            Where everything lies.
+        images : Tensor
+            [B, channels, height, width], of the whole batch or a part of it.
+        labels : Tensor
+            int64 [B].
+        of_batch : int
+            Images in the whole batch: gradients and loss are the part's share of its mean.
+        label_smoothing : float
+            Share of the target spread over all classes.
+        scratch : Tensor
+            From `convolutional_scratch`, used by one call at a time.
+
+        Returns
+        -------
+        loss, logits : Tensor
+            Cross-entropy [], and [B, outputs of the last layer].
+
+        Raises
+        ------
+        IndexError
+            If a label is out of range.
+        """
+        convolutions, layers = network
+        samples, classes = len(labels), layers[-1].outputs
+        loss, logits = torch.empty(()), torch.empty(samples, classes)
+        sizes = (convolutions, len(convolutions), layers, len(layers))
+        data = (images.data_ptr(), labels.data_ptr(), samples, of_batch, label_smoothing)
+        addresses = (loss.data_ptr(), logits.data_ptr(), scratch.data_ptr())
+        if not self._library.convolutional_network(*sizes, *data, *addresses):
             raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
         return loss, logits
 

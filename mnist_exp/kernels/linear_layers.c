@@ -13,27 +13,27 @@
 #define SAMPLES 128 /* of a block of transposed inputs */
 
 /* `rows` vectors of values, a row of the matrix apart, of which `count` elements are there. */
-INLINE void load_values(const Factor *factor, int64_t at, int64_t stride, int64_t rows, int64_t count,
+INLINE void load_values(const Weight *weight, int64_t at, int64_t stride, int64_t rows, int64_t count,
                         Vector *values) {
     for (int64_t i = 0; i < rows; i++)
-        values[i] = load_first(factor->plus + at + i * stride, count);
-    if (factor->minus)
+        values[i] = load_first(weight->plus + at + i * stride, count);
+    if (weight->minus)
         for (int64_t i = 0; i < rows; i++) {
-            Vector minus = load_first(factor->minus + at + i * stride, count);
-            values[i] = multiply(broadcast(factor->gain), subtract(values[i], minus));
+            Vector minus = load_first(weight->minus + at + i * stride, count);
+            values[i] = multiply(broadcast(weight->gain), subtract(values[i], minus));
         }
 }
 
 /* Likewise, given the gradients of the values. */
-INLINE void set_gradients(const Factor *factor, int64_t at, int64_t stride, int64_t rows, int64_t count,
+INLINE void set_gradients(const Weight *weight, int64_t at, int64_t stride, int64_t rows, int64_t count,
                           Vector *gradients) {
-    if (factor->minus)
+    if (weight->minus)
         for (int64_t i = 0; i < rows; i++) {
-            gradients[i] = multiply(broadcast(factor->gain), gradients[i]);
-            store_first(factor->minus_gradient + at + i * stride, subtract(zero(), gradients[i]), count);
+            gradients[i] = multiply(broadcast(weight->gain), gradients[i]);
+            store_first(weight->minus_gradient + at + i * stride, subtract(zero(), gradients[i]), count);
         }
     for (int64_t i = 0; i < rows; i++)
-        store_first(factor->plus_gradient + at + i * stride, gradients[i], count);
+        store_first(weight->plus_gradient + at + i * stride, gradients[i], count);
 }
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

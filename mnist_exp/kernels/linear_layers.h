@@ -9,11 +9,11 @@ typedef struct {
     const float *plus, *minus;
     float *plus_gradient, *minus_gradient;
     float gain;
-} Factor;
+} Weight;
 
 typedef struct {
     int64_t inputs, outputs;
-    Factor weight, bias; /* [outputs][inputs], [outputs] */
+    Weight weight, bias; /* [outputs][inputs], [outputs] */
 } LinearLayer;
 
 int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t samples);

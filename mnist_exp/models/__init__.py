@@ -3,11 +3,11 @@
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from mnist_exp.models.cnn import CNN20k, CNN21k
+from mnist_exp.models.cnn import CNN20k, CNN21k, Stages
 from mnist_exp.models.mlp import MLP
 from mnist_exp.models.parametrizations import parametrizations
 
-__all__ = ["MLP", "CNN20k", "CNN21k", "count_parameters"]
+__all__ = ["MLP", "CNN20k", "CNN21k", "Stages", "count_parameters"]
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -9,6 +9,10 @@ from torch.nn import functional as F
 from mnist_exp.errors import UserError
 from mnist_exp.models.batch_norm import BatchNorm2d
 
+# 3x3 convolutions, each with whether 2x2 max pooling follows, and linear layers; after each of them,
+# and the pooling, but the last, a ReLU.
+Stages = tuple[list[tuple[nn.Conv2d, bool]], list[nn.Linear]]
+
 
 class CNN21k(nn.Module):
     """Two blocks of two 3x3 convolutions (no padding) and a 512-30-classes head; 21,844 parameters.
@@ -43,6 +47,12 @@ class CNN21k(nn.Module):
         x = F.relu(self.fc1(x.flatten(1)))  # (B, 512) -> (B, 30)
         logits: Tensor = self.out(x)
         return logits
+
+    def stages(self) -> Stages:
+        """Return the layers as the compiled kernels know them."""
+        convolutions = [(self.conv1, False), (self.conv2, True)]
+        convolutions += [(self.conv3, False), (self.conv4, True)]
+        return convolutions, [self.fc1, self.out]
 
 
 def _conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
