@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -35,7 +36,7 @@ def backpropagation(model: nn.Module, label_smoothing: float, precision: str) ->
         Of the matrix products and convolutions, small linear layers of an `MLP` apart; parameters
         and gradients are float32.
     """
-    way: type[LinearLayers | CompiledConvolutions | Autograd] = Autograd
+    way: Callable[[nn.Module, float, str], Backpropagation] = Autograd
     if is_plain(model):
         way = LinearLayers
     elif has_independent_samples(model):

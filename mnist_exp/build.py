@@ -18,8 +18,9 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
 from mnist_exp.hardware import fast_precision
+from mnist_exp.kernels import kernels_for
 from mnist_exp.schema import LENGTH_ARGUMENTS
-from mnist_exp.targets import call_target
+from mnist_exp.targets import call_target, find_target
 from mnist_exp.train import Recipe, TrainState
 
 MEMORY_FORMATS = {
@@ -191,9 +192,19 @@ def _has_momentum(optimizer: Optimizer) -> bool:
     return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 
-def precision_on(device: torch.device, precision: str) -> str:
-    """Return ``training.precision``, with "auto" decided by the hardware."""
-    return fast_precision(device) if precision == "auto" else precision
+def precision_on(device: torch.device, config: DictConfig) -> str:
+    """Return ``training.precision``; "auto" is the faster one for the model on this hardware.
+
+    That is bf16 where there are instructions for it, but for models that say their ``stages()``:
+    the compiled kernels, which know float32 alone, are faster still.
+    """
+    if config.training.precision != "auto":
+        precision: str = config.training.precision
+        return precision
+    model = find_target(config, "model")
+    if device.type == "cpu" and hasattr(model, "stages") and kernels_for():
+        return "fp32"
+    return fast_precision(device)
 
 
 def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
@@ -203,7 +214,7 @@ def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
         epochs=training.epochs,
         batch_size=training.batch_size,
         label_smoothing=training.label_smoothing,
-        precision=precision_on(device, training.precision),
+        precision=precision_on(device, config),
         on_nan=training.on_nan,
         augmentation=call_target(config, "augmentation"),
     )

@@ -76,14 +76,14 @@ class CompiledConvolutions:
         self.parts: list[Part] = []
         self.shape = torch.Size()  # of an image, for which the parts are made
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
-        kernels = kernels_for(images)
-        if kernels is None or not self._fits(images, labels):
-            return self.autograd(images, labels)
+        kernels = kernels_for(inputs)
+        if kernels is None or not self._fits(inputs, labels):
+            return self.autograd(inputs, labels)
         threads = torch.get_num_threads()
         with torch.no_grad(), Threads(1):
-            return self._in_parts(kernels, images, labels.contiguous(), threads)
+            return self._in_parts(kernels, inputs, labels.contiguous(), threads)
 
     def _fits(self, images: Tensor, labels: Tensor) -> bool:
         convolutions, linear = self.stages
@@ -165,16 +165,16 @@ class Part:
             place.out_stride, place.in_stride, _, place.tap_stride = weight.gradients[0].stride()
             place.weight_gradient, place.bias_gradient = map(self._own, (weight, bias))
             height, width = ((side - 2) // (2 if pooled else 1) for side in (height, width))
-        for target, layer, (weight, bias) in zip(
+        for target, one, (weight, bias) in zip(
             self.network[1], linear, pairs[len(convolutions) :], strict=True
         ):
-            target.inputs, target.outputs = layer.in_features, layer.out_features
+            target.inputs, target.outputs = one.in_features, one.out_features
             target.weight.plus_gradient, target.bias.plus_gradient = map(self._own, (weight, bias))
         self.scratch = kernels.convolutional_scratch(self.network)
 
     def _own(self, weight: Weight) -> int:
         """Return the address of this part's gradient of a weight."""
-        offset = weight.gradients[0].storage_offset() * self.gradient.element_size()
+        offset = int(weight.gradients[0].storage_offset()) * self.gradient.element_size()
         return self.gradient.data_ptr() + offset
 
     def take(self, values: Sequence[Tensor]) -> None:

@@ -175,7 +175,7 @@ def facts(
         "config_hash": hash_config(run.config),
         "selection_rule": rule,
         "deterministic": config.deterministic,
-        "precision": build.precision_on(device, config.training.precision),
+        "precision": build.precision_on(device, config),
         "float32_products": float32_products.library(device),
         "kernels": kernels.description(device),
         "threads": torch.get_num_threads(),

@@ -32,29 +32,38 @@ INLINE int64_t weight_at(const Convolution *layer, int64_t o, int64_t i, int64_t
 
 /* Where a layer's numbers lie in scratch space. */
 typedef struct {
-    int64_t height, width;              /* of what the convolution gives */
-    int64_t out_height, out_width;      /* after pooling */
-    float *input, *sums, *delta;        /* delta: [out][height + 2 BORDER][width + 2 BORDER] */
-    float *weights, *flipped;           /* [in][TAPS][out]; [out][TAPS][in], taps in reverse order */
+    int64_t height, width;         /* of what the convolution gives */
+    int64_t out_height, out_width; /* after pooling */
+    float *input;
+    float *sums;  /* what the convolution gives; later the gradient of the input */
+    float *delta; /* of the sums: [out][height + 2 BORDER][width + 2 BORDER]; for all layers in turn */
+    float *weights, *flipped; /* [in][TAPS][out]; [out][TAPS][in], taps in reverse order */
 } Place;
+
+/* [channels][height][width] of vectors, with `border` rows at the top and the bottom that are 0 */
+typedef struct {
+    const float *pixels;
+    int64_t channels, height, width, border;
+} Input;
 
 static int64_t product(int64_t a, int64_t b, int64_t c) { return a * b * c * WIDTH; }
 
-/* out[o][y][x] = bias[o] + sum over i and taps of weights[i][tap][o] in[i][y + dy][x + dx], for
-   `channels` outputs from `first`; 0 for bias where that is null; only where mask > 0 if there is one */
-INLINE void convolve_channels(const float *in, int64_t in_channels, int64_t in_height, int64_t in_width,
-                              const float *weights, const float *bias, int64_t first, int64_t out_channels,
-                              const float *mask, float *out, int64_t y, const int channels) {
-    int64_t height = in_height - 2, width = in_width - 2;
+/* out[o][y][x] = bias[o] + sum over i and taps of weights[i][tap][o] in[i][y + dy][x + dx], for a row
+   of `channels` outputs from `first`. Without bias it is 0; with a mask, only where that is > 0. */
+INLINE void convolve_row(const Input *in, const float *weights, const float *bias, int64_t first,
+                         int64_t out_channels, const float *mask, int rectify, float *out, int64_t y,
+                         const int channels) {
+    int64_t height = in->height - 2, width = in->width - 2;
+    int first_tap = y < in->border ? in->border - y : 0, after = in->height - in->border - y;
     for (int64_t block = 0; block < width; block += PIXELS) {
         int64_t x = block + PIXELS <= width ? block : width - PIXELS; /* the last may overlap */
         Vector total[CHANNELS][PIXELS], pixels[PIXELS + 2];
         for (int o = 0; o < channels; o++)
             for (int p = 0; p < PIXELS; p++)
                 total[o][p] = bias ? broadcast(bias[first + o]) : zero();
-        for (int64_t i = 0; i < in_channels; i++)
-            for (int dy = 0; dy < 3; dy++) {
-                const float *row = in + product(i * in_height + y + dy, in_width, 1) + x * WIDTH;
+        for (int64_t i = 0; i < in->channels; i++)
+            for (int dy = first_tap; dy < 3 && dy < after; dy++) {
+                const float *row = in->pixels + product(i * in->height + y + dy, in->width, 1) + x * WIDTH;
                 const float *weight = weights + (i * TAPS + dy * 3) * out_channels + first;
                 for (int p = 0; p < PIXELS + 2; p++)
                     pixels[p] = load(row + p * WIDTH);
@@ -68,26 +77,22 @@ INLINE void convolve_channels(const float *in, int64_t in_channels, int64_t in_h
         for (int o = 0; o < channels; o++)
             for (int p = 0; p < PIXELS; p++) {
                 int64_t at = product((first + o) * height + y, width, 1) + (x + p) * WIDTH;
-                Vector sum = total[o][p];
-                store(out + at, mask ? where_positive(load(mask + at), sum) : sum);
+                Vector sum = mask ? where_positive(load(mask + at), total[o][p]) : total[o][p];
+                store(out + at, rectify ? relu(sum) : sum);
             }
     }
 }
 
-static void convolve(const float *in, int64_t in_channels, int64_t in_height, int64_t in_width,
-                     const float *weights, const float *bias, int64_t out_channels, const float *mask,
-                     float *out) {
-    for (int64_t y = 0; y < in_height - 2; y++) {
+static void convolve(const Input *in, const float *weights, const float *bias, int64_t out_channels,
+                     const float *mask, int rectify, float *out) {
+    for (int64_t y = 0; y < in->height - 2; y++) {
         int64_t o = 0;
         for (; o + CHANNELS <= out_channels; o += CHANNELS)
-            convolve_channels(in, in_channels, in_height, in_width, weights, bias, o, out_channels, mask,
-                              out, y, CHANNELS);
+            convolve_row(in, weights, bias, o, out_channels, mask, rectify, out, y, CHANNELS);
         for (; o + 4 <= out_channels; o += 4)
-            convolve_channels(in, in_channels, in_height, in_width, weights, bias, o, out_channels, mask,
-                              out, y, 4);
+            convolve_row(in, weights, bias, o, out_channels, mask, rectify, out, y, 4);
         for (; o < out_channels; o++)
-            convolve_channels(in, in_channels, in_height, in_width, weights, bias, o, out_channels, mask,
-                              out, y, 1);
+            convolve_row(in, weights, bias, o, out_channels, mask, rectify, out, y, 1);
     }
 }
 
@@ -137,13 +142,8 @@ static void add_gradients(const Convolution *layer, const Place *place) {
     }
 }
 
-/* out = ReLU of sums, or of the largest in each 2x2 window */
-static void activate(const Convolution *layer, const Place *place, float *out) {
-    if (!layer->pooled) {
-        for (int64_t i = 0; i < product(layer->out_channels, place->height, place->width); i += WIDTH)
-            store(out + i, relu(load(place->sums + i)));
-        return;
-    }
+/* out = ReLU of the largest in each 2x2 window of the sums */
+static void pool(const Convolution *layer, const Place *place, float *out) {
     for (int64_t o = 0; o < layer->out_channels; o++)
         for (int64_t y = 0; y < place->out_height; y++)
             for (int64_t x = 0; x < place->out_width; x++) {
@@ -156,38 +156,54 @@ static void activate(const Convolution *layer, const Place *place, float *out) {
 }
 
 /* Put deltas of the activated outputs, 0 where those are not positive, where they come from: in a
-   2x2 window, the first of the largest. */
+   2x2 window, the first of the largest. All else, the border too, becomes 0. */
 static void route(const Convolution *layer, const Place *place, const float *from) {
     int64_t stride = place->width + 2 * BORDER, height = place->height + 2 * BORDER;
-    for (int64_t o = 0; o < layer->out_channels; o++)
+    int64_t next = place->width * WIDTH, next_delta = stride * WIDTH;
+    for (int64_t o = 0; o < layer->out_channels; o++) {
+        float *plane = place->delta + product(o, height, stride);
+        memset(plane, 0, product(BORDER, stride, 1) * sizeof(float));
+        for (int64_t y = 0; y < height - 2 * BORDER; y++) { /* right border of a row, left of the next */
+            memset(plane + product(y + BORDER, stride, 1), 0, BORDER * WIDTH * sizeof(float));
+            memset(plane + product(y + BORDER + 1, stride, 1) - BORDER * WIDTH, 0, BORDER * WIDTH * sizeof(float));
+        }
+        memset(plane + product(height - BORDER, stride, 1), 0, product(BORDER, stride, 1) * sizeof(float));
+        plane += product(BORDER, stride, 1) + BORDER * WIDTH;
+        if (!layer->pooled) {
+            for (int64_t y = 0; y < place->height; y++)
+                memcpy(plane + y * next_delta, from + product(o * place->height + y, place->width, 1),
+                       next * sizeof(float));
+            continue;
+        }
+        if (place->height % 2) /* what no window covers */
+            memset(plane + (place->height - 1) * next_delta, 0, next * sizeof(float));
+        if (place->width % 2)
+            for (int64_t y = 0; y < place->height; y++)
+                store(plane + y * next_delta + next - WIDTH, zero());
         for (int64_t y = 0; y < place->out_height; y++)
             for (int64_t x = 0; x < place->out_width; x++) {
-                Vector d = load(from + product(o * place->out_height + y, place->out_width, 1) + x * WIDTH);
-                if (!layer->pooled) {
-                    store(place->delta + product(o * height + y + BORDER, stride, 1) + (x + BORDER) * WIDTH, d);
-                    continue;
-                }
                 const float *sums = place->sums + product(o * place->height + 2 * y, place->width, 1) + 2 * x * WIDTH;
-                float *delta = place->delta + product(o * height + 2 * y + BORDER, stride, 1) + (2 * x + BORDER) * WIDTH;
-                int64_t next = place->width * WIDTH, next_delta = stride * WIDTH;
-                Vector a = load(sums), b = load(sums + WIDTH), c = load(sums + next), e = load(sums + next + WIDTH);
-                Vector largest = larger(larger(a, b), larger(c, e)), rest = d;
-                Vector here = where_equal(a, largest, rest);
+                float *delta = plane + 2 * y * next_delta + 2 * x * WIDTH;
+                Vector rest = load(from + product(o * place->out_height + y, place->out_width, 1) + x * WIDTH);
+                Vector a = load(sums), b = load(sums + WIDTH), c = load(sums + next), d = load(sums + next + WIDTH);
+                Vector largest = larger(larger(a, b), larger(c, d)), here = where_equal(a, largest, rest);
                 store(delta, here);
                 rest = subtract(rest, here);
-                here = where_equal(b, largest, rest);
-                store(delta + WIDTH, here);
+                store(delta + WIDTH, here = where_equal(b, largest, rest));
                 rest = subtract(rest, here);
-                here = where_equal(c, largest, rest);
-                store(delta + next_delta, here);
+                store(delta + next_delta, here = where_equal(c, largest, rest));
                 rest = subtract(rest, here);
-                store(delta + next_delta + WIDTH, where_equal(e, largest, rest));
+                store(delta + next_delta + WIDTH, where_equal(d, largest, rest));
             }
+    }
 }
 
-/* Say where everything lies and return the floats of scratch space that it takes. */
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Say where everything lies and return the floats of scratch space that it takes. Without pooling
+   the sums become the next layer's input. */
 static int64_t arrange(const Convolution *layers, int64_t count, float *scratch, Place *places) {
-    int64_t used = 0;
+    int64_t used = 0, delta = 0;
     for (int64_t l = 0; l < count; l++) {
         const Convolution *layer = &layers[l];
         Place *place = &places[l];
@@ -196,21 +212,25 @@ static int64_t arrange(const Convolution *layers, int64_t count, float *scratch,
         place->width = layer->width - 2;
         place->out_height = layer->pooled ? place->height / 2 : place->height;
         place->out_width = layer->pooled ? place->width / 2 : place->width;
-        place->input = scratch + used;
-        used += product(layer->in_channels, layer->height, layer->width);
-        place->sums = scratch + used;
-        /* deltas of the input come here as well */
-        int64_t of_sums = product(layer->out_channels, place->height, place->width);
         int64_t of_input = product(layer->in_channels, layer->height, layer->width);
-        used += of_sums > of_input ? of_sums : of_input;
-        place->delta = scratch + used;
-        used += product(layer->out_channels, place->height + 2 * BORDER, place->width + 2 * BORDER);
+        int64_t of_sums = product(layer->out_channels, place->height, place->width);
+        if (l > 0 && !layers[l - 1].pooled)
+            place->input = places[l - 1].sums;
+        else {
+            place->input = scratch + used;
+            used += of_input;
+        }
+        place->sums = scratch + used;
+        used += most(of_sums, of_input);
         place->weights = scratch + used;
         used += PADDED(weights);
         place->flipped = scratch + used;
         used += PADDED(weights);
+        delta = most(delta, product(layer->out_channels, place->height + 2 * BORDER, place->width + 2 * BORDER));
     }
-    return used;
+    for (int64_t l = 0; l < count; l++)
+        places[l].delta = scratch + used;
+    return used + delta;
 }
 
 static void arrange_weights(const Convolution *layer, const Place *place) {
@@ -246,7 +266,7 @@ static void from_vectors(const float *columns, int64_t size, float *rows) {
     }
 }
 
-/* Floats of scratch space that `convolutional_network` needs; it must be 0 at first. */
+/* Floats of scratch space that `convolutional_network` needs. */
 int64_t convolutional_network_scratch(const Convolution *convolutions, int64_t count,
                                       const LinearLayer *layers, int64_t linear_count) {
     Place places[count];
@@ -286,11 +306,12 @@ int convolutional_network(const Convolution *convolutions, int64_t count, const 
         to_vectors(images + start * size, here, size, places[0].input);
         for (int64_t l = 0; l < count; l++) {
             const Convolution *layer = &convolutions[l];
-            convolve(places[l].input, layer->in_channels, layer->height, layer->width, places[l].weights,
-                     layer->bias, layer->out_channels, 0, places[l].sums);
-            activate(layer, &places[l], l < count - 1 ? places[l + 1].input : vectors);
+            Input in = {places[l].input, layer->in_channels, layer->height, layer->width, 0};
+            convolve(&in, places[l].weights, layer->bias, layer->out_channels, 0, !layer->pooled, places[l].sums);
+            if (layer->pooled)
+                pool(layer, &places[l], l < count - 1 ? places[l + 1].input : vectors);
         }
-        from_vectors(vectors, features, rows);
+        from_vectors(convolutions[count - 1].pooled ? vectors : last->sums, features, rows);
         float part;
         if (!linear_layers(own, linear_count, rows, labels + start, here, of_batch, smoothing, &part,
                            logits + start * classes, delta, rest))
@@ -308,10 +329,10 @@ int convolutional_network(const Convolution *convolutions, int64_t count, const 
             const Convolution *layer = &convolutions[l];
             const Place *place = &places[l];
             add_gradients(layer, place);
-            if (l > 0) { /* the deltas of the outputs below take the place of the sums, which are read no more */
-                convolve(place->delta, layer->out_channels, place->height + 2 * BORDER,
-                         place->width + 2 * BORDER, place->flipped, 0, layer->in_channels, place->input,
-                         place->sums);
+            if (l > 0) {
+                Input in = {place->delta, layer->out_channels, place->height + 2 * BORDER,
+                            place->width + 2 * BORDER, BORDER};
+                convolve(&in, place->flipped, 0, layer->in_channels, place->input, 0, place->sums);
                 route(&convolutions[l - 1], &places[l - 1], place->sums);
             }
         }

@@ -249,7 +249,7 @@ class Kernels:
         floats = self._library.convolutional_network_scratch(
             convolutions, len(convolutions), layers, len(layers)
         )
-        return torch.zeros(floats)
+        return torch.empty(floats)
 
     def convolutional_network(
         self,

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from mnist_exp.errors import UserError
 from mnist_exp.models.batch_norm import BatchNorm2d
 
-# 3x3 convolutions, each with whether 2x2 max pooling follows, and linear layers; after each of them,
-# and the pooling, but the last, a ReLU.
+# 3x3 convolutions, each with whether 2x2 max pooling follows, and linear layers. A ReLU comes after
+# each of them, and the pooling, but the last.
 Stages = tuple[list[tuple[nn.Conv2d, bool]], list[nn.Linear]]
 
 
