@@ -17,7 +17,7 @@ from mnist_exp.autograd import Autograd
 from mnist_exp.backpropagation import backpropagation
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.linear_layers import LinearLayers
-from mnist_exp.models import MLP, CNN21k
+from mnist_exp.models import MLP
 from mnist_exp.optim.adjacent import adjacent_runs, as_one
 from tests.device_settings import device_settings
 from tests.kernel_builds import COMPILED, using
@@ -195,7 +195,6 @@ class Doubled(MLP):
         of_another_layer(network(5)),
         Doubled(hidden_sizes=[5], num_classes=4, activation="relu", dropout=0.0),
         nn.Sequential(nn.Linear(12, 4)),
-        CNN21k(num_classes=4),
     ],
     ids=lambda model: type(model).__name__,
 )
