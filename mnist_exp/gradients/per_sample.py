@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ from mnist_exp.gradients.effective_copy import (
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layer_calls import Call, probe_calls, recorded_calls
 from mnist_exp.gradients.layer_gradients import Layer, formula_of, linear_gradients
+from mnist_exp.sparse_products import linear
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class PerSampleModel:
         self.copy.requires_grad_(False)
         self.copy.zero_grad(set_to_none=True)
         freeze_batch_norm(self.copy)
+        skip_background(self.copy)
         calls = probe_calls(self.copy, inputs)
         self.layers = assign_layers(self.copy, self.names, calls, batch=len(inputs))
         self.sample_bytes = self._sample_bytes(calls, inputs)
@@ -128,6 +131,18 @@ class PerSampleModel:
             layer_inputs = tuple(tensor.detach() for tensor in calls[layer.name].inputs)
             gradients |= layer.formula(layer, layer_inputs, output_gradient)
         return BatchGradients(losses.detach(), {name: gradients[name] for name in self.names})
+
+
+def skip_background(model: nn.Module) -> None:
+    """Let linear layers use that most pixels are background, where inputs are images."""
+    for module in model.modules():
+        if type(module) is nn.Linear and module.bias is not None:
+            layer = module
+            module.forward = partial(_linear, layer)  # type: ignore[method-assign]
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return linear(x, layer.weight, layer.bias)
 
 
 def freeze_batch_norm(model: nn.Module) -> None:

@@ -87,11 +87,11 @@ void round_stochastic(float *restrict w, int64_t count, float offset, float slop
     }
 }
 
-/* How many are not 0. */
-int64_t nonzeros_in(const float *x, int64_t count) {
+/* How many are not the background. */
+int64_t unlike(const float *x, int64_t count, float background) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i++)
-        found += x[i] != 0;
+        found += x[i] != background;
     return found;
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from ctypes import CDLL, Array, Structure, c_float, c_int, c_int64, c_void_p
+from ctypes import CDLL, Array, Structure, byref, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from importlib.util import find_spec
 
@@ -30,7 +30,7 @@ SIGNATURES = {
         None,
         (POINTER, COUNT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, POINTER, NUMBER),
     ),
-    "nonzeros_in": (COUNT, (POINTER, COUNT)),
+    "unlike": (COUNT, (POINTER, COUNT, NUMBER)),
     "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
     "norm": (NUMBER, (POINTER, COUNT)),
     "linear_layers_scratch": (COUNT, (POINTER, COUNT, COUNT)),
@@ -38,6 +38,12 @@ SIGNATURES = {
         c_int,
         (POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 4),
     ),
+    "linear_outputs": (None, (POINTER, POINTER, COUNT, NUMBER, POINTER)),
+    "linear_weight_gradient": (
+        None,
+        (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, POINTER, POINTER),
+    ),
+    "linear_weight_gradient_scratch": (COUNT, (COUNT,)),
     "convolutional_network_scratch": (COUNT, (POINTER, COUNT, POINTER, COUNT)),
     "convolutional_network": (
         c_int,
@@ -181,10 +187,10 @@ class Kernels:
             w.data_ptr(), w.numel(), *line, W_min, W_max, step, lanes, lowest
         )
 
-    def density(self, x: Tensor, samples: int) -> float:
-        """Return the share of elements that are not 0 in the first so many samples of ``x``."""
+    def density(self, x: Tensor, samples: int, background: float = 0.0) -> float:
+        """Return the share of elements unlike the background in so many samples of ``x``."""
         count = math.prod(x.shape[1:]) * min(samples, len(x))
-        found: int = self._library.nonzeros_in(x.data_ptr(), count)
+        found: int = self._library.unlike(x.data_ptr(), count, background)
         return found / max(count, 1)
 
     def correct_predictions(self, logits: Tensor, labels: Tensor) -> int:
@@ -242,6 +248,29 @@ class Kernels:
         if not self._library.linear_layers(layers, count, *data, label_smoothing, *addresses):
             raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
         return loss, logits
+
+    def linear_outputs(
+        self, x: Tensor, background: float, weight: Tensor, bias: Tensor, outputs: Tensor
+    ) -> None:
+        """Put ``(x - background) @ weight.T + bias`` in ``outputs`` [B, out]; out is 16 n."""
+        layer = Layer(weight.shape[1], weight.shape[0])
+        layer.weight.plus, layer.bias.plus = weight.data_ptr(), bias.data_ptr()
+        self._library.linear_outputs(
+            byref(layer), x.data_ptr(), len(x), background, outputs.data_ptr()
+        )
+
+    def linear_weight_gradient(
+        self, x: Tensor, background: float, delta: Tensor, rows: range, gradient: Tensor
+    ) -> None:
+        """Put rows of ``delta.T @ (x - background)`` in ``gradient`` [out, in].
+
+        Both ends of ``rows`` and out are multiples of 16.
+        """
+        layer = Layer(x.shape[1], delta.shape[1])
+        layer.weight.plus_gradient = gradient.data_ptr()
+        scratch = torch.empty(self._library.linear_weight_gradient_scratch(len(x)))
+        data = (x.data_ptr(), len(x), background, delta.data_ptr(), scratch.data_ptr())
+        self._library.linear_weight_gradient(byref(layer), rows.start, rows.stop, *data)
 
     def convolutional_scratch(self, network: Network) -> Tensor:
         """Return scratch space for `convolutional_network`."""

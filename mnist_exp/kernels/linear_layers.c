@@ -90,7 +90,8 @@ static void transpose_weights(const LinearLayer *layer, int64_t from_output, int
 
 /* y[b][o] = bias[o] + sum over k of x[b][k] weight[o][k], for a block of at most MAX_VECTORS */
 INLINE void forward_block(const LinearLayer *layer, int64_t from, const float *x, int64_t x_stride,
-                          int64_t samples, float *y, int64_t y_stride, const int vectors) {
+                          int64_t samples, float background, float *y, int64_t y_stride,
+                          const int vectors) {
     ALIGNED float block[CHUNK * MAX_VECTORS * WIDTH], values[CHUNK + WIDTH];
     ALIGNED int32_t positions[CHUNK + WIDTH];
     int64_t outputs = smaller(layer->outputs - from, vectors * WIDTH);
@@ -104,17 +105,18 @@ INLINE void forward_block(const LinearLayer *layer, int64_t from, const float *x
         int64_t inputs = smaller(layer->inputs - k, CHUNK);
         transpose_weights(layer, from, outputs, k, inputs, block);
         for (int64_t b = 0; b < samples; b++) {
-            int64_t count = nonzeros(x + b * x_stride + k, inputs, values, positions);
+            int64_t count = nonzeros(x + b * x_stride + k, inputs, background, values, positions);
             add_rows(block, values, positions, count, y + b * y_stride, vectors);
         }
     }
 }
 
-static void forward(const LinearLayer *layer, const float *x, int64_t x_stride, int64_t samples, float *y) {
+static void forward(const LinearLayer *layer, const float *x, int64_t x_stride, int64_t samples,
+                    float background, float *y) {
     int64_t width = PADDED(layer->outputs);
     for (int64_t o = 0; o < width; o += MAX_VECTORS * WIDTH) {
         int64_t vectors = smaller((width - o) / WIDTH, MAX_VECTORS);
-        WITH_VECTORS(vectors, forward_block(layer, o, x, x_stride, samples, y + o, width, VECTORS))
+        WITH_VECTORS(vectors, forward_block(layer, o, x, x_stride, samples, background, y + o, width, VECTORS))
     }
 }
 
@@ -135,8 +137,8 @@ INLINE void transpose_inputs(const float *x, int64_t stride, int64_t samples, in
 
 /* weight_gradient[o][k] = sum over b of delta[b][o] x[b][k], for a block of outputs */
 INLINE void weight_gradient_block(const LinearLayer *layer, int64_t from, const float *x,
-                                  int64_t x_stride, int64_t samples, const float *delta,
-                                  const int vectors) {
+                                  int64_t x_stride, int64_t samples, float background,
+                                  const float *delta, const int vectors) {
     ALIGNED float sums[WIDTH][MAX_VECTORS * WIDTH], columns[WIDTH][SAMPLES], values[SAMPLES + WIDTH];
     ALIGNED int32_t positions[SAMPLES + WIDTH];
     Vector rows[WIDTH];
@@ -148,7 +150,7 @@ INLINE void weight_gradient_block(const LinearLayer *layer, int64_t from, const 
             int64_t here = smaller(samples - b, SAMPLES);
             transpose_inputs(x + b * x_stride + k, x_stride, here, inputs, columns);
             for (int64_t i = 0; i < inputs; i++) {
-                int64_t count = nonzeros(columns[i], here, values, positions);
+                int64_t count = nonzeros(columns[i], here, background, values, positions);
                 add_rows(delta + b * vectors * WIDTH, values, positions, count, sums[i], vectors);
             }
         }
@@ -162,21 +164,26 @@ INLINE void weight_gradient_block(const LinearLayer *layer, int64_t from, const 
     }
 }
 
-/* Set the gradients of weight and bias. delta [samples][PADDED(outputs)] is in blocks of MAX_VECTORS
-   vectors of outputs: block by block, and within a block sample by sample. */
-static void parameter_gradients(const LinearLayer *layer, const float *x, int64_t x_stride,
-                                int64_t samples, const float *delta, float *scratch) {
-    int64_t width = PADDED(layer->outputs);
-    for (int64_t o = 0; o < width; o += MAX_VECTORS * WIDTH) {
-        int64_t vectors = smaller((width - o) / WIDTH, MAX_VECTORS);
+/* Set the gradients of the weights of some outputs, given delta [samples][width]. */
+static void weight_gradients(const LinearLayer *layer, int64_t from, int64_t to, const float *x,
+                             int64_t x_stride, int64_t samples, float background, const float *delta,
+                             int64_t width, float *scratch) {
+    for (int64_t o = from; o < to; o += MAX_VECTORS * WIDTH) {
+        int64_t vectors = smaller((to - o) / WIDTH, MAX_VECTORS);
         const float *block = delta;
-        if (width > MAX_VECTORS * WIDTH) {
+        if (vectors * WIDTH < width) { /* a block's deltas are put together */
             for (int64_t b = 0; b < samples; b++)
                 memcpy(scratch + b * vectors * WIDTH, delta + b * width + o, vectors * WIDTH * sizeof(float));
             block = scratch;
         }
-        WITH_VECTORS(vectors, weight_gradient_block(layer, o, x, x_stride, samples, block, VECTORS))
+        WITH_VECTORS(vectors, weight_gradient_block(layer, o, x, x_stride, samples, background, block, VECTORS))
     }
+}
+
+static void parameter_gradients(const LinearLayer *layer, const float *x, int64_t x_stride,
+                                int64_t samples, const float *delta, float *scratch) {
+    int64_t width = PADDED(layer->outputs);
+    weight_gradients(layer, 0, width, x, x_stride, samples, 0, delta, width, scratch);
     for (int64_t o = 0; o < layer->outputs; o += WIDTH) {
         Vector total = zero();
         for (int64_t b = 0; b < samples; b++)
@@ -275,7 +282,7 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
     for (int64_t l = 0; l < count; l++) {
         int64_t width = PADDED(layers[l].outputs);
         inputs[l] = x;
-        forward(&layers[l], x, l ? PADDED(layers[l].inputs) : layers[l].inputs, samples, room);
+        forward(&layers[l], x, l ? PADDED(layers[l].inputs) : layers[l].inputs, samples, 0, room);
         if (l < count - 1)
             for (int64_t i = 0; i < samples * width; i += WIDTH)
                 store(room + i, relu(load(room + i)));
@@ -301,3 +308,21 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
         input_gradient(&layers[0], inputs[0], samples, delta, x_gradient);
     return 1;
 }
+
+/* y [samples][outputs] = the layer's outputs for x - background; the outputs are whole vectors. */
+void linear_outputs(const LinearLayer *layer, const float *x, int64_t samples, float background, float *y) {
+    enum { AT_ONCE = 256 }; /* samples, whose y stays in the second-level cache */
+    for (int64_t b = 0; b < samples; b += AT_ONCE)
+        forward(layer, x + b * layer->inputs, layer->inputs, smaller(samples - b, AT_ONCE), background,
+                y + b * layer->outputs);
+}
+
+/* Set the gradient of the weights of some outputs: delta [samples][outputs], transposed, times
+   x - background. `from`, `to` and the outputs are whole vectors; scratch is delta of MAX_VECTORS. */
+void linear_weight_gradient(const LinearLayer *layer, int64_t from, int64_t to, const float *x,
+                            int64_t samples, float background, const float *delta, float *scratch) {
+    weight_gradients(layer, from, to, x, layer->inputs, samples, background, delta, layer->outputs, scratch);
+}
+
+/* Floats of scratch space that `linear_weight_gradient` needs. */
+int64_t linear_weight_gradient_scratch(int64_t samples) { return samples * MAX_VECTORS * WIDTH; }

@@ -50,14 +50,14 @@ INLINE void interleave(Vector a, Vector b, Vector *low, Vector *high) {
     *high = _mm512_permutex2var_ps(a, from_high, b);
 }
 
-/* Append the elements that are not 0 of x[0:count] and their positions; return how many. Both
-   lists need WIDTH elements of room beyond count. */
-INLINE int64_t nonzeros(const float *x, int64_t count, float *values, int32_t *positions) {
+/* Append the elements that are not 0 of x[0:count] - background and their positions; return how
+   many. Both lists need WIDTH elements of room beyond count. */
+INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values, int32_t *positions) {
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int64_t found = 0;
     for (int64_t i = 0; i < count; i += WIDTH) {
-        Vector v = load_first(x + i, count - i);
-        __mmask16 mask = _mm512_cmp_ps_mask(v, zero(), _CMP_NEQ_UQ);
+        Vector v = subtract(load_first(x + i, count - i), broadcast(background));
+        __mmask16 mask = _mm512_mask_cmp_ps_mask(first(count - i), v, zero(), _CMP_NEQ_UQ);
         __m512i position = _mm512_add_epi32(iota, _mm512_set1_epi32((int32_t)i));
         store(values + found, _mm512_maskz_compress_ps(mask, v));
         _mm512_storeu_si512(positions + found, _mm512_maskz_compress_epi32(mask, position));
@@ -112,14 +112,14 @@ INLINE void interleave(Vector a, Vector b, Vector *low, Vector *high) {
     *high = _mm256_permute2f128_ps(even, odd, 0x31);
 }
 
-/* Append the elements that are not 0 of x[0:count] and their positions; return how many. Both
-   lists need WIDTH elements of room beyond count. */
-INLINE int64_t nonzeros(const float *x, int64_t count, float *values, int32_t *positions) {
+/* Append the elements that are not 0 of x[0:count] - background and their positions; return how
+   many. Both lists need WIDTH elements of room beyond count. */
+INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values, int32_t *positions) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i++) {
-        values[found] = x[i];
+        values[found] = x[i] - background;
         positions[found] = (int32_t)i;
-        found += x[i] != 0;
+        found += values[found] != 0;
     }
     return found;
 }
