@@ -99,6 +99,7 @@ class GradientCollector:
             top_k=top_k,
             working_memory=working_memory,
             seed=seed,
+            one_moment=mode == "epoch",
         )
         self._recording: EpochRecording | None = None
         self._batch_sizes: list[int] = []

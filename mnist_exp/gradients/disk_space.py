@@ -32,8 +32,10 @@ def row_bytes(preparation: Preparation) -> int:
 
 
 def mean_bytes(preparation: Preparation) -> int:
-    """Bytes of the mean gradient."""
-    return 4 * sum(prod(shape) for shape in preparation.model.shapes.values())
+    """Bytes of the mean gradient, and of the weights from which factors follow."""
+    shapes = preparation.model.shapes
+    derived = [shapes[array.weight] for array in preparation.layout.derived]
+    return 4 * sum(map(prod, [*shapes.values(), *derived]))
 
 
 def check_disk_space(

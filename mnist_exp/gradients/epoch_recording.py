@@ -51,6 +51,10 @@ class EpochRecording:
             epoch=epoch,
             layout=preparation.layout,
             dense_samples=num_samples if settings.format == "dense" else None,
+            weights={
+                array.weight: preparation.model.weight(array.weight)
+                for array in preparation.layout.derived
+            },
         )
         self._rows: dict[str, list[Tensor]] = {}
 

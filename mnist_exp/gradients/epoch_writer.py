@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import Layout, parts_of
 from mnist_exp.run.files import flush_directory
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3  # 2: without derived arrays
 MANIFEST = "manifest.json"
 STATISTICS = "gradient_stats.json"
 # Gradients built at once when a file holds the gradients themselves.
@@ -40,13 +41,24 @@ class EpochWriter:
     dense_samples
         The number of samples when the gradients themselves are to be written, as
         ``{parameter}_epoch_{epoch}.pt``; None writes the layout's arrays as ``{array}.npy``.
+    weights
+        The weights, by name, from which the layout's derived arrays follow.
     """
 
-    def __init__(self, directory: Path, *, epoch: int, layout: Layout, dense_samples: int | None):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        epoch: int,
+        layout: Layout,
+        dense_samples: int | None,
+        weights: Mapping[str, Tensor],
+    ):
         directory.mkdir(parents=True, exist_ok=True)
         self.epoch = epoch
         self.target = directory / f"epoch_{epoch}"
         self.layout = layout
+        self.weights = weights
         prefix = f".epoch_{epoch}.partial-"
         for leftover in directory.glob(f"{prefix}*"):  # of a run that was killed
             shutil.rmtree(leftover)
@@ -102,6 +114,9 @@ class EpochWriter:
                 arrays[array.name] = inputs.reshape(-1, *array.row_shape)
             elif isinstance(file, NpyFile):
                 arrays[array.name] = file.read_back(start, stop).to(inputs)
+        for one in reversed(self.layout.derived):  # each may need the one after it
+            after, between = arrays[one.output_gradient], arrays[one.input]
+            arrays[one.name] = one.rows(after, between, self.weights[one.weight].to(inputs))
         return {p.name: p.gradients(arrays) for p in self.layout.parameters}
 
     def append_column(self, name: str, values: Tensor, dtype: str) -> None:
@@ -118,11 +133,14 @@ class EpochWriter:
 
         An epoch of the same name, from before a run was resumed, is replaced.
         """
+        for name, weight in self.weights.items():
+            self.append_column(f"{name}.value", weight.unsqueeze(0), "float32")
         manifest = manifest | {
             "arrays": {name: file.close() for name, file in self._arrays.items()},
             "columns": {name: file.close() for name, file in self._columns.items()},
             "pixel_arrays": [array.name for array in self.layout.arrays if array.pixels],
             "parameters": [parameter.to_json() for parameter in self.layout.parameters],
+            "derived": [asdict(array) for array in self.layout.derived],
             "statistics_crc32": zlib.crc32(json_bytes(statistics)),
         }
         manifest["crc32"] = zlib.crc32(json_bytes(manifest))  # of all the entries before it

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mnist_exp.gradients.factors import (
@@ -33,6 +34,33 @@ class StoredArray:
     def row_bytes(self) -> int:
         """Bytes a sample."""
         return prod(self.row_shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class DerivedArray:
+    """The output gradient [N, out] of a hidden linear layer, which need not be stored.
+
+    A ReLU comes after the layer, and then another linear layer, from whose arrays and weight it
+    follows by the chain rule.
+
+    Attributes
+    ----------
+    name
+        Of this array.
+    output_gradient, input
+        Names of the next layer's arrays; these may be derived themselves.
+    weight
+        Name of the next layer's weight, which is stored once.
+    """
+
+    name: str
+    output_gradient: str
+    input: str
+    weight: str
+
+    def rows(self, output_gradient: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+        """Compute rows [B, out] from those of the next layer [B, next out] and [B, out]."""
+        return torch.where(inputs > 0, output_gradient @ weight, 0)
 
 
 @dataclass(frozen=True)
@@ -76,10 +104,34 @@ class StoredParameter:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything that is stored a sample."""
+    """Everything that is stored a sample, and what follows from it."""
 
     parameters: tuple[StoredParameter, ...]
     arrays: tuple[StoredArray, ...]
+    derived: tuple[DerivedArray, ...] = ()
+
+    def derive(self, weights: Mapping[str, str]) -> Layout:
+        """Leave out the output gradients that follow from other arrays.
+
+        Parameters
+        ----------
+        weights
+            Of linear layers with nothing but a ReLU before the next one: the next one's weight.
+        """
+        derived = []
+        there = {array.name for array in self.arrays}
+        for name, weight in weights.items():
+            layer, following = (n.rpartition(".")[0] for n in (name, weight))
+            own, after, between = (
+                f"{layer}.output_gradient",
+                f"{following}.output_gradient",
+                f"{following}.input",
+            )
+            if {own, after, between} <= there:
+                derived.append(DerivedArray(own, after, between, weight))
+        without = {array.name for array in derived}
+        arrays = tuple(array for array in self.arrays if array.name not in without)
+        return Layout(self.parameters, arrays, tuple(derived))
 
     @property
     def row_bytes(self) -> int:

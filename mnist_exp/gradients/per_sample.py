@@ -27,6 +27,7 @@ from mnist_exp.gradients.effective_copy import (
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layer_calls import Call, probe_calls, recorded_calls
 from mnist_exp.gradients.layer_gradients import Layer, formula_of, linear_gradients
+from mnist_exp.models import MLP
 from mnist_exp.sparse_products import linear
 
 
@@ -95,6 +96,27 @@ class PerSampleModel:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of the parameters, by name."""
         return {name: tuple(effective_tensor(self.copy, name).shape) for name in self.names}
+
+    def following(self) -> dict[str, str]:
+        """Map the weight of a linear layer to that of the next, where only a ReLU is between."""
+        if type(self.copy) is not MLP:
+            return {}
+        modules = [
+            (name, module)
+            for name, module in self.copy.network.named_children()
+            if not (isinstance(module, nn.Dropout) and not module.training)
+        ]
+        return {
+            f"network.{name}.weight": f"network.{later}.weight"
+            for (name, one), (_, between), (later, other) in zip(
+                modules, modules[1:], modules[2:], strict=False
+            )
+            if type(one) is type(other) is nn.Linear and type(between) is nn.ReLU
+        }
+
+    def weight(self, name: str) -> Tensor:
+        """Return the value in force of a weight."""
+        return effective_tensor(self.copy, name).detach()
 
     def _sample_bytes(self, calls: dict[str, Call], inputs: Tensor) -> int:
         """Estimate the working memory a sample takes: activations, and gradients if built."""

@@ -42,6 +42,9 @@ class CollectionSettings:
         MiB of activations held at once; sets how many samples go through the network together.
     seed
         Of dropout and augmentation during collection.
+    one_moment
+        Whether all gradients are taken at the same weights: factors of hidden layers then follow
+        from others and are not stored.
     """
 
     parameters: Sequence[str] | None
@@ -53,6 +56,7 @@ class CollectionSettings:
     top_k: int
     working_memory: int
     seed: int
+    one_moment: bool = True
 
     def __post_init__(self) -> None:
         for key, value, allowed in (
@@ -99,10 +103,13 @@ class Preparation:
             return Layout((), ())
         if settings.format == "dense":
             return dense_layout(shapes, settings.dtype)
-        return factored_layout(
+        layout = factored_layout(
             example.gradients,
             shapes,
             inputs=inputs,
             pixels=self.pixels is not None,
             dtype=settings.dtype,
         )
+        # rounded to 16 bits, an input that is not 0 may become 0, and errors would add up
+        exact = settings.dtype == "float32"
+        return layout.derive(self.model.following()) if exact and settings.one_moment else layout

@@ -15,8 +15,10 @@ from torch import Tensor
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.array_files import as_tensor, crc32_of, map_rows
 from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS, json_bytes
-from mnist_exp.gradients.layout import StoredParameter
+from mnist_exp.gradients.layout import DerivedArray, StoredParameter
 from mnist_exp.gradients.parameter_gradients import ParameterGradients, Rows
+
+READABLE = (2, FORMAT_VERSION)
 
 
 class StoredGradients(Mapping[str, ParameterGradients]):
@@ -45,6 +47,9 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         self._pixel_values: Tensor | None = None
         if manifest["pixel_values"] is not None:
             self._pixel_values = torch.tensor(manifest["pixel_values"], dtype=torch.float32)
+        # absent from version 2 of the format
+        derived = [DerivedArray(**values) for values in manifest.get("derived", ())]
+        self._derived = {array.name: array for array in derived}
         stored = [StoredParameter.from_json(values) for values in manifest["parameters"]]
         self._parameters = {p.name: ParameterGradients(p.name, p, self) for p in stored}
 
@@ -76,7 +81,14 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         return self.rows("losses", slice(None))
 
     def rows(self, array: str, rows: int | Rows) -> Tensor:
-        """Read rows of a stored array: floats as float32, pixels as the network's inputs."""
+        """Read rows of an array: floats as float32, pixels as the network's inputs."""
+        if array in self._derived:
+            derived = self._derived[array]
+            after, between = (
+                self.rows(derived.output_gradient, rows),
+                self.rows(derived.input, rows),
+            )
+            return derived.rows(after, between, self.rows(f"{derived.weight}.value", 0))
         if isinstance(rows, Tensor):
             rows = rows.cpu().numpy()
         values = as_tensor(np.array(self._maps[array][rows]), self._dtypes[array])
@@ -176,10 +188,10 @@ def open(path: str | Path) -> StoredGradients:
     manifest = read_json(directory / MANIFEST)
     checksum = manifest.pop("crc32", None)
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in READABLE:
         raise UserError(
             f"{directory / MANIFEST} has format_version {version!r}; this version reads "
-            f"{FORMAT_VERSION}."
+            f"{' and '.join(map(str, READABLE))}."
         )
     if checksum != zlib.crc32(json_bytes(manifest)):
         raise UserError(

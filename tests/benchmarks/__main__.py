@@ -24,7 +24,7 @@ import torch
 from mnist_exp.hardware import cpu_name
 from mnist_exp.run.files import write_atomic
 from tests.benchmarks import baselines, constraint_scripts, loops
-from tests.benchmarks.compare import SIDE_BY_SIDE, table, time_in_turn
+from tests.benchmarks.compare import SIDE_BY_SIDE, WITHOUT_KERNELS, table, time_in_turn
 
 BF16 = "training.precision=bf16"
 PUBLISHED = ("model=mlp100", "constraint=published")
@@ -43,18 +43,20 @@ def under_constraint(
     return {
         "ours": partial(loops.ours, *overrides),
         f"ours, {SIDE_BY_SIDE}": partial(loops.ours, *overrides),
+        f"ours, {WITHOUT_KERNELS}": partial(loops.ours, *overrides),
         "ours, bf16": partial(loops.ours, *overrides, BF16),
-        f"ours, bf16, {SIDE_BY_SIDE}": partial(loops.ours, *overrides, BF16),
         "bare loop": partial(loops.bare, *overrides),
         "script": script,
         "ours, no constraint": partial(loops.ours, *UNCONSTRAINED),
-        "ours, no constraint, bf16": partial(loops.ours, *UNCONSTRAINED, BF16),
     }
 
 
 WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "mlp100": {
         "ours": partial(loops.ours, "model=mlp100", "training.gradient_norm=false"),
+        f"ours, {WITHOUT_KERNELS}": partial(
+            loops.ours, "model=mlp100", "training.gradient_norm=false"
+        ),
         "bare loop": partial(loops.bare, "model=mlp100"),
         "usual script": partial(loops.usual_script, "model=mlp100"),
         "skorch": partial(loops.skorch, "model=mlp100"),
@@ -64,13 +66,12 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "mlp100_memristor": under_constraint(MEMRISTOR, constraint_scripts.memristor_script),
     "cnn21k": {
         "ours": partial(loops.ours, "model=cnn21k"),
-        "bare loop": partial(loops.bare, "model=cnn21k"),
-        "bare loop, torch.compile": partial(loops.bare, "model=cnn21k", compiled=True),
+        f"ours, {WITHOUT_KERNELS}": partial(loops.ours, "model=cnn21k"),
+        "bare loop, bf16": partial(loops.bare, "model=cnn21k", BF16),
+        "bare loop, bf16, torch.compile": partial(loops.bare, "model=cnn21k", BF16, compiled=True),
         "ours, no augmentation": partial(loops.ours, "model=cnn21k", "augmentation=none"),
-        "ours, fp32": partial(loops.ours, "model=cnn21k", "training.precision=fp32"),
-        "ours, published settings": partial(
-            loops.ours, "experiment=cnn21k_published", BF16, "training.memory_format=channels_last"
-        ),
+        "ours, bf16": partial(loops.ours, "model=cnn21k", BF16),
+        "ours, published settings": partial(loops.ours, "experiment=cnn21k_published"),
         "published script (PIL)": baselines.published_cnn21k,
         "usual script (tensors)": partial(loops.usual_script, "experiment=cnn21k_published"),
         "skorch": partial(loops.skorch, "experiment=cnn21k_published"),

@@ -15,6 +15,7 @@ import torch
 from mnist_exp.waiting_threads import wait_briefly
 
 SIDE_BY_SIDE = "folds side by side"  # ends a contender's name
+WITHOUT_KERNELS = "without kernels"  # likewise
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def start(work: str, contender: str, cold: bool) -> list[subprocess.Popen[str]]:
     environment = dict(os.environ)
     if contender.startswith(("ours", "bare")):  # as in the program
         wait_briefly(environment)
+    if contender.endswith(WITHOUT_KERNELS):
+        environment["MNIST_EXP_KERNELS"] = "torch"
     if side_by_side:
         environment["OMP_NUM_THREADS"] = "1"
     pipe = subprocess.PIPE
