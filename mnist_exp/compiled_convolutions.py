@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.autograd import AutogradInParts
-from mnist_exp.kernels import Convolution, Kernels, Layer, kernels_for
+from mnist_exp.kernels import Convolution, Kernels, Layer, are_labels, kernels_for
 from mnist_exp.models import Stages
 from mnist_exp.threads import Threads, side_by_side
 from mnist_exp.weights import Weight, make_gradients
@@ -83,11 +83,11 @@ class CompiledConvolutions:
             return self.autograd(inputs, labels)
         threads = torch.get_num_threads()
         with torch.no_grad(), Threads(1):
-            return self._in_parts(kernels, inputs, labels.contiguous(), threads)
+            return self._in_parts(kernels, inputs, labels, threads)
 
     def _fits(self, images: Tensor, labels: Tensor) -> bool:
         convolutions, linear = self.stages
-        if images.ndim != 4 or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        if images.ndim != 4 or not are_labels(labels) or len(labels) != len(images):
             return False
         channels, *sides = images.shape[1:]
         if channels != convolutions[0][0].in_channels:

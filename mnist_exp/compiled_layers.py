@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.device.mapping import DifferentialPair, read_exactly
-from mnist_exp.kernels import Kernels, Layer, kernels_for
+from mnist_exp.kernels import Kernels, Layer, are_labels, kernels_for
 from mnist_exp.kernels import Weight as WeightInC
 from mnist_exp.weights import Weight
 
@@ -54,7 +54,7 @@ class CompiledLayers:
         """Return the kernels if they can take this batch and are less work than torch's calls."""
         kernels = kernels_for(x)
         samples = len(labels)
-        if kernels is None or x.shape != (samples, self.inputs) or labels.dtype != torch.int64:
+        if kernels is None or x.shape != (samples, self.inputs) or not are_labels(labels):
             return None
         density = kernels.density(x, SAMPLES_LOOKED_AT)
         products = samples * (density * self.first + self.others / 2)
@@ -70,7 +70,7 @@ class CompiledLayers:
             for weight, place in zip(self.weights, self.places, strict=True)
         ]
         result = kernels.linear_layers(
-            self.array, x, labels.contiguous(), self.label_smoothing, self.scratch
+            self.array, x, labels, self.label_smoothing, self.scratch
         )
         for weight, value in zip(self.weights, values, strict=True):
             if value is None:

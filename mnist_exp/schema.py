@@ -97,13 +97,14 @@ RULES: dict[str, Rule] = {
     "data.normalization": one_of("mean_std", "unit"),
     "data.mean": optional(number(lambda value: True, "of pixels in [0,1]")),
     "data.std": optional(number(lambda value: value > 0, "above 0")),
+    "optimizer.lr": number(lambda value: value >= 0, "at least 0"),
     "runtime.device": one_of("auto", "cpu", "cuda", "mps"),
     "scheduler.interval": one_of("step", "epoch"),
     "model.name": TEXT,
     "cv.n_jobs": optional(integer(1)),
 }
 # Keys that only some options of their group have.
-NOT_EVERYWHERE = {"cv.n_jobs"}
+NOT_EVERYWHERE = {"cv.n_jobs", "optimizer.lr"}
 
 
 def check(config: DictConfig) -> None:

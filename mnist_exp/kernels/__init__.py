@@ -6,13 +6,16 @@ are not float32 on the CPU, torch's operations do the same. The environment vari
 ``MNIST_EXP_KERNELS=torch`` lets them do it on any machine.
 """
 
-from mnist_exp.kernels.library import (
-    Convolution,
-    Kernels,
-    Layer,
-    Weight,
-    description,
-    kernels_for,
-)
+from mnist_exp.kernels.functions import Kernels
+from mnist_exp.kernels.interface import Convolution, Layer, Weight
+from mnist_exp.kernels.library import are_labels, description, kernels_for
 
-__all__ = ["Convolution", "Kernels", "Layer", "Weight", "description", "kernels_for"]
+__all__ = [
+    "Convolution",
+    "Kernels",
+    "Layer",
+    "Weight",
+    "are_labels",
+    "description",
+    "kernels_for",
+]

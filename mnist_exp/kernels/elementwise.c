@@ -6,7 +6,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#define AHEAD 4 /* rows */
+#define INTERFACE 1 /* counts the changes of what interface.py describes */
+#define AHEAD 4     /* rows */
+
+int64_t interface(void) { return INTERFACE; }
 
 /* out[i][j] = pixels[indices[i]][j] * scale - shift; 0 if an index is out of range, else 1 */
 int pixels_to_inputs(const uint8_t *pixels, int64_t images, int64_t size, const int64_t *indices,
@@ -48,7 +51,8 @@ static inline float on_level(float level, float W_min, float W_max, float step) 
 }
 
 /* w becomes W_min + step * round(offset + slope * w), half-way values to the even level */
-void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max, float step) {
+void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
+                   float step) {
     for (int64_t i = 0; i < count; i++)
         w[i] = on_level(nearbyintf(fmaf(slope, w[i], offset)), W_min, W_max, step);
 }

@@ -116,7 +116,8 @@ static void forward(const LinearLayer *layer, const float *x, int64_t x_stride, 
     int64_t width = PADDED(layer->outputs);
     for (int64_t o = 0; o < width; o += MAX_VECTORS * WIDTH) {
         int64_t vectors = smaller((width - o) / WIDTH, MAX_VECTORS);
-        WITH_VECTORS(vectors, forward_block(layer, o, x, x_stride, samples, background, y + o, width, VECTORS))
+        WITH_VECTORS(vectors, forward_block(layer, o, x, x_stride, samples, background, y + o, width,
+                                            VECTORS))
     }
 }
 
@@ -173,10 +174,12 @@ static void weight_gradients(const LinearLayer *layer, int64_t from, int64_t to,
         const float *block = delta;
         if (vectors * WIDTH < width) { /* a block's deltas are put together */
             for (int64_t b = 0; b < samples; b++)
-                memcpy(scratch + b * vectors * WIDTH, delta + b * width + o, vectors * WIDTH * sizeof(float));
+                memcpy(scratch + b * vectors * WIDTH, delta + b * width + o,
+                       vectors * WIDTH * sizeof(float));
             block = scratch;
         }
-        WITH_VECTORS(vectors, weight_gradient_block(layer, o, x, x_stride, samples, background, block, VECTORS))
+        WITH_VECTORS(vectors, weight_gradient_block(layer, o, x, x_stride, samples, background, block,
+                                                    VECTORS))
     }
 }
 
@@ -321,7 +324,8 @@ void linear_outputs(const LinearLayer *layer, const float *x, int64_t samples, f
    x - background. `from`, `to` and the outputs are whole vectors; scratch is delta of MAX_VECTORS. */
 void linear_weight_gradient(const LinearLayer *layer, int64_t from, int64_t to, const float *x,
                             int64_t samples, float background, const float *delta, float *scratch) {
-    weight_gradients(layer, from, to, x, layer->inputs, samples, background, delta, layer->outputs, scratch);
+    weight_gradients(layer, from, to, x, layer->inputs, samples, background, delta, layer->outputs,
+                     scratch);
 }
 
 /* Floats of scratch space that `linear_weight_gradient` needs. */

@@ -52,7 +52,8 @@ INLINE void interleave(Vector a, Vector b, Vector *low, Vector *high) {
 
 /* Append the elements that are not 0 of x[0:count] - background and their positions; return how
    many. Both lists need WIDTH elements of room beyond count. */
-INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values, int32_t *positions) {
+INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values,
+                        int32_t *positions) {
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int64_t found = 0;
     for (int64_t i = 0; i < count; i += WIDTH) {
@@ -114,7 +115,8 @@ INLINE void interleave(Vector a, Vector b, Vector *low, Vector *high) {
 
 /* Append the elements that are not 0 of x[0:count] - background and their positions; return how
    many. Both lists need WIDTH elements of room beyond count. */
-INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values, int32_t *positions) {
+INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values,
+                        int32_t *positions) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i++) {
         values[found] = x[i] - background;

@@ -1,0 +1,53 @@
+/* 3x3 convolutions without padding, each followed by 2x2 max pooling or not, and by ReLU.
+
+   WIDTH images go through at a time, one in each element of a vector: all that happens to a pixel
+   happens to a whole vector, and nothing has to be rearranged. An activation is
+   [channels][height][width] of such vectors. */
+#ifndef CONVOLUTIONS_H
+#define CONVOLUTIONS_H
+
+#include <stdint.h>
+
+#include "vectors.h"
+
+#define TAPS 9   /* of a kernel */
+#define BORDER 2 /* around deltas, so that the gradient of inputs is a convolution as well */
+
+typedef struct {
+    int64_t in_channels, out_channels, height, width; /* of the input */
+    int64_t pooled;                 /* whether 2x2 max pooling follows */
+    int64_t out_stride, in_stride, tap_stride; /* of weight and gradient, [out][in][3 * 3] */
+    const float *weight, *bias;
+    float *weight_gradient, *bias_gradient;
+} Convolution;
+
+INLINE int64_t weight_at(const Convolution *layer, int64_t o, int64_t i, int64_t tap) {
+    return o * layer->out_stride + i * layer->in_stride + tap * layer->tap_stride;
+}
+
+/* Where a layer's numbers lie in scratch space. */
+typedef struct {
+    int64_t height, width;         /* of what the convolution gives */
+    int64_t out_height, out_width; /* after pooling */
+    float *input;
+    float *sums;  /* what the convolution gives; later the gradient of the input */
+    float *delta; /* of the sums: [out][height + 2 BORDER][width + 2 BORDER]; for all layers in turn */
+    float *weights, *flipped; /* [in][TAPS][out]; [out][TAPS][in], taps in reverse order */
+} Place;
+
+/* [channels][height][width] of vectors, with `border` rows at the top and the bottom that are 0 */
+typedef struct {
+    const float *pixels;
+    int64_t channels, height, width, border;
+} Input;
+
+/* Floats in a * b * c vectors. */
+INLINE int64_t product(int64_t a, int64_t b, int64_t c) { return a * b * c * WIDTH; }
+
+void convolve(const Input *in, const float *weights, const float *bias, int64_t out_channels,
+              const float *mask, int rectify, float *out);
+void add_gradients(const Convolution *layer, const Place *place);
+void pool(const Convolution *layer, const Place *place, float *out);
+void route(const Convolution *layer, const Place *place, const float *from);
+
+#endif

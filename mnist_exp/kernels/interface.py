@@ -1,0 +1,72 @@
+"""What Python and C agree upon: structures in memory, and the functions' arguments."""
+
+from __future__ import annotations
+
+from ctypes import Structure, c_float, c_int, c_int64, c_void_p
+
+# Counts the changes of what stands below, as INTERFACE does in elementwise.c.
+INTERFACE = 1
+POINTER, COUNT, NUMBER = c_void_p, c_int64, c_float
+
+
+class Weight(Structure):
+    """A weight or bias as C sees it: ``gain * (plus - minus)``, or ``plus`` where minus is None.
+
+    Addresses of float32 numbers, and of where their gradients go.
+    """
+
+    _fields_ = (
+        ("plus", POINTER),
+        ("minus", POINTER),
+        ("plus_gradient", POINTER),
+        ("minus_gradient", POINTER),
+        ("gain", NUMBER),
+    )
+
+
+class Layer(Structure):
+    """A linear layer as C sees it."""
+
+    _fields_ = (("inputs", COUNT), ("outputs", COUNT), ("weight", Weight), ("bias", Weight))
+
+
+class Convolution(Structure):
+    """A 3x3 convolution as C sees it, 2x2 max pooling following or not; strides count elements."""
+
+    _fields_ = (
+        *((name, COUNT) for name in ("in_channels", "out_channels", "height", "width", "pooled")),
+        *((name, COUNT) for name in ("out_stride", "in_stride", "tap_stride")),
+        *((name, POINTER) for name in ("weight", "bias", "weight_gradient", "bias_gradient")),
+    )
+
+
+# Result and arguments of each function, which the C files describe.
+SIGNATURES = {
+    "interface": (COUNT, ()),
+    "pixels_to_inputs": (c_int, (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, NUMBER, POINTER)),
+    "asymmetric_sgd": (None, (POINTER, POINTER, POINTER, COUNT, NUMBER, NUMBER, NUMBER)),
+    "round_nearest": (None, (POINTER, COUNT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER)),
+    "round_stochastic": (
+        None,
+        (POINTER, COUNT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, POINTER, NUMBER),
+    ),
+    "unlike": (COUNT, (POINTER, COUNT, NUMBER)),
+    "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
+    "norm": (NUMBER, (POINTER, COUNT)),
+    "linear_layers_scratch": (COUNT, (POINTER, COUNT, COUNT)),
+    "linear_layers": (
+        c_int,
+        (POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 4),
+    ),
+    "linear_outputs": (None, (POINTER, POINTER, COUNT, NUMBER, POINTER)),
+    "linear_weight_gradient": (
+        None,
+        (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, POINTER, POINTER),
+    ),
+    "linear_weight_gradient_scratch": (COUNT, (COUNT,)),
+    "convolutional_network_scratch": (COUNT, (POINTER, COUNT, POINTER, COUNT)),
+    "convolutional_network": (
+        c_int,
+        (POINTER, COUNT, POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 3),
+    ),
+}
