@@ -69,9 +69,7 @@ class CompiledLayers:
             _describe(weight, place)
             for weight, place in zip(self.weights, self.places, strict=True)
         ]
-        result = kernels.linear_layers(
-            self.array, x, labels, self.label_smoothing, self.scratch
-        )
+        result = kernels.linear_layers(self.array, x, labels, self.label_smoothing, self.scratch)
         for weight, value in zip(self.weights, values, strict=True):
             if value is None:
                 weight.attach_gradients()

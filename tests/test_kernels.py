@@ -19,9 +19,10 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.device.effects import Round
 from mnist_exp.device.random_source import RandomSource
+from mnist_exp.errors import UserError
 from mnist_exp.evaluate import correct_predictions
-from mnist_exp.kernels import kernels_for
-from mnist_exp.kernels.library import Kernels
+from mnist_exp.kernels import kernels_for, library
+from mnist_exp.kernels.functions import Kernels
 from mnist_exp.linear_layers import LinearLayers
 from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
@@ -205,6 +206,14 @@ def test_norm_and_density(compiled: Kernels, count: int) -> None:
     looked_at = x[:64]
     share = int((looked_at != 0).sum()) / max(looked_at.numel(), 1)
     assert compiled.density(x, 64) == pytest.approx(share)
+
+
+@needs_kernels
+def test_a_library_compiled_from_other_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_exp.kernels.functions.INTERFACE", 0)
+    build, path = next(iter(library.builds().items()))
+    with pytest.raises(UserError, match="another version of the package. Install it again"):
+        Kernels(build, path)
 
 
 @needs_kernels

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnist_exp.kernels.library import Kernels
+from mnist_exp.kernels.functions import Kernels
 from mnist_exp.sparse_products import _kernels_for, linear, transposed_product
 from mnist_exp.threads import Threads
 from tests.kernel_builds import COMPILED, using
