@@ -14,6 +14,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.float32_products import library
 from mnist_exp.hardware import cpu_features, cpu_name, fast_precision, versions
 from mnist_exp.kernels import description
+from mnist_exp.kernels.library import builds
 
 
 def rows() -> Iterator[tuple[str, str]]:
@@ -29,9 +30,12 @@ def rows() -> Iterator[tuple[str, str]]:
     yield "CPU", f"{cpu_name()}, {torch.get_num_threads()} torch thread(s)"
     yield "CPU features", ", ".join(cpu_features()) or "none of note"
     cpu = torch.device("cpu")
-    yield "precision auto", f"{fast_precision(cpu)} on the CPU"
+    kernels = description(cpu)
+    but = "" if kernels == "torch" else "; fp32 where the kernels train a CNN"
+    yield "precision auto", f"{fast_precision(cpu)} on the CPU{but}"
     yield "fp32 products", f"{library(cpu)} on the CPU"
-    yield "kernels", f"{description(cpu)} on the CPU"
+    none = ", for there are none: they need x86-64, Linux and a C compiler at installation"
+    yield "kernels", f"{kernels} on the CPU{'' if builds() else none}"
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     yield "CUDA device", cuda
     yield "MPS device", "yes" if torch.backends.mps.is_available() else "none"
