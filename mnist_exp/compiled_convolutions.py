@@ -14,6 +14,7 @@ from mnist_exp.models import Stages
 from mnist_exp.threads import Threads, side_by_side
 from mnist_exp.weights import Weight, make_gradients
 
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
 IMAGES_AT_A_TIME = 16  # go through the kernels together; a thread's part should be no fewer
 
 
@@ -30,7 +31,8 @@ def is_for_kernels(model: nn.Module) -> bool:
         and all(_is_kind(layer, nn.Linear) and layer.weight.is_contiguous() for layer in linear)
         and all(one.out_channels == two.in_channels for one, two in pairwise(convolutions))
         and all(one.out_features == two.in_features for one, two in pairwise(linear))
-        and all(layer.bias is not None for layer in layers)
+        and all(isinstance(layer.bias, Tensor) for layer in layers)
+        and all(p.is_contiguous() for p in own if p.ndim == 1)  # biases
         and all(p.requires_grad and p.dtype == torch.float32 for p in own)
         and len(set(own)) == len(own) == sum(len(list(layer.parameters())) for layer in layers)
     )
@@ -51,6 +53,7 @@ def _is_plain(layer: nn.Conv2d) -> bool:
         and layer.padding == (0, 0)
         and layer.groups == 1
         and row_stride == 3 * tap_stride
+        and any(layer.weight.is_contiguous(memory_format=layout) for layout in LAYOUTS)
     )
 
 
@@ -75,19 +78,28 @@ class CompiledConvolutions:
         self.autograd = AutogradInParts(model, label_smoothing, precision)
         self.parts: list[Part] = []
         self.shape = torch.Size()  # of an image, for which the parts are made
+        self.places = self._places()
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
         kernels = kernels_for(inputs)
-        if kernels is None or not self._fits(inputs, labels):
+        if kernels is None or self._places() != self.places or not self._fits(inputs, labels):
             return self.autograd(inputs, labels)
         threads = torch.get_num_threads()
         with torch.no_grad(), Threads(1):
             return self._in_parts(kernels, inputs, labels, threads)
 
+    def _places(self) -> list[tuple[object, ...]]:
+        """Return what changes if parameters are converted, or their gradients moved."""
+        return [
+            (p.dtype, p.device, p.stride(), own.data_ptr())
+            for weight in self.weights
+            for p, own in zip(weight.parameters, weight.gradients, strict=True)
+        ]
+
     def _fits(self, images: Tensor, labels: Tensor) -> bool:
         convolutions, linear = self.stages
-        if images.ndim != 4 or not are_labels(labels) or len(labels) != len(images):
+        if images.ndim != 4 or not 0 < len(images) == len(labels) or not are_labels(labels):
             return False
         channels, *sides = images.shape[1:]
         if channels != convolutions[0][0].in_channels:

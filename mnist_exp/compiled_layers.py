@@ -48,11 +48,14 @@ class CompiledLayers:
         for layer, place in zip(layers, self.array, strict=True):
             place.inputs, place.outputs = layer.inputs, layer.outputs
             self.places += [place.weight, place.bias]
-        self.samples = 0  # for which there is scratch space
+        self.samples = -1  # for which there is scratch space
+        self.tensors = [
+            tensor for weight in self.weights for tensor in (*weight.parameters, *weight.gradients)
+        ]
 
     def kernels_for(self, x: Tensor, labels: Tensor) -> Kernels | None:
         """Return the kernels if they can take this batch and are less work than torch's calls."""
-        kernels = kernels_for(x)
+        kernels = kernels_for(x, *self.tensors)  # nothing was moved or converted meanwhile
         samples = len(labels)
         if kernels is None or x.shape != (samples, self.inputs) or not are_labels(labels):
             return None

@@ -69,7 +69,8 @@ def evaluate(
 
 def correct_predictions(logits: Tensor, labels: Tensor) -> int:
     """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
-    if are_labels(labels) and (kernels := kernels_for(logits)):
+    fitting = logits.ndim == 2 and labels.shape == logits.shape[:1]
+    if fitting and are_labels(labels) and (kernels := kernels_for(logits)):
         return kernels.correct_predictions(logits, labels)
     return int((logits.argmax(1) == labels).sum())
 

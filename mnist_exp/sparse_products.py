@@ -28,7 +28,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         [out, in] and [out].
     """
     kernels = None
-    if not any(tensor.requires_grad for tensor in (x, weight, bias)):
+    fitting = x.shape[1:] == weight.shape[1:] and bias.shape == weight.shape[:1]
+    if fitting and not any(tensor.requires_grad for tensor in (x, weight, bias)):
         kernels = _kernels_for(x, weight.shape[0], weight, bias)
     if kernels is None:
         return F.linear(x, weight, bias)
@@ -56,7 +57,8 @@ def transposed_product(delta: Tensor, x: Tensor) -> Tensor:
     x : Tensor
         [B, in].
     """
-    kernels = _kernels_for(x, delta.shape[1], delta)
+    fitting = delta.ndim == 2 and len(delta) == len(x)
+    kernels = _kernels_for(x, delta.shape[1], delta) if fitting else None
     if kernels is None:
         return delta.T @ x
     background = x[0, 0].item()

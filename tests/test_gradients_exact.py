@@ -297,3 +297,28 @@ def test_only_chosen_and_trainable_parameters() -> None:
     assert list(chosen(inputs, torch.tensor([0, 1])).gradients) == ["1.weight", "1.bias"]
     with pytest.raises(UserError, match=r"'0\.bias' matches no trainable parameter"):
         PerSampleModel(model, inputs, parameters=["0.bias"], **keywords)  # type: ignore[arg-type]
+
+
+class ScaledRows(nn.Module):
+    """Scales what a frozen layer makes of the rows of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Linear(28, 32).requires_grad_(False)
+        self.scale = nn.Parameter(torch.ones(32))
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.rows(images.reshape(-1, 28)).view(len(images), -1, 32)
+        return tokens.sum(1) * self.scale
+
+
+def test_a_frozen_layer_within_another_one() -> None:
+    images = torch.zeros(3, 3, 28, 28)  # 84 rows each, nearly all of them background
+    images[:, 0, 4:9, 5:20] = torch.rand(3, 5, 15)
+    model, labels = ScaledRows(), torch.tensor([3, 8, 31])
+    scales: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    per_sample = PerSampleModel(
+        model, images[:2], parameters=None, dropout=False, label_smoothing=0.0
+    )
+    (scale,) = one_at_a_time(model, images, labels, scales, 0.0)
+    torch.testing.assert_close(per_sample(images, labels).gradients["scale"].dense(), scale)

@@ -120,6 +120,26 @@ def test_batches_that_do_not_fit_are_refused(compiled: Kernels, change: Any) -> 
         LinearLayers(model, 0.0, "fp32")(*change(*sparse_batch(9, 20, 0)))
 
 
+def test_an_empty_batch_has_no_mean_loss(compiled: Kernels) -> None:
+    model = MLP(hidden_sizes=[5], num_classes=3, activation="relu", dropout=0.0, in_features=20)
+    loss, logits = LinearLayers(model, 0.0, "fp32")(*sparse_batch(0, 20, 0))
+    assert loss.isnan()
+    assert logits.shape == (0, 3)
+
+
+def test_weights_that_are_moved_or_converted_are_noticed(compiled: Kernels) -> None:
+    torch.manual_seed(0)
+    model = MLP(hidden_sizes=[50], num_classes=3, activation="relu", dropout=0.0, in_features=40)
+    data = sparse_batch(30, 40, 0)
+    layers = LinearLayers(model, 0.1, "fp32")
+    loss, _ = layers(*data)
+    weight = next(p for p in model.parameters() if p.ndim == 2)
+    weight.data = weight.data.T.contiguous().T
+    torch.testing.assert_close(layers(*data)[0], loss)
+    model.double()
+    torch.testing.assert_close(layers(*data)[0], loss)
+
+
 def test_dense_batches_are_left_to_torch(compiled: Kernels) -> None:
     model = MLP(hidden_sizes=[500, 500], num_classes=3, activation="relu", dropout=0.0)
     layers = LinearLayers(model, 0.0, "fp32").compiled
@@ -191,12 +211,23 @@ def test_batches_are_bit_for_bit_those_of_torch(
             images.batch(torch.tensor([3, wrong]))
 
 
+def test_pixels_of_another_type_are_left_to_torch(compiled: Kernels) -> None:
+    pixels = torch.rand(9, 4, 4)
+    dataset = Dataset("floats", pixels, torch.zeros(9).long(), 5, ("a",))
+    images = Images(dataset, device=CPU, mean=0, std=1)
+    torch.testing.assert_close(images.batch(torch.tensor([3]))[0][0, 0], pixels[3] / 255)
+
+
 def test_right_predictions_are_counted_as_torch_counts_them(compiled: Kernels) -> None:
     logits = torch.randint(3, (500, 4)).float()  # many ties
     labels = torch.randint(4, (500,))
     counted = correct_predictions(logits, labels)
     with using("torch"):
         assert counted == correct_predictions(logits, labels) > 0
+    partly_nan = torch.tensor([[1.0, float("nan"), 2.0], [float("nan"), 1.0, float("nan")]])
+    assert correct_predictions(partly_nan, torch.tensor([1, 0])) == 2  # argmax takes the first NaN
+    with pytest.raises(RuntimeError):  # from torch: they do not belong together
+        correct_predictions(torch.zeros(7, 3), torch.zeros(5, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 1000])

@@ -130,6 +130,24 @@ def test_the_same_bits_each_time() -> None:
     assert all(map(torch.equal, first, again))
 
 
+@pytest.mark.parametrize("steps_before", [0, 1])
+def test_a_layout_that_changes_is_noticed(steps_before: int) -> None:
+    model, data = CNN21k(num_classes=CLASSES), batch(40)
+    step = CompiledConvolutions(model, 0.1, "fp32")
+    for _ in range(steps_before):
+        step(*batch(20))
+    model.to(memory_format=torch.channels_last)
+    loss, logits = step(*data)
+    taken = [p.grad for p in model.parameters()]
+    truth = gradients(copy.deepcopy(model), data, Autograd, 0.1)
+    torch.testing.assert_close([loss, logits, *taken], truth, rtol=1e-3, atol=1e-5)
+
+
+def test_an_empty_batch_has_no_mean_loss() -> None:
+    loss, _ = CompiledConvolutions(CNN21k(num_classes=CLASSES), 0.0, "fp32")(*batch(0))
+    assert loss.isnan()
+
+
 def test_a_label_out_of_range_is_refused() -> None:
     images, labels = batch(40)
     step = CompiledConvolutions(CNN21k(num_classes=CLASSES), 0.0, "fp32")
@@ -171,6 +189,11 @@ def with_more(model: CNN21k) -> CNN21k:
     return model
 
 
+def with_gaps(model: CNN21k) -> CNN21k:
+    model.conv1.bias = nn.Parameter(torch.randn(8)[::2])
+    return model
+
+
 def frozen(model: CNN21k) -> CNN21k:
     model.conv1.weight.requires_grad_(False)
     return model
@@ -183,9 +206,10 @@ def frozen(model: CNN21k) -> CNN21k:
         Padded(),
         with_more(CNN21k(num_classes=CLASSES)),
         frozen(CNN21k(num_classes=CLASSES)),
+        with_gaps(CNN21k(num_classes=CLASSES)),
         CNN21k(num_classes=CLASSES).double(),
     ],
-    ids=["derived", "padded", "other parameters", "frozen", "float64"],
+    ids=["derived", "padded", "other parameters", "frozen", "gaps", "float64"],
 )
 def test_other_networks_are_left_to_autograd(model: nn.Module) -> None:
     assert not isinstance(backpropagation(model, 0.0, "fp32"), CompiledConvolutions)

@@ -67,3 +67,13 @@ def test_a_gradient_can_follow() -> None:
     x, weight = images(100, 784, 0.0), torch.ones(32, 784, requires_grad=True)
     linear(x, weight, torch.zeros(32)).sum().backward()
     assert weight.grad is not None
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    x = images(64, 10, 0.0)
+    with pytest.raises(RuntimeError):
+        linear(x, torch.ones(32, 1000), torch.zeros(32))
+    with pytest.raises(RuntimeError):
+        linear(x, torch.ones(32, 10), torch.zeros(31))
+    with pytest.raises(RuntimeError):
+        transposed_product(torch.ones(32, 32), x)

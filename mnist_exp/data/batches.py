@@ -96,8 +96,9 @@ class Images:
         return 1 / (255 * self.std), self.mean / self.std
 
     def _kernels(self, indices: Tensor) -> Kernels | None:
-        there = indices.device.type == self.device.type == "cpu" and indices.dtype == torch.int64
-        return kernels_for() if there and indices.is_contiguous() else None
+        there = indices.device.type == self.device.type == "cpu" and indices.is_contiguous()
+        as_usual = indices.dtype == torch.int64 and self.pixels.dtype == torch.uint8
+        return kernels_for() if there and as_usual else None
 
     @property
     def sample_size(self) -> int:

@@ -83,9 +83,9 @@ class PerSampleModel:
         self.copy.requires_grad_(False)
         self.copy.zero_grad(set_to_none=True)
         freeze_batch_norm(self.copy)
-        skip_background(self.copy)
         calls = probe_calls(self.copy, inputs)
         self.layers = assign_layers(self.copy, self.names, calls, batch=len(inputs))
+        skip_background(self.layers)
         self.sample_bytes = self._sample_bytes(calls, inputs)
 
     def load_weights(self, model: nn.Module) -> None:
@@ -155,12 +155,13 @@ class PerSampleModel:
         return BatchGradients(losses.detach(), {name: gradients[name] for name in self.names})
 
 
-def skip_background(model: nn.Module) -> None:
+def skip_background(layers: Sequence[Layer]) -> None:
     """Let linear layers use that most pixels are background, where inputs are images."""
-    for module in model.modules():
-        if type(module) is nn.Linear and module.bias is not None:
-            layer = module
-            module.forward = partial(_linear, layer)  # type: ignore[method-assign]
+    for layer in layers:
+        module = layer.module
+        if layer.formula is linear_gradients and module.bias is not None:
+            assert isinstance(module, nn.Linear)  # for the type checker; formula_of made sure
+            module.forward = partial(_linear, module)  # type: ignore[method-assign]
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

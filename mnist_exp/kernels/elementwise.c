@@ -104,8 +104,11 @@ int64_t correct_predictions(const float *logits, const int64_t *labels, int64_t 
     int64_t correct = 0;
     for (int64_t i = 0; i < samples; i++, logits += classes) {
         int64_t predicted = 0;
-        for (int64_t c = 1; c < classes; c++)
-            predicted = logits[c] > logits[predicted] ? c : predicted;
+        for (int64_t c = 1; c < classes; c++) {
+            float z = logits[c], largest = logits[predicted];
+            if (z > largest || (z != z && largest == largest)) /* NaN counts as the largest */
+                predicted = c;
+        }
         correct += predicted == labels[i];
     }
     return correct;
