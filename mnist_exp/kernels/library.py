@@ -77,9 +77,9 @@ def kernels_for(*tensors: Tensor) -> Kernels | None:
 
 def _is_plain(tensor: Tensor) -> bool:
     return (
-        tensor.dtype == torch.float32
-        and tensor.device.type == "cpu"
-        and tensor.layout == torch.strided
+        tensor.dtype is torch.float32
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
         and tensor.is_contiguous()
     )
 
@@ -87,8 +87,8 @@ def _is_plain(tensor: Tensor) -> bool:
 def are_labels(tensor: Tensor) -> bool:
     """Tell whether a tensor is such as the kernels take for labels: int64 [B] on the CPU."""
     return (
-        tensor.dtype == torch.int64
+        tensor.dtype is torch.int64
         and tensor.ndim == 1
-        and tensor.device.type == "cpu"
+        and tensor.is_cpu
         and tensor.is_contiguous()
     )

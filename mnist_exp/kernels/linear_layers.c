@@ -9,7 +9,7 @@
 #include "linear_layers.h"
 #include "vectors.h"
 
-#define CHUNK 64    /* inputs of a block of transposed weights, which stays in the first-level cache */
+#define CHUNK 80    /* inputs of a block of transposed weights, which stays in the first-level cache */
 #define SAMPLES 128 /* of a block of transposed inputs */
 
 /* `rows` vectors of values, a row of the matrix apart, of which `count` elements are there. */
