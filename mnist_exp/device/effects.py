@@ -28,6 +28,9 @@ from mnist_exp.device.retention import retain
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.kernels import kernels_for
 
+# Offset and slope of the line from conductances to levels, W_min, W_max, distance of two levels.
+Grid = tuple[tuple[float, float], float, float, float]
+
 
 class Effect(Protocol):
     """One thing that happens to all conductances in a step."""
@@ -110,18 +113,20 @@ class Round:
     random: RandomSource | None
 
     def __post_init__(self) -> None:
-        self.step = level_distance(self.W_min, self.W_max, self.levels)
-        self.line = line_of_levels(self.W_min, self.step, self.retention, self.target)
-        self.of_all = not any(isinstance(n, Tensor) for n in (self.W_min, self.W_max, self.target))
+        self.grid: Grid | None = None  # where it is the same for all devices, as the kernels need
+        if not any(isinstance(n, Tensor) for n in (self.W_min, self.W_max, self.target)):
+            step = level_distance(self.W_min, self.W_max, self.levels)
+            offset, slope = line_of_levels(self.W_min, step, self.retention, self.target)
+            bounds = (float(self.W_min), float(self.W_max))
+            self.grid = ((float(offset), float(slope)), *bounds, float(step))
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Let a step's drift happen, then round: up or down at random, or to the nearest."""
-        if self.of_all and (kernels := kernels_for(w)):
-            grid = (self.line, self.W_min, self.W_max, self.step)
+        if self.grid and (kernels := kernels_for(w)):
             if self.random is None:
-                kernels.round_nearest(w, *grid)  # type: ignore[arg-type]
+                kernels.round_nearest(w, *self.grid)
             else:
-                kernels.round_stochastic(w, *grid, *self.random.generators(len(w)))  # type: ignore[arg-type]
+                kernels.round_stochastic(w, *self.grid, *self.random.generators(len(w)))
             return
         settings = (self.W_min, self.W_max, self.levels, self.retention, self.target)
         if self.random is None:
