@@ -26,7 +26,7 @@ SAMPLES_LOOKED_AT = 16  # of a batch, for the density of its inputs
 class CompiledLayers:
     """Loss and gradients of linear layers with ReLU between them, in compiled kernels.
 
-    They skip inputs that are 0, four in five of MNIST's pixels, and work in one thread.
+    They skip inputs that are 0, four in five of MNIST's pixels.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mnist_exp.compiled_layers import CompiledLayers
 from mnist_exp.float32_products import FastFloat32Products
 from mnist_exp.kernels import kernels_for
-from mnist_exp.threads import Threads
+from mnist_exp.threads import OneThread, Threads
 from mnist_exp.weights import Weight, make_gradients
 
 LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay
@@ -38,7 +38,7 @@ class LinearLayers:
         classes = modules[-1].out_features
         targets = torch.full((classes, classes), label_smoothing / classes)
         targets += (1 - label_smoothing) * torch.eye(classes)
-        self.one_thread = Threads(1)  # but for the products of large layers
+        self.one_thread = OneThread()  # but for the products of large layers
         self.targets = targets.to(parameters[0].device)  # column c: what class c aims at
         exact = all(layer.dtype == torch.float32 for layer in self.layers)
         there = exact and kernels_for(*parameters)

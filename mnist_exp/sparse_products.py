@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_exp.kernels import Kernels, kernels_for
-from mnist_exp.threads import side_by_side
 
 WHOLE = 16  # outputs come in multiples of it
 FEWEST_ROWS = 64  # for which it pays to look
@@ -34,15 +33,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if kernels is None:
         return F.linear(x, weight, bias)
     background = x[0, 0].item()
-    outputs = x.new_empty(len(x), len(weight))
     raised = bias + background * weight.sum(1)
-
-    def work(rows: tuple[Tensor, Tensor]) -> None:
-        kernels.linear_outputs(rows[0], background, weight, raised, rows[1])
-
-    parts = torch.get_num_threads()
-    side_by_side(work, list(zip(x.tensor_split(parts), outputs.tensor_split(parts), strict=True)))
-    return outputs
+    return kernels.linear_outputs(x, background, weight, raised)
 
 
 def transposed_product(delta: Tensor, x: Tensor) -> Tensor:
@@ -62,14 +54,7 @@ def transposed_product(delta: Tensor, x: Tensor) -> Tensor:
     if kernels is None:
         return delta.T @ x
     background = x[0, 0].item()
-    product = x.new_empty(delta.shape[1], x.shape[1])
-    blocks = delta.shape[1] // WHOLE
-    parts = min(torch.get_num_threads(), blocks)
-    ends = [blocks * part // parts * WHOLE for part in range(parts + 1)]
-    side_by_side(
-        lambda rows: kernels.linear_weight_gradient(x, background, delta, rows, product),
-        list(map(range, ends[:-1], ends[1:])),
-    )
+    product = kernels.linear_weight_gradient(x, background, delta)
     return product.addr_(delta.sum(0), torch.full((x.shape[1],), background))
 
 

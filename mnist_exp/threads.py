@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
@@ -34,9 +35,36 @@ class Threads:
         torch.set_num_threads(self._before)
 
 
+class OneThread(Threads):
+    """Let torch use one CPU thread in a block of small operations, for which it would wake others.
+
+    The compiled kernels, whose threads need no waking up, go on to use what is `available`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def __enter__(self) -> None:
+        self._outer = getattr(_here, "available", None)
+        super().__enter__()
+        _here.available = self._outer or self._before
+
+    def __exit__(self, *error: object) -> None:
+        _here.available = self._outer
+        super().__exit__(*error)
+
+
+_here = threading.local()
+
+
+def available() -> int:
+    """Return how many CPU threads there are for the caller: torch's, outside of `OneThread`."""
+    return getattr(_here, "available", None) or torch.get_num_threads()
+
+
 def threads_for(elements: int) -> Threads:
     """Return one thread for work on so few elements, else all that torch uses now."""
-    return Threads(1 if elements < SMALL else torch.get_num_threads())
+    return OneThread() if elements < SMALL else Threads(torch.get_num_threads())
 
 
 @cache

@@ -146,7 +146,7 @@ int convolutional_network(const Convolution *convolutions, int64_t count, const 
         from_vectors(activated, features, rows);
         float part;
         if (!linear_layers(own, linear_count, rows, labels + start, here, of_batch, smoothing, &part,
-                           logits + start * classes, delta, rest))
+                           logits + start * classes, delta, rest, 1))
             return 0;
         *loss += part;
         for (int64_t l = 0; l < linear_count; l++) {

@@ -6,42 +6,97 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INTERFACE 1 /* counts the changes of what interface.py describes */
+#include "threads.h"
+
+#define INTERFACE 2 /* counts the changes of what interface.py describes */
 #define AHEAD 4     /* rows */
+#define AT_ONCE 4096 /* elements of a piece of work: a microsecond */
 
 int64_t interface(void) { return INTERFACE; }
 
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* What the threads share: a function of some elements, from one to another, and its arguments. */
+typedef struct {
+    void (*work)(const void *arguments, int64_t from, int64_t to);
+    const void *arguments;
+    int64_t count, at_once;
+} Elements;
+
+static void work_on_piece(const void *task, int64_t piece) {
+    const Elements *elements = task;
+    int64_t from = piece * elements->at_once;
+    elements->work(elements->arguments, from, smaller(from + elements->at_once, elements->count));
+}
+
+/* Threads are not woken up for work as short as this. */
+static void share_elements(Elements elements, int64_t threads) {
+    share(work_on_piece, &elements, (elements.count + elements.at_once - 1) / elements.at_once, threads, 0);
+}
+
+typedef struct {
+    const uint8_t *pixels;
+    int64_t size;
+    const int64_t *indices;
+    float scale, shift, *out;
+} Images;
+
+static void images_to_inputs(const void *arguments, int64_t from, int64_t to) {
+    const Images *images = arguments;
+    int64_t size = images->size;
+    for (int64_t i = from; i < to; i++) {
+        const uint8_t *row = images->pixels + images->indices[i] * size;
+        if (i + AHEAD < to) { /* rows lie far apart: memory is told before they are needed */
+            const uint8_t *later = images->pixels + images->indices[i + AHEAD] * size;
+            for (int64_t j = 0; j < size + 63; j += 64)
+                __builtin_prefetch(later + smaller(j, size - 1));
+        }
+        float *out = images->out + i * size;
+        for (int64_t j = 0; j < size; j++)
+            out[j] = (float)row[j] * images->scale - images->shift;
+    }
+}
+
 /* out[i][j] = pixels[indices[i]][j] * scale - shift; 0 if an index is out of range, else 1 */
 int pixels_to_inputs(const uint8_t *pixels, int64_t images, int64_t size, const int64_t *indices,
-                     int64_t count, float scale, float shift, float *out) {
+                     int64_t count, float scale, float shift, float *out, int64_t threads) {
+    Images all = {pixels, size, indices, scale, shift, out};
     for (int64_t i = 0; i < count; i++)
         if (indices[i] < 0 || indices[i] >= images)
             return 0;
-    for (int64_t i = 0; i < count; i++) {
-        const uint8_t *row = pixels + indices[i] * size;
-        if (i + AHEAD < count) /* rows lie far apart: memory is told before they are needed */
-            for (int64_t j = 0; j < size + 63; j += 64)
-                __builtin_prefetch(pixels + indices[i + AHEAD] * size + (j < size ? j : size - 1));
-        for (int64_t j = 0; j < size; j++)
-            out[i * size + j] = (float)row[j] * scale - shift;
-    }
+    share_elements((Elements){images_to_inputs, &all, count, 16}, threads);
     return 1;
 }
 
-/* weight += minus_rate * v where v > 0, minus_rate * (v * ratio) elsewhere; v is the gradient or,
-   where velocity is not null, velocity = velocity * momentum + gradient */
-void asymmetric_sgd(float *restrict weight, const float *restrict gradient, float *restrict velocity,
-                    int64_t count, float momentum, float minus_rate, float ratio) {
+typedef struct {
+    float *weight, *velocity;
+    const float *gradient;
+    float momentum, minus_rate, ratio;
+} Update;
+
+static void update(const void *arguments, int64_t from, int64_t to) {
+    const Update *u = arguments;
+    float *restrict weight = u->weight, *restrict velocity = u->velocity;
+    const float *restrict gradient = u->gradient;
+    float momentum = u->momentum, minus_rate = u->minus_rate, ratio = u->ratio;
     if (velocity)
-        for (int64_t i = 0; i < count; i++) {
+        for (int64_t i = from; i < to; i++) {
             float v = velocity[i] = velocity[i] * momentum + gradient[i];
             weight[i] = fmaf(minus_rate, v * (v > 0 ? 1 : ratio), weight[i]);
         }
     else
-        for (int64_t i = 0; i < count; i++) {
+        for (int64_t i = from; i < to; i++) {
             float v = gradient[i];
             weight[i] = fmaf(minus_rate, v * (v > 0 ? 1 : ratio), weight[i]);
         }
+}
+
+/* weight += minus_rate * v where v > 0, minus_rate * (v * ratio) elsewhere; v is the gradient or,
+   where velocity is not null, velocity = velocity * momentum + gradient */
+void asymmetric_sgd(float *weight, const float *gradient, float *velocity, int64_t count, float momentum,
+                    float minus_rate, float ratio, int64_t threads) {
+    Update all = {weight, velocity, gradient, momentum, minus_rate, ratio};
+    share_elements((Elements){update, &all, count, AT_ONCE}, threads);
 }
 
 static inline float on_level(float level, float W_min, float W_max, float step) {
@@ -50,11 +105,23 @@ static inline float on_level(float level, float W_min, float W_max, float step) 
     return w > W_max ? W_max : w;
 }
 
+typedef struct {
+    float *w, offset, slope, W_min, W_max, step;
+    uint64_t *lanes; /* generators of random numbers; null for the nearest level */
+    float lowest;
+} Rounding;
+
+static void to_nearest(const void *arguments, int64_t from, int64_t to) {
+    const Rounding r = *(const Rounding *)arguments;
+    for (int64_t i = from; i < to; i++)
+        r.w[i] = on_level(nearbyintf(fmaf(r.slope, r.w[i], r.offset)), r.W_min, r.W_max, r.step);
+}
+
 /* w becomes W_min + step * round(offset + slope * w), half-way values to the even level */
 void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
-                   float step) {
-    for (int64_t i = 0; i < count; i++)
-        w[i] = on_level(nearbyintf(fmaf(slope, w[i], offset)), W_min, W_max, step);
+                   float step, int64_t threads) {
+    Rounding all = {w, offset, slope, W_min, W_max, step, 0, 0};
+    share_elements((Elements){to_nearest, &all, count, AT_ONCE}, threads);
 }
 
 enum { LANES = 32 }; /* random generators that step together */
@@ -76,19 +143,28 @@ static inline Bits draw(uint64_t *lanes, int64_t count) {
     return bits;
 }
 
-/* w becomes W_min + step * floor(uniform + slope * w + offset), where uniform = lowest + 2^-16 * one
-   of the four int16 of a step of each generator in lanes[0:ceil(count / 4)] */
-void round_stochastic(float *restrict w, int64_t count, float offset, float slope, float W_min, float W_max,
-                      float step, uint64_t *restrict lanes, float lowest) {
-    for (; count > 0; count -= 4 * LANES, w += 4 * LANES, lanes += LANES) {
-        int64_t here = count < 4 * LANES ? count : 4 * LANES;
+/* `from` is a whole number of blocks of 4 * LANES. */
+static void up_or_down(const void *arguments, int64_t from, int64_t to) {
+    const Rounding r = *(const Rounding *)arguments;
+    for (int64_t start = from; start < to; start += 4 * LANES) {
+        float *w = r.w + start;
+        uint64_t *lanes = r.lanes + start / 4;
+        int64_t here = smaller(to - start, 4 * LANES);
         /* two calls, so that the one for whole blocks has a constant length */
         Bits bits = here == 4 * LANES ? draw(lanes, LANES) : draw(lanes, (here + 3) / 4);
         for (int64_t i = 0; i < here; i++) {
-            float level = fmaf(slope, w[i], fmaf(0x1p-16f, bits.numbers[i], lowest));
-            w[i] = on_level(floorf(level + offset), W_min, W_max, step);
+            float level = fmaf(r.slope, w[i], fmaf(0x1p-16f, bits.numbers[i], r.lowest));
+            w[i] = on_level(floorf(level + r.offset), r.W_min, r.W_max, r.step);
         }
     }
+}
+
+/* w becomes W_min + step * floor(uniform + slope * w + offset), where uniform = lowest + 2^-16 * one
+   of the four int16 of a step of each generator in lanes[0:ceil(count / 4)] */
+void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
+                      float step, uint64_t *lanes, float lowest, int64_t threads) {
+    Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest};
+    share_elements((Elements){up_or_down, &all, count, AT_ONCE}, threads);
 }
 
 /* How many are not the background. */

@@ -10,12 +10,16 @@ from torch import Tensor
 
 from mnist_exp.errors import UserError
 from mnist_exp.kernels.interface import INTERFACE, SIGNATURES, Convolution, Layer
+from mnist_exp.threads import available
 
 Network = tuple[Array[Convolution], Array[Layer]]
 
 
 class Kernels:
     """The compiled functions; tensors must be contiguous, on the CPU, and float32 unless said.
+
+    They share their work among all threads there are for the caller, and no result depends on how
+    many. `convolutional_network` alone stays in one.
 
     Parameters
     ----------
@@ -60,7 +64,7 @@ class Kernels:
         inputs = torch.empty(shape)
         sizes = (len(pixels), math.prod(pixels.shape[1:]), indices.data_ptr(), len(indices))
         if not self._library.pixels_to_inputs(
-            pixels.data_ptr(), *sizes, scale, shift, inputs.data_ptr()
+            pixels.data_ptr(), *sizes, scale, shift, inputs.data_ptr(), available()
         ):
             raise IndexError(f"an index of {len(pixels)} images is out of range")
         return inputs
@@ -88,6 +92,7 @@ class Kernels:
             momentum,
             minus_rate,
             ratio,
+            available(),
         )
 
     def round_nearest(
@@ -104,7 +109,7 @@ class Kernels:
         W_min, W_max, step : float
             Bounds, and distance of two levels.
         """
-        self._library.round_nearest(w.data_ptr(), w.numel(), *line, W_min, W_max, step)
+        self._library.round_nearest(w.data_ptr(), w.numel(), *line, W_min, W_max, step, available())
 
     def round_stochastic(
         self,
@@ -126,7 +131,7 @@ class Kernels:
             The bits that all random numbers share.
         """
         self._library.round_stochastic(
-            w.data_ptr(), w.numel(), *line, W_min, W_max, step, lanes, lowest
+            w.data_ptr(), w.numel(), *line, W_min, W_max, step, lanes, lowest, available()
         )
 
     def density(self, x: Tensor, samples: int, background: float = 0.0) -> float:
@@ -187,32 +192,31 @@ class Kernels:
         loss, logits = torch.empty(()), torch.empty(samples, classes)
         addresses = (loss.data_ptr(), logits.data_ptr(), None, scratch.data_ptr())
         data = (inputs.data_ptr(), labels.data_ptr(), samples, samples)
-        if not self._library.linear_layers(layers, count, *data, label_smoothing, *addresses):
+        if not self._library.linear_layers(
+            layers, count, *data, label_smoothing, *addresses, available()
+        ):
             raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
         return loss, logits
 
     def linear_outputs(
-        self, x: Tensor, background: float, weight: Tensor, bias: Tensor, outputs: Tensor
-    ) -> None:
-        """Put ``(x - background) @ weight.T + bias`` in ``outputs`` [B, out]; out is 16 n."""
+        self, x: Tensor, background: float, weight: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Return ``(x - background) @ weight.T + bias`` [B, out]; out is a multiple of 16."""
         layer = Layer(weight.shape[1], weight.shape[0])
         layer.weight.plus, layer.bias.plus = weight.data_ptr(), bias.data_ptr()
-        self._library.linear_outputs(
-            byref(layer), x.data_ptr(), len(x), background, outputs.data_ptr()
-        )
+        outputs = x.new_empty(len(x), len(weight))
+        data = (x.data_ptr(), len(x), background, outputs.data_ptr(), available())
+        self._library.linear_outputs(byref(layer), *data)
+        return outputs
 
-    def linear_weight_gradient(
-        self, x: Tensor, background: float, delta: Tensor, rows: range, gradient: Tensor
-    ) -> None:
-        """Put rows of ``delta.T @ (x - background)`` in ``gradient`` [out, in].
-
-        Both ends of ``rows`` and out are multiples of 16.
-        """
+    def linear_weight_gradient(self, x: Tensor, background: float, delta: Tensor) -> Tensor:
+        """Return ``delta.T @ (x - background)`` [out, in]; out is a multiple of 16."""
         layer = Layer(x.shape[1], delta.shape[1])
+        gradient = x.new_empty(delta.shape[1], x.shape[1])
         layer.weight.plus_gradient = gradient.data_ptr()
-        scratch = torch.empty(self._library.linear_weight_gradient_scratch(len(x)))
-        data = (x.data_ptr(), len(x), background, delta.data_ptr(), scratch.data_ptr())
-        self._library.linear_weight_gradient(byref(layer), rows.start, rows.stop, *data)
+        data = (x.data_ptr(), len(x), background, delta.data_ptr(), available())
+        self._library.linear_weight_gradient(byref(layer), *data)
+        return gradient
 
     def convolutional_scratch(self, network: Network) -> Tensor:
         """Return scratch space for `convolutional_network`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import Structure, c_float, c_int, c_int64, c_void_p
 
 # Counts the changes of what stands below, as INTERFACE does in elementwise.c.
-INTERFACE = 1
+INTERFACE = 2
 POINTER, COUNT, NUMBER = c_void_p, c_int64, c_float
 
 
@@ -43,12 +43,12 @@ class Convolution(Structure):
 # Result and arguments of each function, which the C files describe.
 SIGNATURES = {
     "interface": (COUNT, ()),
-    "pixels_to_inputs": (c_int, (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, NUMBER, POINTER)),
-    "asymmetric_sgd": (None, (POINTER, POINTER, POINTER, COUNT, NUMBER, NUMBER, NUMBER)),
-    "round_nearest": (None, (POINTER, COUNT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER)),
+    "pixels_to_inputs": (c_int, (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, NUMBER, POINTER, COUNT)),
+    "asymmetric_sgd": (None, (POINTER, POINTER, POINTER, COUNT, NUMBER, NUMBER, NUMBER, COUNT)),
+    "round_nearest": (None, (POINTER, COUNT, *[NUMBER] * 5, COUNT)),
     "round_stochastic": (
         None,
-        (POINTER, COUNT, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, POINTER, NUMBER),
+        (POINTER, COUNT, *[NUMBER] * 5, POINTER, NUMBER, COUNT),
     ),
     "unlike": (COUNT, (POINTER, COUNT, NUMBER)),
     "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
@@ -56,14 +56,10 @@ SIGNATURES = {
     "linear_layers_scratch": (COUNT, (POINTER, COUNT, COUNT)),
     "linear_layers": (
         c_int,
-        (POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 4),
+        (POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 4, COUNT),
     ),
-    "linear_outputs": (None, (POINTER, POINTER, COUNT, NUMBER, POINTER)),
-    "linear_weight_gradient": (
-        None,
-        (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, POINTER, POINTER),
-    ),
-    "linear_weight_gradient_scratch": (COUNT, (COUNT,)),
+    "linear_outputs": (None, (POINTER, POINTER, COUNT, NUMBER, POINTER, COUNT)),
+    "linear_weight_gradient": (None, (POINTER, POINTER, COUNT, NUMBER, POINTER, COUNT)),
     "convolutional_network_scratch": (COUNT, (POINTER, COUNT, POINTER, COUNT)),
     "convolutional_network": (
         c_int,

@@ -1,4 +1,4 @@
-/* Loss and gradients of linear layers with ReLU between them, in one thread.
+/* Loss and gradients of linear layers with ReLU between them.
 
    Inputs that are 0 cost nothing: four in five pixels of MNIST, and half of what comes out of a
    ReLU. Matrices are float32 and row-major. What is made here has rows padded to whole vectors, the
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "linear_layers.h"
+#include "threads.h"
 #include "vectors.h"
 
 #define CHUNK 80    /* inputs of a block of transposed weights, which stays in the first-level cache */
@@ -39,13 +40,13 @@ INLINE void set_gradients(const Weight *weight, int64_t at, int64_t stride, int6
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* sums[0:vectors] += value * row of each element that is not 0 */
-INLINE void add_rows(const float *rows, const float *values, const int32_t *positions, int64_t count,
-                     float *sums, const int vectors) {
+INLINE void add_rows(const float *rows, int64_t stride, const float *values, const int32_t *positions,
+                     int64_t count, float *sums, const int vectors) {
     Vector total[MAX_VECTORS];
     for (int j = 0; j < vectors; j++)
         total[j] = load(sums + j * WIDTH);
     for (int64_t i = 0; i < count; i++) {
-        const float *row = rows + (int64_t)positions[i] * vectors * WIDTH;
+        const float *row = rows + positions[i] * stride;
         Vector value = broadcast(values[i]);
         for (int j = 0; j < vectors; j++)
             total[j] = multiply_add(value, load(row + j * WIDTH), total[j]);
@@ -106,7 +107,7 @@ INLINE void forward_block(const LinearLayer *layer, int64_t from, const float *x
         transpose_weights(layer, from, outputs, k, inputs, block);
         for (int64_t b = 0; b < samples; b++) {
             int64_t count = nonzeros(x + b * x_stride + k, inputs, background, values, positions);
-            add_rows(block, values, positions, count, y + b * y_stride, vectors);
+            add_rows(block, vectors * WIDTH, values, positions, count, y + b * y_stride, vectors);
         }
     }
 }
@@ -136,57 +137,49 @@ INLINE void transpose_inputs(const float *x, int64_t stride, int64_t samples, in
     }
 }
 
-/* weight_gradient[o][k] = sum over b of delta[b][o] x[b][k], for a block of outputs */
-INLINE void weight_gradient_block(const LinearLayer *layer, int64_t from, const float *x,
-                                  int64_t x_stride, int64_t samples, float background,
-                                  const float *delta, const int vectors) {
+/* weight_gradient[o][k] = sum over b of delta[b][o] x[b][k], for some inputs, `to` or all that there
+   are, and for a block of outputs */
+INLINE void weight_gradient_block(const LinearLayer *layer, int64_t output, int64_t from, int64_t to,
+                                  const float *x, int64_t x_stride, int64_t samples, float background,
+                                  const float *delta, int64_t stride, const int vectors) {
     ALIGNED float sums[WIDTH][MAX_VECTORS * WIDTH], columns[WIDTH][SAMPLES], values[SAMPLES + WIDTH];
     ALIGNED int32_t positions[SAMPLES + WIDTH];
     Vector rows[WIDTH];
-    int64_t outputs = smaller(layer->outputs - from, vectors * WIDTH);
-    for (int64_t k = 0; k < layer->inputs; k += WIDTH) {
-        int64_t inputs = smaller(layer->inputs - k, WIDTH);
+    int64_t outputs = smaller(layer->outputs - output, vectors * WIDTH);
+    for (int64_t k = from; k < to; k += WIDTH) {
+        int64_t inputs = smaller(to - k, WIDTH);
         memset(sums, 0, sizeof sums);
         for (int64_t b = 0; b < samples; b += SAMPLES) {
             int64_t here = smaller(samples - b, SAMPLES);
             transpose_inputs(x + b * x_stride + k, x_stride, here, inputs, columns);
             for (int64_t i = 0; i < inputs; i++) {
                 int64_t count = nonzeros(columns[i], here, background, values, positions);
-                add_rows(delta + b * vectors * WIDTH, values, positions, count, sums[i], vectors);
+                add_rows(delta + b * stride + output, stride, values, positions, count, sums[i], vectors);
             }
         }
         for (int64_t o = 0; o < outputs; o += WIDTH) {
             for (int i = 0; i < WIDTH; i++)
                 rows[i] = load(&sums[i][o]);
             transpose(rows);
-            int64_t at = (from + o) * layer->inputs + k;
+            int64_t at = (output + o) * layer->inputs + k;
             set_gradients(&layer->weight, at, layer->inputs, smaller(outputs - o, WIDTH), inputs, rows);
         }
     }
 }
 
-/* Set the gradients of the weights of some outputs, given delta [samples][width]. */
+/* Set the gradients of the weights of some inputs, given delta [samples][outputs, padded]. */
 static void weight_gradients(const LinearLayer *layer, int64_t from, int64_t to, const float *x,
-                             int64_t x_stride, int64_t samples, float background, const float *delta,
-                             int64_t width, float *scratch) {
-    for (int64_t o = from; o < to; o += MAX_VECTORS * WIDTH) {
-        int64_t vectors = smaller((to - o) / WIDTH, MAX_VECTORS);
-        const float *block = delta;
-        if (vectors * WIDTH < width) { /* a block's deltas are put together */
-            for (int64_t b = 0; b < samples; b++)
-                memcpy(scratch + b * vectors * WIDTH, delta + b * width + o,
-                       vectors * WIDTH * sizeof(float));
-            block = scratch;
-        }
-        WITH_VECTORS(vectors, weight_gradient_block(layer, o, x, x_stride, samples, background, block,
-                                                    VECTORS))
+                             int64_t x_stride, int64_t samples, float background, const float *delta) {
+    int64_t width = PADDED(layer->outputs);
+    for (int64_t o = 0; o < width; o += MAX_VECTORS * WIDTH) {
+        int64_t vectors = smaller((width - o) / WIDTH, MAX_VECTORS);
+        WITH_VECTORS(vectors, weight_gradient_block(layer, o, from, to, x, x_stride, samples, background,
+                                                    delta, width, VECTORS))
     }
 }
 
-static void parameter_gradients(const LinearLayer *layer, const float *x, int64_t x_stride,
-                                int64_t samples, const float *delta, float *scratch) {
+static void bias_gradients(const LinearLayer *layer, int64_t samples, const float *delta) {
     int64_t width = PADDED(layer->outputs);
-    weight_gradients(layer, 0, width, x, x_stride, samples, 0, delta, width, scratch);
     for (int64_t o = 0; o < layer->outputs; o += WIDTH) {
         Vector total = zero();
         for (int64_t b = 0; b < samples; b++)
@@ -228,12 +221,11 @@ static void input_gradient(const LinearLayer *layer, const float *x, int64_t sam
     }
 }
 
-/* Sum over samples of the cross-entropy with label smoothing, divided by that of the whole batch;
-   delta [samples][width] becomes that of the logits. */
-static float cross_entropy(const float *logits, const int64_t *labels, int64_t samples, int64_t of_batch,
-                           int64_t classes, float smoothing, float *delta) {
+/* Cross-entropy with label smoothing of each sample; delta [samples][width] becomes the gradient, by
+   the logits, of the mean over a batch. */
+static void cross_entropy(const float *logits, const int64_t *labels, int64_t samples, int64_t of_batch,
+                          int64_t classes, float smoothing, float *losses, float *delta) {
     int64_t width = PADDED(classes);
-    double loss = 0;
     float others = smoothing / classes, own = 1 - smoothing + others;
     for (int64_t b = 0; b < samples; b++) {
         const float *z = logits + b * width;
@@ -252,81 +244,153 @@ static float cross_entropy(const float *logits, const int64_t *labels, int64_t s
         }
         for (int64_t c = classes; c < width; c++)
             d[c] = 0;
-        loss -= aimed;
+        losses[b] = (float)-aimed;
     }
-    return (float)(loss / of_batch);
+}
+
+/* What the threads share; the last four are scratch space. */
+typedef struct {
+    const LinearLayer *layers;
+    int64_t count;
+    const float *x;
+    const int64_t *labels;
+    int64_t samples, of_batch, parts;
+    float smoothing, *logits, *x_gradient;
+    float **outputs, **deltas, *losses; /* of each layer [samples][width]; of each sample */
+} Batch;
+
+static int64_t input_stride(const Batch *batch, int64_t l) {
+    return l ? PADDED(batch->layers[l].inputs) : batch->layers[0].inputs;
+}
+
+static const float *inputs_of(const Batch *batch, int64_t l) {
+    return l ? batch->outputs[l - 1] : batch->x;
+}
+
+/* Take a part of the samples through the layers and back. */
+static void propagate(const void *task, int64_t part) {
+    const Batch *batch = task;
+    int64_t start = batch->samples * part / batch->parts, last = batch->count - 1;
+    int64_t samples = batch->samples * (part + 1) / batch->parts - start;
+    for (int64_t l = 0; l <= last; l++) {
+        const LinearLayer *layer = &batch->layers[l];
+        int64_t width = PADDED(layer->outputs), stride = input_stride(batch, l);
+        float *y = batch->outputs[l] + start * width;
+        forward(layer, inputs_of(batch, l) + start * stride, stride, samples, 0, y);
+        for (int64_t i = 0; l < last && i < samples * width; i += WIDTH)
+            store(y + i, relu(load(y + i)));
+    }
+    int64_t classes = batch->layers[last].outputs, width = PADDED(classes);
+    const float *z = batch->outputs[last] + start * width;
+    for (int64_t b = 0; b < samples; b++)
+        memcpy(batch->logits + (start + b) * classes, z + b * width, classes * sizeof(float));
+    cross_entropy(z, batch->labels + start, samples, batch->of_batch, classes, batch->smoothing,
+                  batch->losses + start, batch->deltas[last] + start * width);
+    for (int64_t l = last; l > 0 || (l == 0 && batch->x_gradient); l--) {
+        const LinearLayer *layer = &batch->layers[l];
+        int64_t stride = input_stride(batch, l);
+        input_gradient(layer, inputs_of(batch, l) + start * stride, samples,
+                       batch->deltas[l] + start * PADDED(layer->outputs),
+                       (l ? batch->deltas[l - 1] : batch->x_gradient) + start * stride);
+    }
+}
+
+#define INPUTS 32 /* of a piece of a weight's gradient */
+
+static int64_t gradient_pieces(const LinearLayer *layer) { return (layer->inputs + INPUTS - 1) / INPUTS; }
+
+/* Set the gradients of a layer's bias, or of the weights of some inputs. */
+static void set_parameter_gradients(const void *task, int64_t piece) {
+    const Batch *batch = task;
+    int64_t l = 0, pieces;
+    while (piece > (pieces = gradient_pieces(&batch->layers[l]))) {
+        piece -= pieces + 1;
+        l++;
+    }
+    const LinearLayer *layer = &batch->layers[l];
+    if (piece == pieces)
+        bias_gradients(layer, batch->samples, batch->deltas[l]);
+    else
+        weight_gradients(layer, piece * INPUTS, smaller((piece + 1) * INPUTS, layer->inputs),
+                         inputs_of(batch, l), input_stride(batch, l), batch->samples, 0,
+                         batch->deltas[l]);
 }
 
 /* Floats of scratch space that `linear_layers` needs. */
 int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t samples) {
-    int64_t outputs = 0, widest = 0;
-    for (int64_t l = 0; l < count; l++) {
-        int64_t width = PADDED(layers[l].outputs);
-        outputs += width;
-        widest = width > widest ? width : widest;
-    }
-    return samples * (outputs + 2 * widest + MAX_VECTORS * WIDTH);
+    int64_t outputs = 0;
+    for (int64_t l = 0; l < count; l++)
+        outputs += PADDED(layers[l].outputs);
+    return samples * (2 * outputs + 1);
 }
 
 /* Set the gradients of all layers, the loss and the logits [samples][classes], given inputs
    x [samples][inputs of the first layer] that are some of the samples of a batch, or all; gradients
-   and loss are their share of those of its mean loss. Where x_gradient is not null, it becomes the
-   gradient of x where x > 0, else 0; the inputs must then be whole vectors. Return 0, with nothing
-   done, if a label is out of range. */
+   and loss are their share of those of its mean loss, the same in any number of threads. Where
+   x_gradient is not null, it becomes the gradient of x where x > 0, else 0; the inputs must then be
+   whole vectors. Return 0, with nothing done, if a label is out of range. */
 int linear_layers(const LinearLayer *layers, int64_t count, const float *x, const int64_t *labels,
                   int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
-                  float *x_gradient, float *scratch) {
-    int64_t classes = layers[count - 1].outputs, widest = 0;
-    const float *inputs[count];
-    float *room = scratch;
+                  float *x_gradient, float *scratch, int64_t threads) {
+    float *outputs[count], *deltas[count];
+    int64_t pieces = 0;
     for (int64_t b = 0; b < samples; b++)
-        if (labels[b] < 0 || labels[b] >= classes)
+        if (labels[b] < 0 || labels[b] >= layers[count - 1].outputs)
             return 0;
     for (int64_t l = 0; l < count; l++) {
-        int64_t width = PADDED(layers[l].outputs);
-        inputs[l] = x;
-        forward(&layers[l], x, l ? PADDED(layers[l].inputs) : layers[l].inputs, samples, 0, room);
-        if (l < count - 1)
-            for (int64_t i = 0; i < samples * width; i += WIDTH)
-                store(room + i, relu(load(room + i)));
-        x = room;
-        room += samples * width;
-        widest = width > widest ? width : widest;
+        int64_t size = samples * PADDED(layers[l].outputs);
+        outputs[l] = scratch;
+        deltas[l] = scratch + size;
+        scratch += 2 * size;
+        pieces += gradient_pieces(&layers[l]) + 1;
     }
-    float *delta = room, *below = room + samples * widest, *rest = below + samples * widest;
-    *loss = cross_entropy(x, labels, samples, of_batch, classes, smoothing, delta);
+    int64_t parts = smaller(threads, (samples + WIDTH - 1) / WIDTH);
+    Batch batch = {layers,    count,  x,          labels,  samples, of_batch, parts,
+                   smoothing, logits, x_gradient, outputs, deltas,  scratch};
+    share(propagate, &batch, parts, threads, 1);
+    share(set_parameter_gradients, &batch, pieces, threads, 1);
+    double total = 0;
     for (int64_t b = 0; b < samples; b++)
-        memcpy(logits + b * classes, x + b * PADDED(classes), classes * sizeof(float));
-    for (int64_t l = count - 1; l >= 0; l--) {
-        int64_t stride = l ? PADDED(layers[l].inputs) : layers[l].inputs;
-        parameter_gradients(&layers[l], inputs[l], stride, samples, delta, rest);
-        if (l > 0) {
-            input_gradient(&layers[l], inputs[l], samples, delta, below);
-            float *swapped = delta;
-            delta = below;
-            below = swapped;
-        }
-    }
-    if (x_gradient)
-        input_gradient(&layers[0], inputs[0], samples, delta, x_gradient);
+        total += batch.losses[b];
+    *loss = (float)(total / of_batch);
     return 1;
 }
 
-/* y [samples][outputs] = the layer's outputs for x - background; the outputs are whole vectors. */
-void linear_outputs(const LinearLayer *layer, const float *x, int64_t samples, float background, float *y) {
-    enum { AT_ONCE = 256 }; /* samples, whose y stays in the second-level cache */
-    for (int64_t b = 0; b < samples; b += AT_ONCE)
-        forward(layer, x + b * layer->inputs, layer->inputs, smaller(samples - b, AT_ONCE), background,
-                y + b * layer->outputs);
+/* What the threads share of a product with x - background; the outputs are whole vectors. */
+typedef struct {
+    const LinearLayer *layer;
+    const float *x, *delta;
+    int64_t samples;
+    float background, *y;
+} Product;
+
+#define AT_ONCE 256 /* samples, whose y stays in the second-level cache */
+
+static void set_outputs(const void *task, int64_t piece) {
+    const Product *product = task;
+    const LinearLayer *layer = product->layer;
+    int64_t b = piece * AT_ONCE;
+    forward(layer, product->x + b * layer->inputs, layer->inputs, smaller(product->samples - b, AT_ONCE),
+            product->background, product->y + b * layer->outputs);
 }
 
-/* Set the gradient of the weights of some outputs: delta [samples][outputs], transposed, times
-   x - background. `from`, `to` and the outputs are whole vectors; scratch is delta of MAX_VECTORS. */
-void linear_weight_gradient(const LinearLayer *layer, int64_t from, int64_t to, const float *x,
-                            int64_t samples, float background, const float *delta, float *scratch) {
-    weight_gradients(layer, from, to, x, layer->inputs, samples, background, delta, layer->outputs,
-                     scratch);
+/* y [samples][outputs] = the layer's outputs for x - background. */
+void linear_outputs(const LinearLayer *layer, const float *x, int64_t samples, float background, float *y,
+                    int64_t threads) {
+    Product product = {layer, x, 0, samples, background, y};
+    share(set_outputs, &product, (samples + AT_ONCE - 1) / AT_ONCE, threads, 1);
 }
 
-/* Floats of scratch space that `linear_weight_gradient` needs. */
-int64_t linear_weight_gradient_scratch(int64_t samples) { return samples * MAX_VECTORS * WIDTH; }
+static void set_weight_gradients(const void *task, int64_t piece) {
+    const Product *product = task;
+    const LinearLayer *layer = product->layer;
+    weight_gradients(layer, piece * INPUTS, smaller((piece + 1) * INPUTS, layer->inputs), product->x,
+                     layer->inputs, product->samples, product->background, product->delta);
+}
+
+/* Set the gradient of the weights: delta [samples][outputs], transposed, times x - background. */
+void linear_weight_gradient(const LinearLayer *layer, const float *x, int64_t samples, float background,
+                            const float *delta, int64_t threads) {
+    Product product = {layer, x, delta, samples, background, 0};
+    share(set_weight_gradients, &product, gradient_pieces(layer), threads, 1);
+}

@@ -1,0 +1,150 @@
+/* Threads that live as long as the process and share work in pieces of some microseconds.
+
+   To wake a sleeping thread takes longer than many a job, so threads look out for the next one for a
+   while before they sleep. Who calls never waits for them to wake: it works through the pieces
+   itself, and the others take what they come in time for. */
+#include <immintrin.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "threads.h"
+
+#define MOST_THREADS 256
+#define LOOKING_OUT 200000 /* ns, about what a training step does between two jobs */
+#define LOOKS 64           /* between two looks at the clock */
+
+/* Pieces that one thread takes first, so that what it wrote is in its cache the next time. */
+typedef struct {
+    _Alignas(64) atomic_llong next;
+    int64_t end;
+} Range;
+
+static struct {
+    Work *work; /* these are written while nobody is active */
+    const void *task;
+    int64_t threads;
+    Range ranges[MOST_THREADS];
+    atomic_uint job; /* counts them */
+    atomic_int busy, open, active, sleeping;
+    int64_t helpers;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+} team = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+/* Work through the pieces of thread `own` and then through what is left of the others'. */
+static void take_pieces(int64_t own) {
+    for (int64_t i = 0; i < team.threads; i++) {
+        Range *range = &team.ranges[(own + i) % team.threads];
+        int64_t piece;
+        while (atomic_load(&range->next) < range->end
+               && (piece = atomic_fetch_add(&range->next, 1)) < range->end)
+            team.work(team.task, piece);
+    }
+}
+
+static int64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (int64_t)1000000000 + now.tv_nsec;
+}
+
+static void wait_for_job(unsigned last) {
+    int64_t end = nanoseconds() + LOOKING_OUT;
+    do
+        for (int i = 0; i < LOOKS; i++) {
+            if (atomic_load(&team.job) != last)
+                return;
+            _mm_pause();
+        }
+    while (nanoseconds() < end);
+    pthread_mutex_lock(&team.mutex);
+    atomic_fetch_add(&team.sleeping, 1);
+    while (atomic_load(&team.job) == last)
+        pthread_cond_wait(&team.wake, &team.mutex);
+    atomic_fetch_sub(&team.sleeping, 1);
+    pthread_mutex_unlock(&team.mutex);
+}
+
+static void *help(void *number) {
+    for (unsigned job = 0;; ) {
+        wait_for_job(job);
+        atomic_fetch_add(&team.active, 1); /* from here on the job stays as it is */
+        job = atomic_load(&team.job);
+        if (atomic_load(&team.open) && (intptr_t)number < team.threads)
+            take_pieces((intptr_t)number);
+        atomic_fetch_sub(&team.active, 1);
+    }
+    return 0;
+}
+
+/* Threads do not live on in a forked process. */
+static void forget_helpers(void) {
+    team.helpers = 0;
+    atomic_store(&team.busy, 0);
+    atomic_store(&team.open, 0);
+    atomic_store(&team.active, 0);
+    atomic_store(&team.sleeping, 0);
+    pthread_mutex_init(&team.mutex, 0);
+    pthread_cond_init(&team.wake, 0);
+}
+
+static void forget_helpers_after_fork(void) { pthread_atfork(0, 0, forget_helpers); }
+
+static void start_helpers(int64_t count) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (team.helpers >= count)
+        return;
+    pthread_once(&once, forget_helpers_after_fork);
+    sigset_t all, before; /* signals are for the threads of the program */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (pthread_t thread; team.helpers < count; team.helpers++) {
+        if (pthread_create(&thread, 0, help, (void *)(intptr_t)(team.helpers + 1)))
+            break; /* there are as many as the system allows */
+        pthread_detach(thread);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, 0);
+}
+
+static void do_alone(Work *work, const void *task, int64_t pieces) {
+    for (int64_t piece = 0; piece < pieces; piece++)
+        work(task, piece);
+}
+
+/* Call work(task, piece) for each piece, in so many threads at most, and return when all is done.
+   Threads that sleep are woken only if told so: it takes as long as 10 us of work. Another call
+   meanwhile, from another thread or from a piece, does its work alone. */
+void share(Work *work, const void *task, int64_t pieces, int64_t threads, int wake) {
+    threads = threads < pieces ? threads : pieces;
+    threads = threads < MOST_THREADS ? threads : MOST_THREADS;
+    if (threads < 2 || atomic_exchange(&team.busy, 1)) {
+        do_alone(work, task, pieces);
+        return;
+    }
+    start_helpers(threads - 1);
+    team.work = work;
+    team.task = task;
+    team.threads = threads;
+    for (int64_t i = 0; i < threads; i++) {
+        atomic_store(&team.ranges[i].next, pieces * i / threads);
+        team.ranges[i].end = pieces * (i + 1) / threads;
+    }
+    atomic_store(&team.open, 1);
+    atomic_fetch_add(&team.job, 1);
+    if (wake && atomic_load(&team.sleeping)) {
+        pthread_mutex_lock(&team.mutex);
+        pthread_cond_broadcast(&team.wake);
+        pthread_mutex_unlock(&team.mutex);
+    }
+    take_pieces(0);
+    atomic_store(&team.open, 0);
+    for (int i = 1; atomic_load(&team.active); i++)
+        if (i % 1024)
+            _mm_pause();
+        else
+            sched_yield(); /* a helper may wait for this processor */
+    atomic_store(&team.busy, 0);
+}
