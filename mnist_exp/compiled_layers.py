@@ -61,8 +61,9 @@ class CompiledLayers:
             return None
         density = kernels.density(x, SAMPLES_LOOKED_AT)
         products = samples * (density * self.first + self.others / 2)
-        of_torch = samples * (self.first + self.others) / torch.get_num_threads()
-        return kernels if KERNEL_PRODUCT * products < of_torch + OTHER_OPERATIONS else None
+        of_torch = samples * (self.first + self.others)
+        more = (KERNEL_PRODUCT * products - of_torch) / torch.get_num_threads()
+        return kernels if more < OTHER_OPERATIONS else None
 
     def __call__(self, kernels: Kernels, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""

@@ -126,7 +126,7 @@ class Round:
             if self.random is None:
                 kernels.round_nearest(w, *self.grid)
             else:
-                kernels.round_stochastic(w, *self.grid, *self.random.generators(len(w)))
+                kernels.round_stochastic(w, *self.grid, *self.random.generators(w.numel()))
             return
         settings = (self.W_min, self.W_max, self.levels, self.retention, self.target)
         if self.random is None:

@@ -9,30 +9,12 @@
 #include "threads.h"
 
 #define INTERFACE 2 /* counts the changes of what interface.py describes */
-#define AHEAD 4     /* rows */
-#define AT_ONCE 4096 /* elements of a piece of work: a microsecond */
+#define AHEAD 4 /* images */
+/* Pieces of work of about a microsecond, for which no thread is woken up. */
+#define IMAGES 16
+#define AT_ONCE 4096 /* a whole number of 4 * LANES */
 
 int64_t interface(void) { return INTERFACE; }
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* What the threads share: a function of some elements, from one to another, and its arguments. */
-typedef struct {
-    void (*work)(const void *arguments, int64_t from, int64_t to);
-    const void *arguments;
-    int64_t count, at_once;
-} Elements;
-
-static void work_on_piece(const void *task, int64_t piece) {
-    const Elements *elements = task;
-    int64_t from = piece * elements->at_once;
-    elements->work(elements->arguments, from, smaller(from + elements->at_once, elements->count));
-}
-
-/* Threads are not woken up for work as short as this. */
-static void share_elements(Elements elements, int64_t threads) {
-    share(work_on_piece, &elements, (elements.count + elements.at_once - 1) / elements.at_once, threads, 0);
-}
 
 typedef struct {
     const uint8_t *pixels;
@@ -41,8 +23,8 @@ typedef struct {
     float scale, shift, *out;
 } Images;
 
-static void images_to_inputs(const void *arguments, int64_t from, int64_t to) {
-    const Images *images = arguments;
+static void images_to_inputs(const void *task, int64_t from, int64_t to) {
+    const Images *images = task;
     int64_t size = images->size;
     for (int64_t i = from; i < to; i++) {
         const uint8_t *row = images->pixels + images->indices[i] * size;
@@ -64,7 +46,7 @@ int pixels_to_inputs(const uint8_t *pixels, int64_t images, int64_t size, const 
     for (int64_t i = 0; i < count; i++)
         if (indices[i] < 0 || indices[i] >= images)
             return 0;
-    share_elements((Elements){images_to_inputs, &all, count, 16}, threads);
+    share(images_to_inputs, &all, count, IMAGES, threads, LET_SLEEP);
     return 1;
 }
 
@@ -74,8 +56,8 @@ typedef struct {
     float momentum, minus_rate, ratio;
 } Update;
 
-static void update(const void *arguments, int64_t from, int64_t to) {
-    const Update *u = arguments;
+static void update(const void *task, int64_t from, int64_t to) {
+    const Update *u = task;
     float *restrict weight = u->weight, *restrict velocity = u->velocity;
     const float *restrict gradient = u->gradient;
     float momentum = u->momentum, minus_rate = u->minus_rate, ratio = u->ratio;
@@ -96,7 +78,7 @@ static void update(const void *arguments, int64_t from, int64_t to) {
 void asymmetric_sgd(float *weight, const float *gradient, float *velocity, int64_t count, float momentum,
                     float minus_rate, float ratio, int64_t threads) {
     Update all = {weight, velocity, gradient, momentum, minus_rate, ratio};
-    share_elements((Elements){update, &all, count, AT_ONCE}, threads);
+    share(update, &all, count, AT_ONCE, threads, LET_SLEEP);
 }
 
 static inline float on_level(float level, float W_min, float W_max, float step) {
@@ -111,8 +93,8 @@ typedef struct {
     float lowest;
 } Rounding;
 
-static void to_nearest(const void *arguments, int64_t from, int64_t to) {
-    const Rounding r = *(const Rounding *)arguments;
+static void to_nearest(const void *task, int64_t from, int64_t to) {
+    const Rounding r = *(const Rounding *)task;
     for (int64_t i = from; i < to; i++)
         r.w[i] = on_level(nearbyintf(fmaf(r.slope, r.w[i], r.offset)), r.W_min, r.W_max, r.step);
 }
@@ -121,7 +103,7 @@ static void to_nearest(const void *arguments, int64_t from, int64_t to) {
 void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                    float step, int64_t threads) {
     Rounding all = {w, offset, slope, W_min, W_max, step, 0, 0};
-    share_elements((Elements){to_nearest, &all, count, AT_ONCE}, threads);
+    share(to_nearest, &all, count, AT_ONCE, threads, LET_SLEEP);
 }
 
 enum { LANES = 32 }; /* random generators that step together */
@@ -144,8 +126,8 @@ static inline Bits draw(uint64_t *lanes, int64_t count) {
 }
 
 /* `from` is a whole number of blocks of 4 * LANES. */
-static void up_or_down(const void *arguments, int64_t from, int64_t to) {
-    const Rounding r = *(const Rounding *)arguments;
+static void up_or_down(const void *task, int64_t from, int64_t to) {
+    const Rounding r = *(const Rounding *)task;
     for (int64_t start = from; start < to; start += 4 * LANES) {
         float *w = r.w + start;
         uint64_t *lanes = r.lanes + start / 4;
@@ -164,7 +146,7 @@ static void up_or_down(const void *arguments, int64_t from, int64_t to) {
 void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                       float step, uint64_t *lanes, float lowest, int64_t threads) {
     Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest};
-    share_elements((Elements){up_or_down, &all, count, AT_ONCE}, threads);
+    share(up_or_down, &all, count, AT_ONCE, threads, LET_SLEEP);
 }
 
 /* How many are not the background. */

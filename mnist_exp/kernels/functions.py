@@ -198,9 +198,7 @@ class Kernels:
             raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
         return loss, logits
 
-    def linear_outputs(
-        self, x: Tensor, background: float, weight: Tensor, bias: Tensor
-    ) -> Tensor:
+    def linear_outputs(self, x: Tensor, background: float, weight: Tensor, bias: Tensor) -> Tensor:
         """Return ``(x - background) @ weight.T + bias`` [B, out]; out is a multiple of 16."""
         layer = Layer(weight.shape[1], weight.shape[0])
         layer.weight.plus, layer.bias.plus = weight.data_ptr(), bias.data_ptr()

@@ -43,7 +43,10 @@ class Convolution(Structure):
 # Result and arguments of each function, which the C files describe.
 SIGNATURES = {
     "interface": (COUNT, ()),
-    "pixels_to_inputs": (c_int, (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, NUMBER, POINTER, COUNT)),
+    "pixels_to_inputs": (
+        c_int,
+        (POINTER, COUNT, COUNT, POINTER, COUNT, NUMBER, NUMBER, POINTER, COUNT),
+    ),
     "asymmetric_sgd": (None, (POINTER, POINTER, POINTER, COUNT, NUMBER, NUMBER, NUMBER, COUNT)),
     "round_nearest": (None, (POINTER, COUNT, *[NUMBER] * 5, COUNT)),
     "round_stochastic": (

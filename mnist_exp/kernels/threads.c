@@ -25,7 +25,7 @@ typedef struct {
 static struct {
     Work *work; /* these are written while nobody is active */
     const void *task;
-    int64_t threads;
+    int64_t count, at_once, threads;
     Range ranges[MOST_THREADS];
     atomic_uint job; /* counts them */
     atomic_int busy, open, active, sleeping;
@@ -34,6 +34,10 @@ static struct {
     pthread_cond_t wake;
 } team = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
+static void do_piece(Work *work, const void *task, int64_t count, int64_t at_once, int64_t piece) {
+    work(task, piece * at_once, smaller((piece + 1) * at_once, count));
+}
+
 /* Work through the pieces of thread `own` and then through what is left of the others'. */
 static void take_pieces(int64_t own) {
     for (int64_t i = 0; i < team.threads; i++) {
@@ -41,7 +45,7 @@ static void take_pieces(int64_t own) {
         int64_t piece;
         while (atomic_load(&range->next) < range->end
                && (piece = atomic_fetch_add(&range->next, 1)) < range->end)
-            team.work(team.task, piece);
+            do_piece(team.work, team.task, team.count, team.at_once, piece);
     }
 }
 
@@ -109,24 +113,25 @@ static void start_helpers(int64_t count) {
     pthread_sigmask(SIG_SETMASK, &before, 0);
 }
 
-static void do_alone(Work *work, const void *task, int64_t pieces) {
-    for (int64_t piece = 0; piece < pieces; piece++)
-        work(task, piece);
-}
-
-/* Call work(task, piece) for each piece, in so many threads at most, and return when all is done.
-   Threads that sleep are woken only if told so: it takes as long as 10 us of work. Another call
-   meanwhile, from another thread or from a piece, does its work alone. */
-void share(Work *work, const void *task, int64_t pieces, int64_t threads, int wake) {
-    threads = threads < pieces ? threads : pieces;
-    threads = threads < MOST_THREADS ? threads : MOST_THREADS;
+/* Call work(task, from, to) until `count` elements are done, so many at once, in so many threads at
+   most. It takes as long as 10 us of work to wake threads that sleep. Another call meanwhile, from
+   another thread or from a piece of work, does its work alone. */
+void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t threads,
+           enum Sleepers sleepers) {
+    if (count < 1)
+        return;
+    int64_t pieces = (count + at_once - 1) / at_once;
+    threads = smaller(threads, smaller(pieces, MOST_THREADS));
     if (threads < 2 || atomic_exchange(&team.busy, 1)) {
-        do_alone(work, task, pieces);
+        for (int64_t piece = 0; piece < pieces; piece++)
+            do_piece(work, task, count, at_once, piece);
         return;
     }
     start_helpers(threads - 1);
     team.work = work;
     team.task = task;
+    team.count = count;
+    team.at_once = at_once;
     team.threads = threads;
     for (int64_t i = 0; i < threads; i++) {
         atomic_store(&team.ranges[i].next, pieces * i / threads);
@@ -134,7 +139,7 @@ void share(Work *work, const void *task, int64_t pieces, int64_t threads, int wa
     }
     atomic_store(&team.open, 1);
     atomic_fetch_add(&team.job, 1);
-    if (wake && atomic_load(&team.sleeping)) {
+    if (sleepers == WAKE && atomic_load(&team.sleeping)) {
         pthread_mutex_lock(&team.mutex);
         pthread_cond_broadcast(&team.wake);
         pthread_mutex_unlock(&team.mutex);

@@ -1,11 +1,15 @@
-/* Work shared among threads. */
+/* Work shared among threads, in pieces: of elements [from, to). */
 #ifndef THREADS_H
 #define THREADS_H
 
 #include <stdint.h>
 
-typedef void Work(const void *task, int64_t piece);
+typedef void Work(const void *task, int64_t from, int64_t to);
 
-void share(Work *work, const void *task, int64_t pieces, int64_t threads, int wake);
+enum Sleepers { LET_SLEEP, WAKE };
+void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t threads,
+           enum Sleepers sleepers);
+
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #endif

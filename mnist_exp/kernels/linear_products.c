@@ -1,0 +1,236 @@
+/* The products of a linear layer, which skip inputs of the background. */
+#include <string.h>
+
+#include "linear_products.h"
+#include "threads.h"
+#include "vectors.h"
+
+#define CHUNK 80    /* inputs of a block of transposed weights, which stays in the first-level cache */
+#define SAMPLES 128 /* of a block of transposed inputs */
+
+/* `rows` vectors of values, a row of the matrix apart, of which `count` elements are there. */
+INLINE void load_values(const Weight *weight, int64_t at, int64_t stride, int64_t rows, int64_t count,
+                        Vector *values) {
+    for (int64_t i = 0; i < rows; i++)
+        values[i] = load_first(weight->plus + at + i * stride, count);
+    if (weight->minus)
+        for (int64_t i = 0; i < rows; i++) {
+            Vector minus = load_first(weight->minus + at + i * stride, count);
+            values[i] = multiply(broadcast(weight->gain), subtract(values[i], minus));
+        }
+}
+
+/* Likewise, given the gradients of the values. */
+INLINE void set_gradients(const Weight *weight, int64_t at, int64_t stride, int64_t rows, int64_t count,
+                          Vector *gradients) {
+    if (weight->minus)
+        for (int64_t i = 0; i < rows; i++) {
+            gradients[i] = multiply(broadcast(weight->gain), gradients[i]);
+            store_first(weight->minus_gradient + at + i * stride, subtract(zero(), gradients[i]), count);
+        }
+    for (int64_t i = 0; i < rows; i++)
+        store_first(weight->plus_gradient + at + i * stride, gradients[i], count);
+}
+
+/* sums[0:vectors] += value * row of each element that is not 0 */
+INLINE void add_rows(const float *rows, int64_t stride, const float *values, const int32_t *positions,
+                     int64_t count, float *sums, const int vectors) {
+    Vector total[MAX_VECTORS];
+    for (int j = 0; j < vectors; j++)
+        total[j] = load(sums + j * WIDTH);
+    for (int64_t i = 0; i < count; i++) {
+        const float *row = rows + positions[i] * stride;
+        Vector value = broadcast(values[i]);
+        for (int j = 0; j < vectors; j++)
+            total[j] = multiply_add(value, load(row + j * WIDTH), total[j]);
+    }
+    for (int j = 0; j < vectors; j++)
+        store(sums + j * WIDTH, total[j]);
+}
+
+/* Call a kernel with the number of vectors as a constant, so that sums stay in registers. */
+#define CASE(n, call) case n: { enum { VECTORS = n }; call; break; }
+#define WITH_VECTORS(count, call) \
+    switch (count) { \
+        CASE(1, call) CASE(2, call) CASE(3, call) CASE(4, call) CASE(5, call) CASE(6, call) \
+        CASE(7, call) CASE(8, call) MORE_CASES(call) \
+    }
+#if MAX_VECTORS > 8
+#define MORE_CASES(call) CASE(9, call) CASE(10, call) CASE(11, call) CASE(12, call) CASE(13, call)
+#else
+#define MORE_CASES(call)
+#endif
+
+/* block[k][o] = weight[o][k] for so many outputs and inputs; 0 in the padding */
+static void transpose_weights(const LinearLayer *layer, int64_t from_output, int64_t outputs,
+                              int64_t from_input, int64_t inputs, float *block) {
+    int64_t width = PADDED(outputs), stride = layer->inputs;
+    Vector rows[WIDTH];
+    for (int64_t k = 0; k < inputs; k += WIDTH)
+        for (int64_t o = 0; o < width; o += WIDTH) {
+            int64_t at = (from_output + o) * stride + from_input + k;
+            if (outputs - o >= WIDTH)
+                load_values(&layer->weight, at, stride, WIDTH, inputs - k, rows);
+            else {
+                for (int i = 0; i < WIDTH; i++)
+                    rows[i] = zero();
+                load_values(&layer->weight, at, stride, outputs - o, inputs - k, rows);
+            }
+            transpose(rows);
+            for (int64_t i = 0; i < WIDTH && k + i < inputs; i++)
+                store(block + (k + i) * width + o, rows[i]);
+        }
+}
+
+/* y[b][o] = bias[o] + sum over k of (x[b][k] - background) weight[o][k], for some samples and a block
+   of outputs */
+INLINE void forward_block(const Product *p, int64_t from, int64_t to, int64_t output, const int vectors) {
+    ALIGNED float block[CHUNK * MAX_VECTORS * WIDTH], values[CHUNK + WIDTH];
+    ALIGNED int32_t positions[CHUNK + WIDTH];
+    const LinearLayer *layer = p->layer;
+    int64_t outputs = smaller(layer->outputs - output, vectors * WIDTH), width = PADDED(layer->outputs);
+    float *y = p->y + output;
+    for (int j = 0; j < vectors; j++) {
+        Vector bias;
+        load_values(&layer->bias, output + j * WIDTH, 0, 1, outputs - j * WIDTH, &bias);
+        for (int64_t b = from; b < to; b++)
+            store(y + b * width + j * WIDTH, bias);
+    }
+    for (int64_t k = 0; k < layer->inputs; k += CHUNK) {
+        int64_t inputs = smaller(layer->inputs - k, CHUNK);
+        transpose_weights(layer, output, outputs, k, inputs, block);
+        for (int64_t b = from; b < to; b++) {
+            int64_t count = nonzeros(p->x + b * p->stride + k, inputs, p->background, values, positions);
+            add_rows(block, vectors * WIDTH, values, positions, count, y + b * width, vectors);
+        }
+    }
+}
+
+void forward(const void *task, int64_t from, int64_t to) {
+    const Product *product = task;
+    int64_t width = PADDED(product->layer->outputs);
+    for (int64_t o = 0; o < width; o += MAX_VECTORS * WIDTH) {
+        int64_t vectors = smaller((width - o) / WIDTH, MAX_VECTORS);
+        WITH_VECTORS(vectors, forward_block(product, from, to, o, VECTORS))
+    }
+}
+
+/* columns[k][b] = x[b][k] for WIDTH columns; 0 in the padding */
+INLINE void transpose_inputs(const float *x, int64_t stride, int64_t samples, int64_t inputs,
+                             float columns[WIDTH][SAMPLES]) {
+    Vector rows[WIDTH];
+    for (int64_t b = 0; b < samples; b += WIDTH) {
+        for (int i = 0; i < WIDTH; i++) {
+            rows[i] = b + i < samples ? load_first(x + (b + i) * stride, inputs) : zero();
+            __builtin_prefetch(x + (b + i) * stride + WIDTH); /* rows lie far apart */
+        }
+        transpose(rows);
+        for (int i = 0; i < WIDTH; i++)
+            store(&columns[i][b], rows[i]);
+    }
+}
+
+/* weight_gradient[o][k] = sum over b of y[b][o] (x[b][k] - background), for some inputs and a block of
+   outputs */
+INLINE void weight_gradient_block(const Product *p, int64_t from, int64_t to, int64_t output,
+                                  const int vectors) {
+    ALIGNED float sums[WIDTH][MAX_VECTORS * WIDTH], columns[WIDTH][SAMPLES], values[SAMPLES + WIDTH];
+    ALIGNED int32_t positions[SAMPLES + WIDTH];
+    Vector rows[WIDTH];
+    const LinearLayer *layer = p->layer;
+    int64_t outputs = smaller(layer->outputs - output, vectors * WIDTH), width = PADDED(layer->outputs);
+    for (int64_t k = from; k < to; k += WIDTH) {
+        int64_t inputs = smaller(to - k, WIDTH);
+        memset(sums, 0, sizeof sums);
+        for (int64_t b = 0; b < p->samples; b += SAMPLES) {
+            int64_t here = smaller(p->samples - b, SAMPLES);
+            transpose_inputs(p->x + b * p->stride + k, p->stride, here, inputs, columns);
+            for (int64_t i = 0; i < inputs; i++) {
+                int64_t count = nonzeros(columns[i], here, p->background, values, positions);
+                add_rows(p->y + b * width + output, width, values, positions, count, sums[i], vectors);
+            }
+        }
+        for (int64_t o = 0; o < outputs; o += WIDTH) {
+            for (int i = 0; i < WIDTH; i++)
+                rows[i] = load(&sums[i][o]);
+            transpose(rows);
+            int64_t at = (output + o) * layer->inputs + k;
+            set_gradients(&layer->weight, at, layer->inputs, smaller(outputs - o, WIDTH), inputs, rows);
+        }
+    }
+}
+
+static void some_weight_gradients(const void *task, int64_t from, int64_t to) {
+    const Product *product = task;
+    int64_t width = PADDED(product->layer->outputs);
+    for (int64_t o = 0; o < width; o += MAX_VECTORS * WIDTH) {
+        int64_t vectors = smaller((width - o) / WIDTH, MAX_VECTORS);
+        WITH_VECTORS(vectors, weight_gradient_block(product, from, to, o, VECTORS))
+    }
+}
+
+void weight_gradients(const Product *product, int64_t threads) {
+    enum { INPUTS = 32 }; /* of a piece of work, some microseconds */
+    share(some_weight_gradients, product, product->layer->inputs, INPUTS, threads, WAKE);
+}
+
+void bias_gradients(const Product *product) {
+    const LinearLayer *layer = product->layer;
+    int64_t width = PADDED(layer->outputs);
+    for (int64_t o = 0; o < layer->outputs; o += WIDTH) {
+        Vector total = zero();
+        for (int64_t b = 0; b < product->samples; b++)
+            total = add(total, load(product->y + b * width + o));
+        set_gradients(&layer->bias, o, 0, 1, layer->outputs - o, &total);
+    }
+}
+
+/* below[b][k] = sum over o of y[b][o] weight[o][k] where x[b][k] > 0, else 0, for some samples and a
+   block of inputs */
+INLINE void input_gradient_block(const Product *p, int64_t from, int64_t to, int64_t input, float *below,
+                                 const int vectors) {
+    const LinearLayer *layer = p->layer;
+    int64_t width = PADDED(layer->outputs);
+    for (int64_t b = from; b < to; b++) {
+        Vector total[MAX_VECTORS];
+        for (int j = 0; j < vectors; j++)
+            total[j] = zero();
+        for (int64_t o = 0; o < layer->outputs; o++) {
+            Vector value = broadcast(p->y[b * width + o]);
+            for (int j = 0; j < vectors; j++) {
+                int64_t k = input + j * WIDTH;
+                Vector weight;
+                load_values(&layer->weight, o * layer->inputs + k, 0, 1, layer->inputs - k, &weight);
+                total[j] = multiply_add(value, weight, total[j]);
+            }
+        }
+        for (int j = 0; j < vectors; j++) {
+            int64_t at = b * p->stride + input + j * WIDTH;
+            store(below + at, where_positive(load(p->x + at), total[j]));
+        }
+    }
+}
+
+void input_gradient(const Product *product, int64_t from, int64_t to, float *below) {
+    int64_t width = PADDED(product->layer->inputs);
+    for (int64_t k = 0; k < width; k += MAX_VECTORS * WIDTH) {
+        int64_t vectors = smaller((width - k) / WIDTH, MAX_VECTORS);
+        WITH_VECTORS(vectors, input_gradient_block(product, from, to, k, below, VECTORS))
+    }
+}
+
+/* y [samples][outputs] = the layer's outputs for x - background; the outputs are whole vectors. */
+void linear_outputs(const LinearLayer *layer, const float *x, int64_t samples, float background, float *y,
+                    int64_t threads) {
+    enum { AT_ONCE = 256 }; /* samples, whose y stays in the second-level cache */
+    Product product = {layer, x, layer->inputs, samples, background, y};
+    share(forward, &product, samples, AT_ONCE, threads, WAKE);
+}
+
+/* Set the gradient of the weights: delta [samples][outputs], transposed, times x - background; the
+   outputs are whole vectors. */
+void linear_weight_gradient(const LinearLayer *layer, const float *x, int64_t samples, float background,
+                            float *delta, int64_t threads) {
+    Product product = {layer, x, layer->inputs, samples, background, delta};
+    weight_gradients(&product, threads);
+}

@@ -1,0 +1,28 @@
+/* The products of a linear layer. */
+#ifndef LINEAR_PRODUCTS_H
+#define LINEAR_PRODUCTS_H
+
+#include "linear_layers.h"
+
+/* A layer, its inputs x [samples][stride], and y [samples][outputs, padded to whole vectors]: its
+   outputs or their gradients. */
+typedef struct {
+    const LinearLayer *layer;
+    const float *x;
+    int64_t stride, samples;
+    float background; /* to be subtracted from x */
+    float *y;
+} Product;
+
+/* Set y of some samples; the task is a Product. */
+void forward(const void *task, int64_t from, int64_t to);
+
+/* Set the gradients of weight or bias. */
+void weight_gradients(const Product *product, int64_t threads);
+void bias_gradients(const Product *product);
+
+/* Set the gradients of the inputs [samples][stride] of some samples where x > 0, elsewhere 0; the
+   stride is whole vectors. */
+void input_gradient(const Product *product, int64_t from, int64_t to, float *below);
+
+#endif
