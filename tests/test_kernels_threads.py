@@ -67,6 +67,16 @@ def test_no_bit_depends_on_the_number_of_threads(threads: int, mnist: Dataset) -
     assert all(same(alone, results(mnist, threads)) for _ in range(5))
 
 
+def test_no_bit_depends_on_whether_sharing_pays() -> None:
+    # now and then the kernels do a step the other way, to find out
+    x, labels = torch.eye(20, 30), torch.arange(20) % 3
+    model = MLP(hidden_sizes=[40], num_classes=3, activation="relu", dropout=0.0, in_features=30)
+    layers = LinearLayers(model, 0.0, "fp32")
+    with Threads(2):
+        losses = {layers(x, labels)[0].item() for _ in range(300)}
+    assert len(losses) == 1
+
+
 def test_python_threads_can_call_at_the_same_time(mnist: Dataset) -> None:
     alone = results(mnist, 1)
     with ThreadPoolExecutor(3) as pool:

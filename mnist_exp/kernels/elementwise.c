@@ -12,7 +12,7 @@
 #define AHEAD 4 /* images */
 /* Pieces of work of about a microsecond, for which no thread is woken up. */
 #define IMAGES 16
-#define AT_ONCE 4096 /* a whole number of 4 * LANES */
+#define ELEMENTS 4096 /* a whole number of 4 * LANES */
 
 int64_t interface(void) { return INTERFACE; }
 
@@ -78,7 +78,7 @@ static void update(const void *task, int64_t from, int64_t to) {
 void asymmetric_sgd(float *weight, const float *gradient, float *velocity, int64_t count, float momentum,
                     float minus_rate, float ratio, int64_t threads) {
     Update all = {weight, velocity, gradient, momentum, minus_rate, ratio};
-    share(update, &all, count, AT_ONCE, threads, LET_SLEEP);
+    share(update, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
 static inline float on_level(float level, float W_min, float W_max, float step) {
@@ -103,7 +103,7 @@ static void to_nearest(const void *task, int64_t from, int64_t to) {
 void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                    float step, int64_t threads) {
     Rounding all = {w, offset, slope, W_min, W_max, step, 0, 0};
-    share(to_nearest, &all, count, AT_ONCE, threads, LET_SLEEP);
+    share(to_nearest, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
 enum { LANES = 32 }; /* random generators that step together */
@@ -146,7 +146,7 @@ static void up_or_down(const void *task, int64_t from, int64_t to) {
 void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                       float step, uint64_t *lanes, float lowest, int64_t threads) {
     Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest};
-    share(up_or_down, &all, count, AT_ONCE, threads, LET_SLEEP);
+    share(up_or_down, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
 /* How many are not the background. */
@@ -172,18 +172,37 @@ int64_t correct_predictions(const float *logits, const int64_t *labels, int64_t 
     return correct;
 }
 
-/* Euclidean norm. */
-float norm(const float *x, int64_t count) {
+typedef struct {
+    const float *x;
+    int64_t count;
+    double *squares; /* of each block of ELEMENTS, whoever adds them up */
+} Norm;
+
+static void add_squares(const void *task, int64_t from, int64_t to) {
     enum { SUMS = 64 }; /* side by side */
-    float sums[SUMS] = {0};
-    int64_t i = 0;
-    for (; i + SUMS <= count; i += SUMS)
+    const Norm *norm = task;
+    for (int64_t block = from; block < to; block++) {
+        int64_t i = block * ELEMENTS, end = smaller(i + ELEMENTS, norm->count);
+        float sums[SUMS] = {0};
+        double total = 0;
+        for (; i + SUMS <= end; i += SUMS)
+            for (int j = 0; j < SUMS; j++)
+                sums[j] = fmaf(norm->x[i + j], norm->x[i + j], sums[j]);
+        for (; i < end; i++)
+            total += (double)norm->x[i] * norm->x[i];
         for (int j = 0; j < SUMS; j++)
-            sums[j] = fmaf(x[i + j], x[i + j], sums[j]);
-    double total = 0;
-    for (; i < count; i++)
-        total += (double)x[i] * x[i];
-    for (int j = 0; j < SUMS; j++)
-        total += sums[j];
+            total += sums[j];
+        norm->squares[block] = total;
+    }
+}
+
+/* Euclidean norm. */
+float norm(const float *x, int64_t count, int64_t threads) {
+    int64_t blocks = (count + ELEMENTS - 1) / ELEMENTS;
+    double squares[blocks ? blocks : 1], total = 0;
+    Norm all = {x, count, squares};
+    share(add_squares, &all, blocks, 1, threads, LET_SLEEP);
+    for (int64_t i = 0; i < blocks; i++)
+        total += squares[i];
     return (float)sqrt(total);
 }

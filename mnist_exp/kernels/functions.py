@@ -148,7 +148,7 @@ class Kernels:
 
     def norm(self, x: Tensor) -> float:
         """Return the Euclidean norm of ``x``."""
-        norm: float = self._library.norm(x.data_ptr(), x.numel())
+        norm: float = self._library.norm(x.data_ptr(), x.numel(), available())
         return norm
 
     def scratch(self, layers: Array[Layer], samples: int) -> Tensor:

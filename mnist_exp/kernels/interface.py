@@ -55,7 +55,7 @@ SIGNATURES = {
     ),
     "unlike": (COUNT, (POINTER, COUNT, NUMBER)),
     "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
-    "norm": (NUMBER, (POINTER, COUNT)),
+    "norm": (NUMBER, (POINTER, COUNT, COUNT)),
     "linear_layers_scratch": (COUNT, (POINTER, COUNT, COUNT)),
     "linear_layers": (
         c_int,

@@ -98,12 +98,15 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
         scratch += 2 * size;
     }
     Batch batch = {outputs, deltas, count, of_batch, labels, smoothing, scratch, logits, x_gradient};
+    Trial trial = begin_trial(threads);
+    threads = trial.threads;
     /* as few pieces as there are threads: each transposes all weights */
     share(propagate, &batch, samples, PADDED((samples + threads - 1) / threads), threads, WAKE);
     for (int64_t l = 0; l < count; l++) {
         weight_gradients(&deltas[l], threads);
         bias_gradients(&deltas[l]);
     }
+    end_trial(&trial, samples);
     double total = 0;
     for (int64_t b = 0; b < samples; b++)
         total += batch.losses[b];

@@ -4,6 +4,7 @@
    while before they sleep. Who calls never waits for them to wake: it works through the pieces
    itself, and the others take what they come in time for. */
 #include <immintrin.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,8 +14,18 @@
 #include "threads.h"
 
 #define MOST_THREADS 256
-#define LOOKING_OUT 200000 /* ns, about what a training step does between two jobs */
+#define LOOKING_OUT 200000 /* ns; between two jobs of a training step lies less */
 #define LOOKS 64           /* between two looks at the clock */
+
+/* Where cores are far apart, or others want them too, it is faster not to share. So some jobs of a
+   period are done the other way, and the faster way is the usual one from then on. */
+enum { PERIOD = 128, TRIALS = 4 };
+static struct {
+    atomic_int busy;
+    int64_t job;         /* of the period */
+    int alone;           /* the usual way */
+    double usual, other; /* ns for an amount of one, the least of some jobs */
+} trials = {.job = TRIALS, .usual = INFINITY, .other = INFINITY};
 
 /* Pieces that one thread takes first, so that what it wrote is in its cache the next time. */
 typedef struct {
@@ -29,6 +40,7 @@ static struct {
     Range ranges[MOST_THREADS];
     atomic_uint job; /* counts them */
     atomic_int busy, open, active, sleeping;
+    atomic_int alone; /* the way of the latest trial */
     int64_t helpers;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -91,6 +103,7 @@ static void forget_helpers(void) {
     atomic_store(&team.open, 0);
     atomic_store(&team.active, 0);
     atomic_store(&team.sleeping, 0);
+    atomic_store(&trials.busy, 0);
     pthread_mutex_init(&team.mutex, 0);
     pthread_cond_init(&team.wake, 0);
 }
@@ -114,14 +127,17 @@ static void start_helpers(int64_t count) {
 }
 
 /* Call work(task, from, to) until `count` elements are done, so many at once, in so many threads at
-   most. It takes as long as 10 us of work to wake threads that sleep. Another call meanwhile, from
-   another thread or from a piece of work, does its work alone. */
+   most. It takes as long as 10 us of work to wake threads that sleep; calls so small that it would not
+   pay follow the way of the latest trial. Another call meanwhile, from another thread or from a piece
+   of work, does its work alone. */
 void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t threads,
            enum Sleepers sleepers) {
     if (count < 1)
         return;
     int64_t pieces = (count + at_once - 1) / at_once;
     threads = smaller(threads, smaller(pieces, MOST_THREADS));
+    if (sleepers == LET_SLEEP && atomic_load(&team.alone))
+        threads = 1;
     if (threads < 2 || atomic_exchange(&team.busy, 1)) {
         for (int64_t piece = 0; piece < pieces; piece++)
             do_piece(work, task, count, at_once, piece);
@@ -152,4 +168,32 @@ void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t
         else
             sched_yield(); /* a helper may wait for this processor */
     atomic_store(&team.busy, 0);
+}
+
+/* Say in how many threads a job is to be done, of as many as there are. */
+Trial begin_trial(int64_t threads) {
+    if (threads < 2 || atomic_exchange(&trials.busy, 1))
+        return (Trial){threads, 0, 0};
+    int alone = trials.job < TRIALS ? !trials.alone : trials.alone;
+    atomic_store(&team.alone, alone);
+    return (Trial){alone ? 1 : threads, nanoseconds(), 1};
+}
+
+/* Learn from a job that was done, of some amount such as samples. */
+void end_trial(const Trial *trial, int64_t amount) {
+    if (!trial->timed)
+        return;
+    double time = (double)(nanoseconds() - trial->started) / (amount ? amount : 1);
+    int64_t job = trials.job++;
+    if (0 < job && job < TRIALS) /* for the first, memory is still where the other way left it */
+        trials.other = fmin(trials.other, time);
+    if (job > PERIOD - TRIALS)
+        trials.usual = fmin(trials.usual, time);
+    if (job == TRIALS - 1) {
+        if (trials.other < trials.usual)
+            trials.alone = !trials.alone;
+        trials.usual = trials.other = INFINITY;
+    }
+    trials.job %= PERIOD;
+    atomic_store(&trials.busy, 0);
 }

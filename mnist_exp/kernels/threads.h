@@ -10,6 +10,14 @@ enum Sleepers { LET_SLEEP, WAKE };
 void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t threads,
            enum Sleepers sleepers);
 
+/* A job that is timed, to find out whether it pays to share it. */
+typedef struct {
+    int64_t threads, started;
+    int timed;
+} Trial;
+Trial begin_trial(int64_t threads);
+void end_trial(const Trial *trial, int64_t amount);
+
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #endif
