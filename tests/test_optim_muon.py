@@ -1,5 +1,6 @@
 """Muon: orthogonal steps, torch's own Muon and Adam as references, schedulers and refusals."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from mnist_exp.errors import UserError
 from mnist_exp.optim.muon import QUINTIC, Muon, orthogonalize
+from tests.kernel_builds import COMPILED, using
 
 SETTINGS: dict[str, Any] = {
     "lr": 0.02,
@@ -18,6 +20,12 @@ SETTINGS: dict[str, Any] = {
     "beta2": 0.99,
     "steps": 5,
 }
+
+
+@pytest.fixture(params=[*COMPILED, "torch"], scope="module", autouse=True)
+def _build(request: pytest.FixtureRequest) -> Iterator[None]:
+    with using(request.param):
+        yield
 
 
 def take_steps(optimizer: torch.optim.Optimizer, parameters: list[Tensor], count: int = 5) -> None:

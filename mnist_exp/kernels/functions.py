@@ -151,6 +151,22 @@ class Kernels:
         norm: float = self._library.norm(x.data_ptr(), x.numel(), available())
         return norm
 
+    def orthogonalize(
+        self, x: Tensor, steps: int, at_once: int, quintic: tuple[float, float, float]
+    ) -> None:
+        """Do in place what `mnist_exp.optim.muon.orthogonalize` does.
+
+        Parameters
+        ----------
+        x : Tensor
+            [R, C] with R <= C and R <= 64.
+        steps, at_once : int
+            Iterations, and how many of them are done on the Gram matrix alone.
+        quintic : tuple of float
+            Coefficients of the iteration.
+        """
+        self._library.orthogonalize(x.data_ptr(), *x.shape, steps, at_once, *quintic)
+
     def scratch(self, layers: Array[Layer], samples: int) -> Tensor:
         """Return the scratch space that `linear_layers` needs for so many samples."""
         return torch.empty(self._library.linear_layers_scratch(layers, len(layers), samples))

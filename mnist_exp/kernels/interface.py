@@ -55,6 +55,7 @@ SIGNATURES = {
     ),
     "unlike": (COUNT, (POINTER, COUNT, NUMBER)),
     "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
+    "orthogonalize": (None, (POINTER, COUNT, COUNT, COUNT, COUNT, NUMBER, NUMBER, NUMBER)),
     "norm": (NUMBER, (POINTER, COUNT, COUNT)),
     "linear_layers_scratch": (COUNT, (POINTER, COUNT, COUNT)),
     "linear_layers": (

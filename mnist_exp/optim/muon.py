@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mnist_exp.errors import UserError
+from mnist_exp.kernels import kernels_for
 
 # Coefficients of the quintic iteration, chosen for a steep slope at 0: Keller Jordan,
 # "Muon: an optimizer for hidden layers in neural networks", 2024.
@@ -23,7 +24,8 @@ def orthogonalize(matrices: Sequence[Tensor], steps: int) -> list[Tensor]:
 
     The iteration of Newton and Schulz, ``X <- (a + b G + c G^2) X`` with ``G = X X^T``, multiplies
     X by polynomials in G alone. So five of them at a time are done on G, whose sides are the
-    shorter ones of X, for all small matrices at once, and X is multiplied a single time.
+    shorter ones of X, and X is multiplied a single time. Small matrices go through the compiled
+    kernels or, where there are none, through torch all at once.
 
     Parameters
     ----------
@@ -34,6 +36,12 @@ def orthogonalize(matrices: Sequence[Tensor], steps: int) -> list[Tensor]:
     """
     wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
     small = [i for i, x in enumerate(wide) if len(x) <= SMALL_SIDE]
+    copies = [wide[i].clone(memory_format=torch.contiguous_format) for i in small]
+    if kernels := kernels_for(*copies):
+        for i, copy in zip(small, copies, strict=True):
+            kernels.orthogonalize(copy, steps, STEPS_AT_ONCE, QUINTIC)
+            wide[i] = copy
+        small = []
     groups = [small] if small else []
     groups += [[i] for i, x in enumerate(wide) if len(x) > SMALL_SIDE]
     for group in groups:
