@@ -44,8 +44,12 @@ def main() -> None:
     wait_briefly(os.environ)
     try:
         run_command()
+        sys.stdout.flush()
     except CompactHydraException as error:
         launch.refuse(UserError(launch.composition_message(error)))
+    except BrokenPipeError:  # who read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)  # what a shell reports of a program that SIGPIPE ended
 
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")

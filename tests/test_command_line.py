@@ -32,6 +32,21 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_nobody_reading_the_output_is_no_fault_of_the_program(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "mnist_exp", "--cfg", "job"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as `head -0` would
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
 def test_heavy_packages_are_not_imported(tmp_path: Path, arguments: list[str]) -> None:
     code = (
