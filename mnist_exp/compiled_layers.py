@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from ctypes import Array
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from mnist_exp.device.mapping import DifferentialPair, read_exactly
 from mnist_exp.kernels import Kernels, Layer, are_labels, kernels_for
 from mnist_exp.kernels import Weight as WeightInC
+from mnist_exp.threads import available
 from mnist_exp.weights import Weight
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class CompiledLayers:
         density = kernels.density(x, SAMPLES_LOOKED_AT)
         products = samples * (density * self.first + self.others / 2)
         of_torch = samples * (self.first + self.others)
-        more = (KERNEL_PRODUCT * products - of_torch) / torch.get_num_threads()
+        more = (KERNEL_PRODUCT * products - of_torch) / available()
         return kernels if more < OTHER_OPERATIONS else None
 
     def __call__(self, kernels: Kernels, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ Network = tuple[Array[Convolution], Array[Layer]]
 class Kernels:
     """The compiled functions; tensors must be contiguous, on the CPU, and float32 unless said.
 
-    They share their work among all threads there are for the caller, and no result depends on how
-    many. `convolutional_network` alone stays in one.
+    What takes long is shared among all threads there are for the caller, but for
+    `convolutional_network` and `orthogonalize`, and no result depends on how many there are.
 
     Parameters
     ----------
