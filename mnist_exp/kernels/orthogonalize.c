@@ -5,7 +5,7 @@
 #include "threads.h"
 #include "vectors.h"
 
-#define SIDE 64
+#define SIDE 64 /* muon.py hands over no larger ones: SMALL_SIDE */
 /* Sums that are worked on together, so that they do not wait for each other. */
 #define ROWS 4
 #define VECTORS 2

@@ -15,7 +15,7 @@ from mnist_exp.kernels import kernels_for
 # Coefficients of the quintic iteration, chosen for a steep slope at 0: Keller Jordan,
 # "Muon: an optimizer for hidden layers in neural networks", 2024.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-SMALL_SIDE = 64  # of matrices for the kernels; torch works on them together
+SMALL_SIDE = 64  # for the kernels (SIDE in orthogonalize.c); torch works on them together
 STEPS_AT_ONCE = 5  # iterations on G alone; rounding grows twelvefold in each, so more would show
 
 
