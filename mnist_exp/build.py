@@ -155,7 +155,7 @@ def build_scheduler(
     Raises
     ------
     UserError
-        If it would end before the training does, or refuses its settings.
+        If it would end before the training does, its peak is no rate, or it refuses its settings.
     """
     settings = config.scheduler
     length = config.training.epochs * (batches_per_epoch if settings.interval == "step" else 1)
@@ -163,6 +163,12 @@ def build_scheduler(
         name: length for name in LENGTH_ARGUMENTS if name in settings and settings[name] is None
     }
     _check_length(settings, length)
+    peak = settings.get("max_lr")
+    if isinstance(peak, (int, float)) and not 0 < peak < math.inf:  # torch would climb the loss
+        raise UserError(
+            f"scheduler.max_lr={peak}: a rate must be above 0 and finite, or null for the "
+            "optimizer's learning rate."
+        )
     if "max_lr" in settings and settings.max_lr is None:
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
     if settings.get("cycle_momentum") and not _has_momentum(optimizer):
