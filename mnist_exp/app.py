@@ -23,7 +23,12 @@ from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
-from mnist_exp.run.saved_config import hash_config, resume_command, training_config
+from mnist_exp.run.saved_config import (
+    hash_config,
+    make_paths_absolute,
+    resume_command,
+    training_config,
+)
 from mnist_exp.sweep import write_table
 from mnist_exp.waiting_threads import wait_briefly
 
@@ -40,6 +45,9 @@ def main() -> None:
     """Run what the command line says."""
     if any(argument.startswith("sweep.resume=") for argument in sys.argv[1:]):
         sys.argv.insert(1, "--multirun")
+    if any(argument.startswith(("resume=", "reproduce=")) for argument in sys.argv[1:]):
+        # a key of that run, but perhaps not of the options the command itself selects
+        sys.argv = [f"++{a}" if a.startswith("data.root=") else a for a in sys.argv]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
     try:
@@ -56,6 +64,7 @@ def main() -> None:
 def run_command(config: DictConfig) -> None:
     """Run one job: train as ``config`` says, in the directory Hydra made."""
     directory = Path(HydraConfig.get().runtime.output_dir)
+    make_paths_absolute(config, HydraConfig.get().runtime.cwd)
     run = run_sweep_job if HydraConfig.get().mode == RunMode.MULTIRUN else run_alone
     with StopSignals() as signals:
         try:

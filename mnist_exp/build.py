@@ -85,6 +85,8 @@ def build_splits(config: DictConfig, dataset: Dataset) -> list[Split]:
             )
             for split in splits
         ]
+    for split in splits:
+        split.check(len(dataset.images))
     return splits
 
 

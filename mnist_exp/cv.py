@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +37,46 @@ class Split:
     validation: Tensor | None
     test: Tensor
     fold: int | None = None
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """The parts that the scheme has, by name."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: indices for name, indices in parts.items() if indices is not None}
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all indices and of the part that each belongs to."""
+        digest = hashlib.sha256()
+        for name, indices in self.parts.items():
+            digest.update(f"{name} {len(indices)} ".encode())
+            digest.update(indices.to("cpu", torch.int64).numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def check(self, num_images: int) -> None:
+        """Check what an own scheme or splitter may get wrong.
+
+        Raises
+        ------
+        UserError
+            If a part is empty, an index points at no image, or two parts share an image.
+        """
+        where = "cv" if self.fold is None else f"cv: fold {self.fold}"
+        part_of = np.full(num_images, "", dtype=object)  # by image
+        for name, indices in self.parts.items():
+            rows = indices.cpu().numpy()
+            if len(rows) == 0 or rows.min() < 0 or rows.max() >= num_images:
+                raise UserError(
+                    f"{where}: the {name} part has {len(rows)} indices"
+                    + (f" from {rows.min()} to {rows.max()}" if len(rows) else "")
+                    + f"; allowed is one or more, from 0 to {num_images - 1}."
+                )
+            shared = rows[part_of[rows] != ""]
+            if len(shared):
+                raise UserError(
+                    f"{where}: image {shared[0]} is in the {part_of[shared[0]]} part and in the "
+                    f"{name} part, as are {len(shared)} in all; the parts must be disjoint."
+                )
+            part_of[rows] = name
 
 
 class Scheme(Protocol):
@@ -118,7 +160,9 @@ class PooledFolds:
     splitter: SklearnSplitter
 
     def splits(self, dataset: Dataset, seed: int) -> list[Split]:
-        """Return one split a fold; the splitter's own ``random_state`` decides, not ``seed``.
+        """Return one split a fold, drawn by the splitter's ``random_state``, or ``seed`` without.
+
+        scikit-learn's own default, ``random_state=None``, would draw other folds at each call.
 
         Raises
         ------
@@ -135,8 +179,12 @@ class PooledFolds:
                 f"cv.n_splits={n_splits}: the smallest class has {smallest} images; allowed is "
                 f"2 to {smallest}."
             )
+        splitter = self.splitter
+        if getattr(splitter, "random_state", 0) is None:
+            splitter = copy(splitter)
+            splitter.random_state = seed  # type: ignore[attr-defined]
         try:
-            folds = list(self.splitter.split(np.zeros(len(labels)), labels))  # type: ignore[call-overload]
+            folds = list(splitter.split(np.zeros(len(labels)), labels))  # type: ignore[call-overload]
         except ValueError as error:
             raise UserError(f"cv: {type(self.splitter).__name__} refuses: {error}") from error
         return [

@@ -16,18 +16,18 @@ from mnist_exp import build, float32_products, kernels, plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.fold import FoldResult, by_validation, open_run, part_of_run, train_fold
+from mnist_exp.fold import FoldResult, by_validation, open_directory, part_of_run, train_fold
 from mnist_exp.fold_processes import train_in_processes, wait_for_orphans
 from mnist_exp.gradient_collection import GradientCollection
 from mnist_exp.gradients.plots import draw_gradients
 from mnist_exp.hardware import device_name, git_commit, versions
-from mnist_exp.run.directory import RunDirectory
+from mnist_exp.run.directory import RunDirectory, check_settings
 from mnist_exp.run.interruption import StopSignals
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.outcome import recorded_outcome
 from mnist_exp.run.reproduction import compare, environment_differences
 from mnist_exp.run.results import read_results
-from mnist_exp.run.saved_config import hash_config
+from mnist_exp.run.saved_config import hash_config, save_config, training_config
 from mnist_exp.targets import call_target, find_target
 
 ALL_THREADS = torch.get_num_threads()  # torch's choice; a job of a sweep may change it
@@ -73,7 +73,10 @@ def run_experiment(
     """
     signals = signals or StopSignals()
     device = build.prepare_torch(config)
-    dataset, splits, run = open_run(config, directory)
+    check_settings(directory, training_config(config))
+    dataset = build.build_dataset(config)
+    splits = build.build_splits(config, dataset)
+    run = open_directory(config, directory, dataset, splits)
     rule = selection_rule(config, splits)
     try_parts(config, dataset, splits, run, device)
     room = room_for_folds(config, device) if side_by_side else 1
@@ -82,9 +85,10 @@ def run_experiment(
     torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
     results = facts(config, dataset, run, rule, device)
     results["wall_seconds"] = go_on(run, splits, results) / jobs
+    save_config(directory, config)
     with recorded_outcome(directory, results, lock):
         if jobs > 1:
-            train_in_processes(config, directory, len(splits), jobs, signals)
+            train_in_processes(config, directory, splits, jobs, signals)
         folds = [train_fold(config, dataset, split, run, signals) for split in splits]
         results |= summary(folds)
         if config.reproduce is not None:
@@ -170,6 +174,7 @@ def facts(
         "model": config.model.name,
         "data": dataset.name,
         "data_sha256": run.data_sha256,
+        "splits_sha256": run.splits_sha256,
         "class_names": list(dataset.class_names),
         "seed": config.seed,
         "config_hash": hash_config(run.config),

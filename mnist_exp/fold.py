@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,12 @@ def part_of_run(directory: Path, fold: int | None) -> Path:
     return directory if fold is None else directory / f"fold_{fold}"
 
 
-def open_run(config: DictConfig, directory: Path) -> tuple[Dataset, list[Split], RunDirectory]:
-    """Load the data, split it, and return both with the run directory they belong to."""
-    dataset = build.build_dataset(config)
-    splits = build.build_splits(config, dataset)
-    return dataset, splits, RunDirectory(directory, training_config(config), sha256(dataset))
+def open_directory(
+    config: DictConfig, directory: Path, dataset: Dataset, splits: Sequence[Split]
+) -> RunDirectory:
+    """Return the run directory that belongs to these images and splits."""
+    split_sha256 = {split.fold: split.sha256() for split in splits}
+    return RunDirectory(directory, training_config(config), sha256(dataset), split_sha256)
 
 
 def sha256(dataset: Dataset) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from mnist_exp.build import build_dataset
+from mnist_exp.cv import Split
 from mnist_exp.errors import UserError
-from mnist_exp.fold import Fold, open_run
+from mnist_exp.fold import Fold, open_directory
 from mnist_exp.fork_server import process_context
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import DirectoryLock
@@ -26,7 +29,11 @@ POLL_SECONDS = 0.1
 
 
 def train_in_processes(
-    config: DictConfig, directory: Path, num_folds: int, jobs: int, signals: StopSignals
+    config: DictConfig,
+    directory: Path,
+    splits: Sequence[Split],
+    jobs: int,
+    signals: StopSignals,
 ) -> None:
     """Train every fold to its last checkpoint, ``jobs`` at a time.
 
@@ -40,7 +47,8 @@ def train_in_processes(
         If that was a fault of the program; the fold has printed its traceback.
     """
     context = process_context()
-    waiting = list(range(num_folds))
+    # plain bytes: multiprocessing would share a tensor's memory, which the run's end takes away
+    waiting = [pickle.dumps(split) for split in splits]
     running: dict[BaseProcess, Connection] = {}
     failure: Exception | None = None
     try:
@@ -101,7 +109,7 @@ def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exce
 def _train_one(
     config: DictConfig,
     directory: Path,
-    number: int,
+    pickled_split: bytes,
     threads: int,
     sender: Connection,
 ) -> None:
@@ -110,8 +118,9 @@ def _train_one(
     try:
         with StopSignals(numbers=(signal.SIGTERM,)) as signals:
             threading.Thread(target=_stop_with_the_run, daemon=True).start()
-            dataset, splits, run = open_run(config, directory)
-            split = splits[number]
+            dataset = build_dataset(config)
+            split: Split = pickle.loads(pickled_split)
+            run = open_directory(config, directory, dataset, [split])
             with DirectoryLock(run.checkpoints(split.fold), wait=ORPHAN_SECONDS):
                 Fold(config, dataset, split, run).train(signals)
     except Interrupted as interruption:

@@ -76,6 +76,7 @@ RULES: dict[str, Rule] = {
     "resume": optional(TEXT),
     "reproduce": optional(TEXT),
     "sweep.resume": optional(TEXT),
+    "trust": BOOLEAN,
     "training.epochs": integer(1),
     "training.batch_size": integer(1),
     "training.eval_batch_size": integer(1),
@@ -104,7 +105,7 @@ RULES: dict[str, Rule] = {
     "cv.n_jobs": optional(integer(1)),
 }
 # Keys that only some options of their group have.
-NOT_EVERYWHERE = {"cv.n_jobs", "optimizer.lr"}
+NOT_EVERYWHERE = {"cv.n_jobs", "optimizer.lr", "trust"}
 
 
 def check(config: DictConfig) -> None:

@@ -100,3 +100,59 @@ def test_subset_is_drawn_from_the_indices_with_their_class_shares(
 def test_impossible_subset_is_refused(mnist: Dataset, size: int) -> None:
     with pytest.raises(UserError, match=rf"data\.subset={size}: allowed is 10"):
         stratified_subset(torch.arange(60_000), mnist.labels, size, 0)
+
+
+@pytest.mark.parametrize(
+    "splitter", [StratifiedKFold(3, shuffle=True), RepeatedStratifiedKFold(n_splits=2, n_repeats=2)]
+)
+def test_an_unseeded_splitter_draws_by_the_seed_of_the_run(
+    mnist: Dataset, splitter: StratifiedKFold
+) -> None:
+    first, again, other = (
+        [split.sha256() for split in PooledFolds(splitter).splits(mnist, seed)]
+        for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert not set(first) & set(other)
+    assert splitter.random_state is None
+
+
+def test_a_seeded_splitter_keeps_its_own_seed(mnist: Dataset) -> None:
+    scheme = PooledFolds(StratifiedKFold(3, shuffle=True, random_state=42))
+    assert [split.sha256() for split in scheme.splits(mnist, 0)] == [
+        split.sha256() for split in scheme.splits(mnist, 1)
+    ]
+
+
+def test_the_checksum_of_a_split_is_of_its_indices_and_their_parts() -> None:
+    one, two, three = torch.arange(3), torch.arange(3, 5), torch.arange(5, 9)
+    splits = [
+        Split(one, two, three),
+        Split(one, None, torch.cat([two, three])),
+        Split(torch.cat([one, two]), None, three),
+        Split(one.flip(0), two, three),
+        Split(one, three, two),
+    ]
+    assert len({split.sha256() for split in splits}) == len(splits)
+    assert Split(one.int(), two, three, fold=1).sha256() == splits[0].sha256()
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ([0, 1, 2], [2, 3], "image 2 is in the train part and in the test part"),
+        ([], [2, 3], "the train part has 0 indices"),
+        ([0, 1], [2, 10], r"the test part has 2 indices from 2 to 10; allowed .* 0 to 9"),
+        ([-1, 1], [2, 3], r"the train part has 2 indices from -1"),
+    ],
+)
+def test_a_split_that_would_mix_its_parts_is_refused(
+    train: list[int], test: list[int], message: str
+) -> None:
+    split = Split(torch.tensor(train, dtype=torch.int64), None, torch.tensor(test), fold=2)
+    with pytest.raises(UserError, match=f"cv: fold 2: {message}"):
+        split.check(10)
+
+
+def test_drawing_a_training_image_twice_is_no_mistake() -> None:
+    Split(torch.tensor([0, 0, 1]), None, torch.tensor([2])).check(3)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import run_experiment
+from mnist_exp.run.checkpoints import load_checkpoint, save_checkpoint
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.results import read_results, write_results
 from mnist_exp.run.table import main
@@ -25,6 +29,7 @@ from tests.fault_injection import (
     flip_bit,
     outcome,
     train,
+    without_times,
 )
 
 ONE_SPLIT = ("cv=none", "data.subset=100", *SMALL)
@@ -111,6 +116,50 @@ def stopped(tmp_path: Path) -> Path:
     with pytest.raises(Interrupted):
         run_experiment(composed(*KFOLD), tmp_path / "run", StopAfter(16))
     return tmp_path / "run"
+
+
+class AnySplit:
+    """Folds that differ each time they are drawn."""
+
+    def split(self, X: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.random.default_rng().permutation(len(X))
+        for held_out in np.array_split(order, 2):
+            yield np.setdiff1d(order, held_out), np.sort(held_out)
+
+
+UNSEEDED = ("cv.random_state=null",)
+RANDOM = ("cv._target_=tests.test_run_resume.AnySplit", "~cv.n_splits", "~cv.shuffle")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_folds_are_drawn_once_however_many_train_side_by_side(tmp_path: Path, jobs: int) -> None:
+    config = composed(*KFOLD, *UNSEEDED, f"cv.n_jobs={jobs}", "plots.enabled=false")
+    results = run_experiment(config, tmp_path / "run")
+    seeded = composed(*KFOLD, "cv.random_state=0", "cv.n_jobs=1")
+    expected = run_experiment(seeded, tmp_path / "seeded")
+    for key in ("splits_sha256", "mean_accuracy", "folds"):
+        assert without_times(results[key]) == without_times(expected[key])
+
+
+def test_processes_train_on_the_folds_that_are_tested(tmp_path: Path) -> None:
+    config = composed(*KFOLD, *RANDOM, "~cv.random_state", "cv.n_jobs=2")
+    results = run_experiment(config, tmp_path)
+    splits = {
+        torch.load(tmp_path / f"checkpoints/fold_{fold}/best.pt")["split_sha256"] for fold in (1, 2)
+    }
+    assert len(splits) == 2
+    assert results["status"] == "completed"
+    with pytest.raises(UserError, match=r"was trained on another split: .*\(cv\.random_state\)"):
+        run_experiment(config, tmp_path)
+
+
+def test_a_checkpoint_of_an_older_version_says_nothing_of_its_split(stopped: Path) -> None:
+    for path in stopped.rglob("epoch_*.pt"):
+        content = load_checkpoint(path)
+        del content["split_sha256"], content["schema_version"]
+        save_checkpoint(path, content)
+    run_experiment(composed(*KFOLD), stopped)
+    assert results_of(stopped)["status"] == "completed"
 
 
 def test_finished_folds_are_not_trained_again(stopped: Path) -> None:
@@ -243,15 +292,18 @@ def test_resume_extends_and_refuses_from_the_command_line(saved: Path) -> None:
     assert (code, "finished already" in output) == (0, True)
 
 
-@pytest.mark.parametrize("damage", ["no directory", "no .hydra", "never began", "cut", "nonsense"])
+@pytest.mark.parametrize(
+    "damage", ["no directory", "no configuration", "never began", "cut", "nonsense"]
+)
 def test_a_directory_that_cannot_be_resumed_is_told_and_left_alone(
     saved: Path, damage: str
 ) -> None:
-    config = saved / "run" / ".hydra" / "config.yaml"
+    config = saved / "run" / "config.yaml"
     if damage == "no directory":
         shutil.rmtree(saved / "run")
-    elif damage == "no .hydra":
-        shutil.rmtree(config.parent)
+    elif damage == "no configuration":
+        shutil.rmtree(saved / "run" / ".hydra")
+        config.unlink()
     elif damage == "never began":
         shutil.rmtree(saved / "run" / "checkpoints")
         (saved / "run" / "results.json").unlink()
@@ -287,8 +339,6 @@ def test_reproduce_tells_an_identical_run_from_a_different_one(saved: Path) -> N
 
 
 def test_an_unfinished_run_cannot_be_reproduced(stopped: Path) -> None:
-    (stopped / ".hydra").mkdir()
-    (stopped / ".hydra" / "config.yaml").write_text("training: {epochs: 2}\n")
     code, output = command(f"reproduce={stopped}", cwd=stopped.parent)
     assert code == 2
     assert "that run is interrupted, so there is nothing to compare with. Finish it" in output

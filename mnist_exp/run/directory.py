@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,27 @@ class RunDirectory:
         The resolved configuration of the training.
     data_sha256 : str
         Checksum of the images and labels.
+    split_sha256 : dict of str
+        Checksum of the indices of each fold; of the only split under None.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], data_sha256: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: dict[str, Any],
+        data_sha256: str,
+        split_sha256: Mapping[int | None, str],
+    ) -> None:
         self.path = path
         self.config = config
         self.data_sha256 = data_sha256
+        self.split_sha256 = split_sha256
         path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def splits_sha256(self) -> str:
+        """Checksum of all folds' indices together."""
+        return hashlib.sha256("".join(self.split_sha256.values()).encode()).hexdigest()
 
     def checkpoints(self, fold: int | None) -> Path:
         """Return the directory of a fold's checkpoints, or of the only split's."""
@@ -51,7 +66,12 @@ class RunDirectory:
 
     def save(self, path: Path, fold: int | None, content: dict[str, Any]) -> None:
         """Write a checkpoint that says which training it belongs to."""
-        identity = {"config": self.config, "data_sha256": self.data_sha256, "fold": fold}
+        identity = {
+            "config": self.config,
+            "data_sha256": self.data_sha256,
+            "split_sha256": self.split_sha256[fold],
+            "fold": fold,
+        }
         save_checkpoint(path, {**identity, **content})
 
     def newest(self, fold: int | None, device: torch.device | str = "cpu") -> dict[str, Any] | None:
@@ -60,7 +80,7 @@ class RunDirectory:
         Raises
         ------
         UserError
-            If it belongs to another training: other settings, data or fold.
+            If it belongs to another training: other settings, data, split or fold.
         """
         found = load_newest(self.checkpoints(fold), device)
         if found is None:
@@ -71,6 +91,7 @@ class RunDirectory:
         except KeyError as error:
             raise UserError(f"{path}: is no training checkpoint, it has no {error}.") from error
         check_extends(config, self.config, differences(config, self.config), str(path))
+        split_sha256 = saved.get("split_sha256")  # absent from checkpoints of older versions
         if data_sha256 != self.data_sha256:
             raise UserError(
                 f"{path}: was trained on other data (SHA-256 {data_sha256[:12]}..., now "
@@ -78,6 +99,13 @@ class RunDirectory:
             )
         if saved_fold != fold:
             raise UserError(f"{path}: is of fold {saved_fold}, not {fold}.")
+        now = self.split_sha256[fold]
+        if split_sha256 not in (None, now):
+            raise UserError(
+                f"{path}: was trained on another split: the cv scheme draws other images now "
+                f"(SHA-256 {now[:12]}..., was {split_sha256[:12]}...). Give the splitter a seed "
+                "(cv.random_state) and start anew."
+            )
         return saved
 
     def restore(self, folds: Iterable[int | None]) -> float | None:
@@ -105,6 +133,26 @@ class RunDirectory:
     def append_metrics(self, row: Row, fold: int | None) -> None:
         """Append an epoch to metrics.jsonl."""
         append_json_line(self.path / "metrics.jsonl", _with_fold(row, fold))
+
+
+def check_settings(path: Path, config: dict[str, Any]) -> None:
+    """Compare a configuration with that of the checkpoints in a run directory, if there are any.
+
+    Done before anything that the configuration names is called.
+
+    Raises
+    ------
+    UserError
+        If the checkpoints belong to other settings.
+    """
+    checkpoints = path / "checkpoints"
+    for directory in (checkpoints, *sorted(checkpoints.glob("fold_*"))):
+        found = load_newest(directory)
+        if found is not None:
+            saved = found[1].get("config")
+            if not isinstance(saved, dict):
+                raise UserError(f"{found[0]}: is no training checkpoint, it has no configuration.")
+            check_extends(saved, config, differences(saved, config), str(found[0]))
 
 
 class Recorder(Callback):

@@ -13,6 +13,7 @@ from mnist_exp.run.saved_config import differences
 # What a result depends on besides the configuration, and how to say it.
 ENVIRONMENT = {
     "data_sha256": "data",
+    "splits_sha256": "split into training and test images",
     "versions": "version",
     "device": "device",
     "cpu": "processor",
@@ -29,7 +30,9 @@ RESULT = ("weights_sha256", "accuracy", "test_accuracy", "loss", "test_loss", "c
 
 def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each difference in data, versions and hardware of two results."""
-    one, other = ({key: r.get(key) for key in ENVIRONMENT} for r in (before, after))
+    # older versions of mnist_exp recorded less; of "cpu" and "gpu" a run has one
+    keys = [key for key in ENVIRONMENT if key in before or key in ("cpu", "gpu")]
+    one, other = ({key: r.get(key) for key in keys} for r in (before, after))
     lines = []
     for key, values in differences(one, other).items():
         group, _, name = key.partition(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,8 +18,11 @@ from mnist_exp.run.files import write_atomic
 from mnist_exp.schema import LENGTH_ARGUMENTS
 
 # Keys that say which run is meant, and nothing about how it trains.
-RUN_KEYS = ("resume", "reproduce", "sweep")
+RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 EPOCHS = "training.epochs"
+# Where the files are is no part of what a run computes: the checksum of what they hold is.
+PLACES = ("data.root",)
+CONFIG_FILE = "config.yaml"  # what ran, in the run directory
 SHOWN = 8  # differences in a message
 
 
@@ -35,31 +39,48 @@ def training_config(config: DictConfig) -> dict[str, Any]:
 
 
 def hash_config(config: dict[str, Any]) -> str:
-    """Return the SHA-256 of a resolved configuration, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of a resolved configuration, whatever the order of keys and `PLACES`."""
+    kept = {key: value for key, value in _flat(config).items() if key not in PLACES}
+    if len(kept) == len(_flat(config)):
+        kept = config  # the hash that older versions of mnist_exp recorded
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def make_paths_absolute(config: DictConfig, start: str | Path) -> None:
+    """Let relative paths to the data be relative to the directory the command was given in."""
+    for key in PLACES:
+        path = OmegaConf.select(config, key)
+        if isinstance(path, str):
+            absolute = Path(start).absolute() / Path(path).expanduser()
+            OmegaConf.update(config, key, str(absolute))
 
 
 def config_file(directory: Path) -> Path:
-    """Return where Hydra saves the configuration of a run."""
+    """Return where Hydra saves the configuration of a run, its interpolations unresolved."""
     return directory / ".hydra" / "config.yaml"
 
 
 def load_config(directory: Path, key: str) -> DictConfig:
-    """Read the configuration of the run that ``key=directory`` asks for.
+    """Read the configuration of the run that ``key=directory`` asks for, as it ran.
+
+    Runs of older versions have none but Hydra's, in which interpolations are open. Hydra's own
+    settings, which say what a process does besides training, are never read from a run.
 
     Raises
     ------
     UserError
         If there is no such run, or its configuration is missing or damaged.
     """
-    path = config_file(directory)
     if not directory.is_dir():
         raise UserError(f"{key}={directory}: there is no such directory.")
+    path = directory / CONFIG_FILE
+    if not path.is_file():
+        path = config_file(directory)
     if not path.is_file():
         raise UserError(
-            f"{key}={directory}: is no run directory, or {path.relative_to(directory)} was "
-            "deleted, without which nobody knows how the run was configured. Give the directory "
-            "that holds results.json and .hydra."
+            f"{key}={directory}: is no run directory, or {CONFIG_FILE} and .hydra were deleted, "
+            "without which nothing says how the run was configured. Give the directory that holds "
+            "results.json."
         )
     try:
         config = OmegaConf.load(path)
@@ -67,12 +88,25 @@ def load_config(directory: Path, key: str) -> DictConfig:
         raise UserError(f"{key}={directory}: {path} cannot be read ({error}).") from error
     if not isinstance(config, DictConfig) or "training" not in config:
         raise UserError(f"{key}={directory}: {path} is damaged; it holds no configuration.")
+    config.pop("hydra", None)
     return config
 
 
 def save_config(directory: Path, config: DictConfig) -> None:
-    """Replace the saved configuration of a run."""
-    write_atomic(config_file(directory), OmegaConf.to_yaml(config).encode())
+    """Write the configuration that runs, its interpolations resolved, to the run directory."""
+    resolved = OmegaConf.create(_escaped(OmegaConf.to_container(config, resolve=True)))
+    write_atomic(directory / CONFIG_FILE, OmegaConf.to_yaml(resolved).encode())
+
+
+def _escaped(value: Any) -> Any:
+    """Keep texts that look like interpolations texts."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    return value
 
 
 def resume_command(directory: Path, kind: str = "run") -> str:
@@ -105,7 +139,7 @@ def check_extends(
     UserError
         Naming every key that differs, or why the epochs cannot be extended.
     """
-    found = differences(before, after)
+    found = {key: both for key, both in differences(before, after).items() if key not in PLACES}
     changed = {name: found[name] for name in sorted(names) if name in found}
     was, now = changed.get(EPOCHS, (0, 0))
     if was < now:
