@@ -24,22 +24,19 @@ from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
 from mnist_exp.run.saved_config import hash_config, resume_command, training_config
+from mnist_exp.shipped_config import config_directory
 from mnist_exp.sweep import write_table
+from mnist_exp.sweep_job import SweepJob
+from mnist_exp.sweep_resumption import resumed_arguments
 from mnist_exp.waiting_threads import wait_briefly
-
-# Inside an installed package, and at the top of a checkout.
-CONFIG_DIRECTORIES = (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
-
-
-def config_directory() -> Path:
-    """Return the directory of config.yaml."""
-    return next(path for path in CONFIG_DIRECTORIES if (path / "config.yaml").is_file())
 
 
 def main() -> None:
     """Run what the command line says."""
-    if any(argument.startswith("sweep.resume=") for argument in sys.argv[1:]):
-        sys.argv.insert(1, "--multirun")
+    try:
+        sys.argv[1:] = resumed_arguments(sys.argv[1:])
+    except UserError as error:
+        launch.refuse(error)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
     try:
@@ -89,14 +86,20 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None
 
 def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> None:
     """Run a job of a sweep, unless it is finished; if it fails, the others go on."""
+    job = SweepJob(HydraConfig.get(), directory)
     try:
         with DirectoryLock(directory) as lock:
+            config = job.as_asked(config)
+            # the place to judge the _target_s of a sweep that may be somebody else's
+            job.begin(config)
             if finished_results(directory) is None:
                 run_and_record(config, directory, signals, lock)
     except UserError as error:
+        job.refuse(error)
         print(f"error: {error}", file=sys.stderr)
     finally:
-        update_table(Path(HydraConfig.get().sweep.dir))
+        job.end()
+        update_table(job.sweep_dir)
     signals.check()
 
 
@@ -132,7 +135,7 @@ def update_table(sweep_dir: Path) -> None:
     """Write the table of the jobs so far; on a full disk a warning must do."""
     try:
         write_table(sweep_dir)
-    except OSError as error:
+    except (OSError, UserError) as error:
         print(f"warning: the table of {sweep_dir} is not up to date: {error}", file=sys.stderr)
 
 

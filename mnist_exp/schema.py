@@ -76,6 +76,7 @@ RULES: dict[str, Rule] = {
     "resume": optional(TEXT),
     "reproduce": optional(TEXT),
     "sweep.resume": optional(TEXT),
+    "trust": BOOLEAN,
     "training.epochs": integer(1),
     "training.batch_size": integer(1),
     "training.eval_batch_size": integer(1),

@@ -17,7 +17,7 @@ from mnist_exp.run.files import write_atomic
 from mnist_exp.schema import LENGTH_ARGUMENTS
 
 # Keys that say which run is meant, and nothing about how it trains.
-RUN_KEYS = ("resume", "reproduce", "sweep")
+RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 EPOCHS = "training.epochs"
 SHOWN = 8  # differences in a message
 
@@ -26,6 +26,11 @@ def as_typed(overrides: Any) -> list[str]:
     """Return a list of overrides that Hydra keeps as it was typed, interpolations unresolved."""
     typed: list[str] = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
     return typed
+
+
+def own_part(config: DictConfig) -> DictConfig:
+    """Return a configuration without Hydra's node."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def training_config(config: DictConfig) -> dict[str, Any]:
