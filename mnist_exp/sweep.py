@@ -205,7 +205,9 @@ def print_table(rows: Sequence[Row]) -> None:
     for line in cells:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(padded).rstrip())
-    print(f"{len(rows)} jobs: {count_by_status(rows)}; the best first, by {chosen_by(rows)}")
+    known = any(row.accuracy is not None for row in rows)
+    order = f"; the best first, by {chosen_by(rows)}" if known else ""
+    print(f"{len(rows)} jobs: {count_by_status(rows)}{order}")
 
 
 def shown_accuracy(row: Row) -> str:

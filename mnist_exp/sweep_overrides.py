@@ -67,7 +67,7 @@ def is_plain(text: str) -> bool:
     except HydraException:
         return False
     key = override.key_or_group
-    if "_target_" in text or "_target_" in key or override.package is not None:
+    if "_target_" in text or override.package is not None:
         return False
     if key.startswith(PARAMS):
         return is_plain(f"{key.removeprefix(PARAMS)}={text.partition('=')[2]}")
