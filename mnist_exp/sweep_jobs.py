@@ -115,10 +115,12 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> AskedJob:
     current = HydraConfig.instance().cfg
     try:
         HydraConfig.instance().set_config(job)
-        directory = _directory(job, number)
+        directory = _directory(job, number, "sweep.subdir")
         with read_write(job.hydra.runtime), open_dict(job.hydra.runtime):
             job.hydra.runtime.output_dir = os.path.abspath(Path(job.hydra.sweep.dir) / directory)
         HydraConfig.instance().set_config(job)
+        if job.hydra.output_subdir is not None:
+            _directory(job, number, "output_subdir")
         with env_override(job.hydra.job.env_set):
             trained = json_values(training_config(own_part(job)))
     except OmegaConfBaseException:  # shows only where the job runs, or makes it fail there
@@ -128,16 +130,14 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> AskedJob:
     return AskedJob(number, without_run_keys(overrides), directory, trained)
 
 
-def _directory(job: DictConfig, number: int) -> str:
+def _directory(job: DictConfig, number: int, key: str) -> str:
     try:
-        directory = str(job.hydra.sweep.subdir)
+        directory = str(OmegaConf.select(job.hydra, key, throw_on_missing=True))
     except OmegaConfBaseException as error:
-        raise UserError(
-            f"hydra.sweep.subdir: cannot be resolved for job {number} ({error})."
-        ) from error
+        raise UserError(f"hydra.{key}: cannot be resolved for job {number} ({error}).") from error
     if not is_directory_name(directory):
         raise UserError(
-            f"hydra.sweep.subdir={directory}: allowed is a directory inside hydra.sweep.dir, "
+            f"hydra.{key}={directory}: allowed is a directory inside hydra.sweep.dir, "
             "relative to it, without '..'."
         )
     return PurePath(directory).as_posix()

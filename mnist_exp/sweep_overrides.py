@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from mnist_exp.errors import UserError
 from mnist_exp.run.saved_config import RUN_KEYS
-from mnist_exp.run.sweep_record import SWEEP_FILE, SweepRecord
+from mnist_exp.run.sweep_record import SWEEP_FILE, AskedJob, SweepRecord
 
 PLACES = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir")
 ENGINES = ("hydra/launcher", "hydra/sweeper")
@@ -58,6 +58,26 @@ def check_trusted(sweep_dir: Path, record: SweepRecord) -> None:
             f"{sweep_dir / SWEEP_FILE}: needs trust=true for {listed}. These can run code or write "
             "outside the sweep's directory: give trust=true only if you know who wrote that file."
         )
+
+
+def check_links(sweep_dir: Path, jobs: list[AskedJob]) -> None:
+    """Check that no link leads Hydra, which follows them, to files outside a sweep's directory.
+
+    Raises
+    ------
+    UserError
+        Naming the first link.
+    """
+    paths = [*sweep_dir.iterdir()]
+    for job in jobs:
+        directory = sweep_dir / job.directory
+        paths += [path for path in (directory, *directory.parents) if sweep_dir in path.parents]
+        paths += [*directory.glob("*"), *directory.glob("*/*.yaml")]
+    for path in paths:
+        if path.is_symlink():
+            raise UserError(
+                f"{path}: needs trust=true, since this link leads to where files would be written."
+            )
 
 
 def is_plain(text: str) -> bool:

@@ -35,7 +35,7 @@ from mnist_exp.sweep_jobs import (
     share_directories,
     without_run_keys,
 )
-from mnist_exp.sweep_overrides import check_trusted
+from mnist_exp.sweep_overrides import check_links, check_trusted
 
 RESUME = "sweep.resume"
 
@@ -140,6 +140,8 @@ def resume_sweep(config: DictConfig) -> None:
     if saved.jobs is not None:
         _check_same_jobs(saved.jobs, jobs, directory)
         jobs = saved.jobs
+    if config.get("trust") is not True:
+        check_links(directory, jobs or [])
     write_sweep(directory, replace(saved, jobs=jobs, resumed=True, version=VERSION))
 
 
@@ -199,7 +201,8 @@ def _read(directory: Path, trust: bool) -> SweepRecord:
 
 
 def _keep_hydra_files(config: DictConfig) -> None:
-    name = config.hydra.output_subdir
+    hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)
+    name = hydra["output_subdir"]
     if name is None:
         return
     job = "${hydra.sweep.dir},${hydra.job.num},${hydra.sweep.subdir}"

@@ -44,8 +44,9 @@ FOREIGN = [
     "hydra.launcher.setup=[reboot]", "hydra.launcher.python=sh", "hydra.launcher={setup:[reboot]}",
     "hydra.launcher.partition='$(reboot)'", "hydra.launcher.nodes=[1,reboot]",
     "hydra.sweeper.storage=sqlite:///elsewhere", "hydra/launcher=../../evil",
-    "++hydra={callbacks:1}", "model=../../evil", "model=a,../evil", "model=/evil", "model='${oc.env:EVIL}'",
-    "model=[../evil]", "model@hydra.callbacks.x=mlp100", "+hydra.sweeper.params.hydra.callbacks=1",
+    "++hydra={callbacks:1}", "model=../../evil", "model=a,../evil", "model=/evil",
+    "model='${oc.env:EVIL}'", "model=[../evil]", "model@hydra.callbacks.x=mlp100",
+    "+hydra.sweeper.params.hydra.callbacks=1",
     "+hydra.sweeper.params.model=../evil", "trust=true", "sweep.resume=elsewhere", "resume=x",
     "hydra.job.env_set.LD_PRELOAD=x", "--config-dir=x", "-m", "not an override",
 ]  # fmt: skip

@@ -184,3 +184,37 @@ def test_a_sweep_of_an_older_commit_goes_on(tmp_path: Path) -> None:
     assert "2 jobs: 2 completed" in output
     assert (tmp_path / "s" / "0" / "results.json").read_bytes() == before
     assert results_of(tmp_path / "s" / "1")["parameters"] == 784 * 20 + 20 + 20 * 10 + 10
+
+
+@pytest.mark.parametrize(
+    "link", ["multirun.yaml", "1/.hydra/config.yaml", "1/.hydra", "1", ".jobs"]
+)
+def test_a_link_in_a_foreign_sweep_leads_nowhere(tmp_path: Path, link: str) -> None:
+    killed_sweep(tmp_path)
+    place = tmp_path / "s" / link
+    victim = tmp_path / "victim"
+    if place.is_dir():
+        place.rename(victim)
+    else:
+        place.unlink(missing_ok=True)
+        victim.write_text("mine")
+    place.symlink_to(victim)
+    before = {path: path.read_bytes() for path in victim.rglob("*") if path.is_file()}
+    code, output = command("sweep.resume=s", cwd=tmp_path)
+    assert (code, f"{link}: needs trust=true" in output) == (2, True), output
+    assert before == {path: path.read_bytes() for path in victim.rglob("*") if path.is_file()}
+    assert victim.is_dir() or victim.read_text() == "mine"
+
+
+def test_hydras_files_stay_in_the_directory_of_their_job(tmp_path: Path) -> None:
+    code, output = sweep("seed=1,2", "hydra.output_subdir=../../elsewhere", cwd=tmp_path)
+    assert (code, "hydra.output_subdir=../../elsewhere: allowed is" in output) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["command.log"]
+    code, output = sweep("seed=1,2", "hydra.output_subdir='as${hydra.job.num}'", cwd=tmp_path)
+    assert code == 0, output
+    (tmp_path / "s" / ".jobs" / "1.json").unlink()
+    (tmp_path / "s" / "1" / "results.json").unlink()
+    (tmp_path / "s" / "1" / "as1" / "config.yaml").unlink()
+    code, output = command("sweep.resume=s", cwd=tmp_path)
+    assert code == 0, output
+    assert (tmp_path / "s" / "1" / "as1" / "config.yaml").is_file()
