@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from mnist_exp import fork_server, launch
 from mnist_exp.claim import run_lock
 from mnist_exp.errors import UserError
+from mnist_exp.foreign_targets import judge_targets, own_targets
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.report import summary_lines
@@ -29,22 +30,19 @@ from mnist_exp.run.saved_config import (
     resume_command,
     training_config,
 )
+from mnist_exp.shipped_config import config_directory
 from mnist_exp.sweep import write_table
+from mnist_exp.sweep_job import SweepJob
+from mnist_exp.sweep_resumption import resumed_arguments
 from mnist_exp.waiting_threads import wait_briefly
-
-# Inside an installed package, and at the top of a checkout.
-CONFIG_DIRECTORIES = (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
-
-
-def config_directory() -> Path:
-    """Return the directory of config.yaml."""
-    return next(path for path in CONFIG_DIRECTORIES if (path / "config.yaml").is_file())
 
 
 def main() -> None:
     """Run what the command line says."""
-    if any(argument.startswith("sweep.resume=") for argument in sys.argv[1:]):
-        sys.argv.insert(1, "--multirun")
+    try:
+        sys.argv[1:] = resumed_arguments(sys.argv[1:])
+    except UserError as error:
+        launch.refuse(error)
     if any(argument.startswith(("resume=", "reproduce=")) for argument in sys.argv[1:]):
         # a key of that run, but perhaps not of the options the command itself selects
         sys.argv = [f"++{a}" if a.startswith("data.root=") else a for a in sys.argv]
@@ -98,14 +96,22 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None
 
 def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> None:
     """Run a job of a sweep, unless it is finished; if it fails, the others go on."""
+    job = SweepJob(HydraConfig.get(), directory)
     try:
         with DirectoryLock(directory) as lock:
+            config = job.as_asked(config)
+            if job.resumed and config.get("trust") is not True:
+                where = f"sweep.resume={job.sweep_dir}"
+                judge_targets(config, where, own_targets(HydraConfig.get()))
+            job.begin(config)
             if finished_results(directory) is None:
                 run_and_record(config, directory, signals, lock)
     except UserError as error:
+        job.refuse(error)
         print(f"error: {error}", file=sys.stderr)
     finally:
-        update_table(Path(HydraConfig.get().sweep.dir))
+        job.end()
+        update_table(job.sweep_dir)
     signals.check()
 
 
@@ -141,7 +147,7 @@ def update_table(sweep_dir: Path) -> None:
     """Write the table of the jobs so far; on a full disk a warning must do."""
     try:
         write_table(sweep_dir)
-    except OSError as error:
+    except (OSError, UserError) as error:
         print(f"warning: the table of {sweep_dir} is not up to date: {error}", file=sys.stderr)
 
 

@@ -32,6 +32,8 @@ def claim(config: DictConfig, kind: str) -> Path:
         use.
     """
     wanted = Path(config.hydra[kind].dir)
+    if kind == "sweep":  # its jobs may run in directories of their own
+        wanted = wanted.absolute()
     named = any(o.startswith(f"hydra.{kind}.dir=") for o in as_typed(config.hydra.overrides.hydra))
     try:
         if named:

@@ -68,6 +68,12 @@ def targets_in(value: Any, key: str) -> Iterator[tuple[str, Any]]:
             yield from targets_in(item, f"{key}[{index}]")
 
 
+def own_targets(hydra: Any) -> set[str]:
+    """Return the targets that options of this package and of the caller's config path name."""
+    sources = [source.path for source in hydra.runtime.config_sources if source.path]
+    return targets_of_options([path for path in map(Path, sources) if path.is_dir()])
+
+
 def targets_of_options(directories: list[Path]) -> set[str]:
     """Return the targets that the YAML files below config directories name."""
     files = (path for directory in directories for path in directory.rglob("*.yaml"))

@@ -11,15 +11,17 @@ from typing import Any, NoReturn
 
 from hydra.errors import CompactHydraException, HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import schema
 from mnist_exp.claim import claim
 from mnist_exp.errors import UserError
-from mnist_exp.resumption import resume, resume_sweep, save_sweep, use_reference
+from mnist_exp.resumption import resume, use_reference
 from mnist_exp.run.results import COMPLETED
+from mnist_exp.run.saved_config import own_part
 from mnist_exp.sweep import print_table, report
+from mnist_exp.sweep_resumption import resume_sweep, start_sweep
 
 USER_ERROR_EXIT_CODE = 2
 FAILURE_EXIT_CODE = 1
@@ -58,7 +60,7 @@ class Directories(Callback):
             if config.sweep.resume is not None:
                 resume_sweep(config)
             else:
-                save_sweep(config, claim(config, "sweep"))
+                start_sweep(config)
         except Exception as error:
             refuse(error)
 
@@ -69,7 +71,7 @@ class Directories(Callback):
         except Exception as error:
             refuse(error)
         print_table(rows)
-        if any(row.status != COMPLETED for row in rows):
+        if not rows or any(row.status != COMPLETED for row in rows):
             sys.exit(FAILURE_EXIT_CODE)
 
 
@@ -85,11 +87,6 @@ def check_job(config: DictConfig) -> None:
         schema.check(own_part(config))
     except OmegaConfBaseException as error:
         raise UserError(f"the configuration cannot be resolved: {error}") from error
-
-
-def own_part(config: DictConfig) -> DictConfig:
-    """Return a configuration without Hydra's node."""
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def refuse(error: Exception) -> NoReturn:

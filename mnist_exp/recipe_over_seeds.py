@@ -2,22 +2,24 @@
 
 Each name is a model option or an experiment preset. Every seed is a whole run (weights, data
 order, augmentation and validation split all follow it); the table goes to
-``outputs/reproduce/<date>-<name>/table.md``.
+``outputs/reproduce/<date>-<name>/table.md``. If a seed fails, the mean says of how many it is, and
+the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from mnist_exp.app import config_directory
 from mnist_exp.run.files import write_atomic
+from mnist_exp.run.results import COMPLETED, read_results
+from mnist_exp.run.sweep_record import SWEEP_FILE
+from mnist_exp.shipped_config import config_directory
+from mnist_exp.sweep import Row, read_jobs
 
 HEADER = (
     "| recipe | parameters | test accuracy, mean ± std | n | epoch reported | seconds a run "
@@ -44,33 +46,30 @@ def recipe_override(name: str) -> str:
     raise ValueError(f"WHAT={name}: no such model or experiment; there are {', '.join(known)}")
 
 
-def run_seeds(name: str, seeds: int, overrides: list[str]) -> Path:
-    """Run the recipe with seeds 0, 1, ... as one sweep and return the sweep's directory."""
+def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
+    """Run the recipe with seeds 0, 1, ... as one sweep; return its directory and exit code."""
     directory = Path("outputs/reproduce") / f"{time.strftime('%Y-%m-%d-%H-%M-%S')}-{name}"
     command = [sys.executable, "-m", "mnist_exp", "-m", recipe_override(name), *overrides]
     command += [f"seed=range({seeds})", f"hydra.sweep.dir={directory}"]
-    subprocess.run(command, check=True)
-    return directory
+    return directory, subprocess.run(command, check=False).returncode
 
 
-def table_row(name: str, directory: Path, overrides: list[str]) -> str:
-    """Return a row of the table from the results of a sweep over seeds."""
-    runs: list[dict[str, Any]] = [
-        json.loads(path.read_text()) for path in directory.glob("*/results.json")
-    ]
-    runs = [run for run in runs if run["status"] == "completed"]
-    accuracies: list[float] = [
-        run["test_accuracy" if "test_accuracy" in run else "mean_accuracy"] for run in runs
-    ]
-    mean = statistics.mean(accuracies)
-    spread = f" ± {statistics.stdev(accuracies):.2%}" if len(runs) > 1 else ""
-    seconds = statistics.median(run["wall_seconds"] for run in runs)
-    command = " ".join(["make reproduce", f"WHAT={name}", f"SEEDS={len(runs)}"])
+def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str]) -> str:
+    """Return a line of the table from the jobs of a sweep over seeds."""
+    completed = [row for row in rows if row.status == COMPLETED]
+    results = [read_results(directory / row.job) or {} for row in completed]
+    accuracies = [row.accuracy for row in completed if row.accuracy is not None]
+    command = " ".join(["make reproduce", f"WHAT={name}", f"SEEDS={len(rows)}"])
     if overrides:
         command += f' ARGS="{" ".join(overrides)}"'
+    if not completed:
+        return f"| {name} | | none completed | 0 of {len(rows)} | | | `{command}` |\n"
+    n = str(len(rows)) if len(completed) == len(rows) else f"{len(completed)} of {len(rows)}"
+    spread = f" ± {statistics.stdev(accuracies):.2%}" if len(accuracies) > 1 else ""
+    seconds = statistics.median(run["wall_seconds"] for run in results)
     return (
-        f"| {name} | {runs[0]['parameters']:,} | {mean:.2%}{spread} | {len(runs)} "
-        f"| {runs[0]['selection_rule']} | {seconds:.0f} | `{command}` |\n"
+        f"| {name} | {results[0]['parameters']:,} | {statistics.mean(accuracies):.2%}{spread} "
+        f"| {n} | {results[0]['selection_rule']} | {seconds:.0f} | `{command}` |\n"
     )
 
 
@@ -89,14 +88,28 @@ def main(arguments: list[str]) -> int:
             recipe_override(name)
     except ValueError as error:
         parser.error(str(error))
-    rows = ""
+    lines, failures, exit_code = "", [], 0
     for name in names:
-        directory = run_seeds(name, options.seeds, overrides)
-        row = table_row(name, directory, overrides)
-        write_atomic(directory / "table.md", (HEADER + row).encode())
-        rows += row
-    print(HEADER + rows)
-    return 0
+        directory, code = run_seeds(name, options.seeds, overrides)
+        exit_code = exit_code or code
+        if not (directory / SWEEP_FILE).is_file():  # refused before it began: it has said why
+            break
+        rows = read_jobs(directory)
+        line = table_row(name, directory, rows, overrides)
+        write_atomic(directory / "table.md", (HEADER + line).encode())
+        lines += line
+        failures += [
+            f"{name} seed={row.overrides['seed']}: {row.status} {row.error}".rstrip()
+            for row in rows
+            if row.status != COMPLETED
+        ]
+        if code not in (0, 1):  # stopped by a signal
+            break
+    if lines:
+        print(HEADER + lines)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return exit_code
 
 
 if __name__ == "__main__":

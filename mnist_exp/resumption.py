@@ -1,8 +1,7 @@
-"""Runs and sweeps that exist already: resumed as they were started, or run again."""
+"""Runs that exist already: resumed as they were started, or run again."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_exp.claim import hold, use_directory
+from mnist_exp.claim import hold
 from mnist_exp.errors import UserError
-from mnist_exp.foreign_targets import judge_targets, targets_of_options
-from mnist_exp.run.files import write_json
+from mnist_exp.foreign_targets import judge_targets, own_targets
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import (
@@ -27,8 +25,6 @@ from mnist_exp.run.saved_config import (
     save_config,
     training_config,
 )
-
-SWEEP_FILE = "sweep.json"  # how the sweep was started
 
 
 def resume(config: DictConfig) -> None:
@@ -91,14 +87,8 @@ def _read_run(config: DictConfig, directory: Path, key: str) -> DictConfig:
     """Return the configuration of the run in ``directory``, if what it calls may be called."""
     saved = load_config(directory, key)
     if config.get("trust") is not True:
-        judge_targets(saved, f"{key}={directory}", own_targets(config))
+        judge_targets(saved, f"{key}={directory}", own_targets(config.hydra))
     return saved
-
-
-def own_targets(config: DictConfig) -> set[str]:
-    """Return the targets that options of this package and of the caller's config path name."""
-    sources = [source.path for source in config.hydra.runtime.config_sources if source.path]
-    return targets_of_options([path for path in map(Path, sources) if path.is_dir()])
 
 
 def asked_changes(
@@ -167,57 +157,3 @@ def take_over(config: DictConfig, saved: DictConfig) -> None:
             del config[key]
         saved.pop("trust", None)
         config.merge_with(saved)
-
-
-def save_sweep(config: DictConfig, directory: Path) -> None:
-    """Write down what `resume_sweep` needs; Hydra's own multirun.yaml is not written safely."""
-    swept = {
-        "overrides": as_typed(config.hydra.overrides.task),
-        "hydra_overrides": [
-            override
-            for override in as_typed(config.hydra.overrides.hydra)
-            if not override.startswith(("hydra.sweep.dir=", "hydra.mode="))
-        ],
-        # what a preset sweeps stands in none of the overrides
-        "params": OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create()),
-    }
-    write_json(directory / SWEEP_FILE, swept)
-
-
-def resume_sweep(config: DictConfig) -> None:
-    """Turn ``config`` into that of the sweep to resume; jobs that have begun keep their files.
-
-    Raises
-    ------
-    UserError
-        If there is no such sweep, another process works on it, or a setting is given.
-    """
-    directory = Path(config.sweep.resume)
-    others = [o for o in as_typed(config.hydra.overrides.task) if not o.startswith("sweep.resume=")]
-    if others:
-        raise UserError(
-            f"{' '.join(others)}: sweep.resume runs the rest of a sweep as it was started; give "
-            "no other settings."
-        )
-    try:
-        saved = json.loads((directory / SWEEP_FILE).read_text())
-        overrides, more, params = (saved[k] for k in ("overrides", "hydra_overrides", "params"))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"sweep.resume={directory}: is no sweep, {SWEEP_FILE} cannot be read ({error}). Give "
-            "the directory that holds the jobs' directories."
-        ) from error
-    hold(directory)
-    with read_write(config), open_dict(config):
-        config.hydra.overrides.task = overrides
-        config.hydra.overrides.hydra.extend(more)
-        config.hydra.sweeper.params = params
-    use_directory(config, "sweep", directory)
-    OmegaConf.register_new_resolver("hydra_files", hydra_files, replace=True)
-    job = "${hydra.sweep.dir}/${hydra.sweep.subdir}"
-    config.hydra.overrides.hydra.append(f"hydra.output_subdir='${{hydra_files:{job}}}'")
-
-
-def hydra_files(directory: str) -> str | None:
-    """Return where Hydra saves a job's configuration; None if the job has begun and has it."""
-    return None if (Path(directory) / RESULTS).exists() else ".hydra"

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mnist_exp.run.files import write_png
-from mnist_exp.sweep import Row, count_by_status, swept_settings
+from mnist_exp.sweep import Row, best_by_validation, chosen_by, count_by_status, swept_settings
 
 SEED = "seed"
 COLOURS = "viridis"
@@ -34,16 +34,28 @@ class Point:
     Attributes
     ----------
     accuracy : float or None
-        Mean over the jobs; None if none has one.
+        Mean test accuracy over the jobs; None if none has one.
     std : float or None
         Sample standard deviation over several jobs, or over the folds of the only one.
     status : str
         Of the first job that has no accuracy, to stand where the number is missing.
+    jobs, asked : int
+        How many jobs the accuracy is a mean of, and how many there should be.
+    score : float or None
+        What the best is chosen by: mean validation accuracy, or ``accuracy``.
     """
 
     accuracy: float | None
     std: float | None
     status: str
+    jobs: int = 1
+    asked: int = 1
+    score: float | None = None
+
+    @property
+    def missing(self) -> str:
+        """Say how many jobs are missing from the mean, empty if none is."""
+        return f"n {self.jobs} of {self.asked}" if 0 < self.jobs < self.asked else ""
 
 
 Points = dict[tuple[str, ...], Point]  # by the value of each axis
@@ -55,7 +67,8 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
 
     A curve for one setting, a heat map for two, a heat map for each combination of the others for
     more. Numeric settings become axes before the rest. Jobs that differ in nothing but ``seed``
-    are averaged, unless the seed alone was swept. Without a swept setting nothing is drawn.
+    are averaged, unless the seed alone was swept; a mean of fewer jobs than asked for says so.
+    Without a swept setting nothing is drawn.
 
     Parameters
     ----------
@@ -75,7 +88,10 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     points = gather_points(rows, names)
     draw_axes = curve_figure if len(names) == 1 else maps_figure
     figure = draw_axes(points, {name: values[name] for name in names})
-    title = [f"{len(rows)} jobs: {count_by_status(rows)}", *_best(points, names)]
+    title = [f"{len(rows)} jobs: {count_by_status(rows)}", *_best(points, names, chosen_by(rows))]
+    fewer = sum(bool(point.missing) for point in points.values())
+    if fewer:
+        title.append(f"{fewer} of {len(points)} means lack a job, where it says n")
     width = int(figure.get_figwidth() / 0.09)  # a letter of this size is about 0.09 inches wide
     figure.suptitle("\n".join(textwrap.fill(line, width) for line in title), fontsize=10)
     write_png(path, figure, dpi)
@@ -110,16 +126,22 @@ def in_percent(value: float, position: float) -> str:
 
 def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
     """Average the jobs that agree in the settings ``names``."""
+    by_validation = best_by_validation(rows)
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row.overrides.get(name, "") for name in names), []).append(row)
     points = {}
     for values, group in groups.items():
         accuracies = [row.accuracy for row in group if row.accuracy is not None]
+        scores = [row.validation if by_validation else row.accuracy for row in group]
+        known = [score for score in scores if score is not None]
         points[values] = Point(
             statistics.mean(accuracies) if accuracies else None,
             statistics.stdev(accuracies) if len(accuracies) > 1 else group[0].std,
             next((row.status for row in group if row.accuracy is None), ""),
+            jobs=len(accuracies),
+            asked=len(group),
+            score=statistics.mean(known) if known else None,
         )
     return points
 
@@ -134,13 +156,17 @@ def curve_figure(points: Points, values: dict[str, list[str]]) -> Figure:
     if numeric and positions[0] > 0 and positions[-1] >= 20 * positions[0]:
         axis.set_xscale("log")
     curve = []
+    place: dict[str, Any]
     for x, value in zip(positions, ticks, strict=True):
         point = points[value,]
         if point.accuracy is not None:
             curve.append((x, point.accuracy, point.std or 0.0))
+            if point.missing:
+                place = {"textcoords": "offset points", "color": FAILED, "fontsize": 7}
+                axis.annotate(point.missing, (x, point.accuracy), (4, 4), **place)
             continue
         axis.axvline(x, color=FAILED, linestyle=":")
-        place: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "rotation": 90}
+        place = {"transform": axis.get_xaxis_transform(), "rotation": 90}
         axis.text(x, 0.5, point.status, color=FAILED, ha="right", va="center", **place)
     if curve:
         axis.errorbar(*zip(*curve, strict=True), marker="o", linestyle="-" * numeric, capsize=3)
@@ -164,9 +190,11 @@ def maps_figure(points: Points, values: dict[str, list[str]]) -> Figure:
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     known = [point.accuracy for point in points.values() if point.accuracy is not None]
     norm = Normalize(min(known, default=0), max(known, default=1))
+    scores = [point.score for point in points.values() if point.score is not None]
+    best = max(scores, default=None)
     for axis, panel in zip(axes, panels, strict=False):
         grid = [[points.get((x, y, *panel)) for x in x_values] for y in y_values]
-        _draw_map(axis, grid, norm)
+        _draw_map(axis, grid, norm, best)
         rotation = 45 if len(x_values) > 6 else 0
         axis.set_xticks(range(len(x_values)), short_labels(x_values), rotation=rotation)
         axis.set_yticks(range(len(y_values)), short_labels(y_values))
@@ -181,8 +209,8 @@ def maps_figure(points: Points, values: dict[str, list[str]]) -> Figure:
     return figure
 
 
-def _draw_map(axis: Axes, grid: Grid, norm: Normalize) -> None:
-    """Colour the cells, number them if there is room, and frame the best of the picture."""
+def _draw_map(axis: Axes, grid: Grid, norm: Normalize, best: float | None) -> None:
+    """Colour the cells, number them if there is room, and frame those with the ``best`` score."""
     accuracies = [
         [np.nan if point is None or point.accuracy is None else point.accuracy for point in line]
         for line in grid
@@ -197,7 +225,7 @@ def _draw_map(axis: Axes, grid: Grid, norm: Normalize) -> None:
             if annotated:
                 text, colour = _annotation(point, norm)
                 axis.text(x, y, text, color=colour, ha="center", va="center", fontsize=7)
-            if point.accuracy is not None and point.accuracy == norm.vmax:
+            if point.score is not None and point.score == best:
                 corner = (x - 0.5, y - 0.5)
                 axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BEST, linewidth=2))
 
@@ -208,14 +236,18 @@ def _annotation(point: Point, norm: Normalize) -> tuple[str, str]:
     text = f"{100 * point.accuracy:.2f}"
     if point.std is not None:
         text += f"\n±{100 * point.std:.2f}"
+    if point.missing:
+        text += f"\n{point.missing}"
     bright = float(norm(point.accuracy)) > 0.6  # the upper end of the scale is yellow
     return text, "black" if bright else "white"
 
 
-def _best(points: Points, names: Sequence[str]) -> list[str]:
-    known = {values: p.accuracy for values, p in points.items() if p.accuracy is not None}
+def _best(points: Points, names: Sequence[str], chosen: str) -> list[str]:
+    known = {values: p.score for values, p in points.items() if p.score is not None}
     if not known:
         return []
-    values, accuracy = max(known.items(), key=lambda item: item[1])
+    values = max(known, key=lambda key: known[key])
     settings = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
-    return [f"best {accuracy:.2%} with {settings}"]
+    point = points[values]
+    missing = f" ({point.missing})" if point.missing else ""
+    return [f"best by {chosen}: {point.accuracy:.2%}{missing} on test images with {settings}"]

@@ -217,6 +217,63 @@ def test_jobs_that_differ_in_their_seed_alone_are_averaged() -> None:
     assert points["2",].status == "failed"
 
 
+def test_a_mean_of_fewer_seeds_than_asked_for_says_so(tmp_path: Path) -> None:
+    rows = jobs({"lr": ["1", "2"], "seed": ["0", "1", "2"]}, failed=[5])
+    points = sweep_plots.gather_points(rows, ["lr"])
+    figure = sweep_plots.curve_figure(points, {"lr": ["1", "2"]})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["n 2 of 3"]
+    rows = jobs({"a": ["1", "2"], "b": ["1", "2"], "seed": ["0", "1", "2"]}, failed=[10])
+    figure, _ = maps(rows, ["a", "b"])
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert [text.splitlines()[-1] for text in written if "n " in text] == ["n 2 of 3"]
+    title = drawn_title(rows, tmp_path)
+    assert "12 jobs: 11 completed, 1 failed" in title
+    assert "best by test accuracy: 10.00% (n 2 of 3) on test images with a=2, b=2" in title
+    assert "1 of 4 means lack a job" in title
+
+
+def drawn_title(rows: list[Row], directory: Path) -> str:
+    """The title of the picture that `draw` writes."""
+    titles = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_plots, "write_png", lambda path, figure, dpi: titles.append(figure))
+        sweep_plots.draw(rows, directory / "sweep.png")
+    return " ".join(titles[0]._suptitle.get_text().split())
+
+
+def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_path: Path) -> None:
+    def job(number: int, test: float, validation: float | None) -> None:
+        epochs = [
+            {"epoch": 1, "validation_accuracy": 0.99},  # not the epoch reported
+            {"epoch": 2, "validation_accuracy": validation},
+        ]
+        results = {"test_accuracy": test, "selected_epoch": 2, "epochs": epochs}
+        write_job(tmp_path / str(number), [f"lr={number + 1}"], **results)
+
+    job(0, test=0.9, validation=0.5)
+    job(1, test=0.8, validation=0.7)
+    write_job(tmp_path / "2", ["lr=3"], status="failed", error="no")
+    rows = sweep.write_table(tmp_path)
+    assert [row.job for row in rows] == ["1", "0", "2"]
+    assert [line["validation_accuracy"] for line in read_csv(tmp_path)] == ["0.7", "0.5", ""]
+    assert "best by validation accuracy: 80.00% on test images with lr=2" in drawn_title(
+        rows, tmp_path
+    )
+    job(3, test=0.1, validation=None)  # not comparable any more
+    rows = sweep.write_table(tmp_path)
+    assert [row.job for row in rows] == ["0", "1", "3", "2"]
+    assert "best by test accuracy: 90.00%" in drawn_title(rows, tmp_path)
+
+
+def test_validation_accuracy_of_folds_is_their_mean() -> None:
+    folds = [
+        {"selected_epoch": 1, "epochs": [{"epoch": 1, "validation_accuracy": accuracy}]}
+        for accuracy in (0.5, 0.7)
+    ]
+    assert sweep.validation_accuracy({"folds": folds}) == pytest.approx(0.6)
+    assert sweep.validation_accuracy({"mean_accuracy": 0.5}) is None
+
+
 @pytest.mark.parametrize(
     "axes",
     [

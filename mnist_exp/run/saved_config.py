@@ -32,6 +32,11 @@ def as_typed(overrides: Any) -> list[str]:
     return typed
 
 
+def own_part(config: DictConfig) -> DictConfig:
+    """Return a configuration without Hydra's node."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
 def training_config(config: DictConfig) -> dict[str, Any]:
     """Return everything that decides how a run trains, resolved, as plain values."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
