@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import fork_server, launch
 from mnist_exp.claim import run_lock
@@ -25,6 +26,7 @@ from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
 from mnist_exp.run.saved_config import (
+    as_typed,
     hash_config,
     make_paths_absolute,
     resume_command,
@@ -34,6 +36,7 @@ from mnist_exp.shipped_config import config_directory
 from mnist_exp.sweep import write_table
 from mnist_exp.sweep_job import SweepJob
 from mnist_exp.sweep_resumption import resumed_arguments
+from mnist_exp.unused_settings import unused_settings
 from mnist_exp.waiting_threads import wait_briefly
 
 
@@ -63,6 +66,7 @@ def run_command(config: DictConfig) -> None:
     """Run one job: train as ``config`` says, in the directory Hydra made."""
     directory = Path(HydraConfig.get().runtime.output_dir)
     make_paths_absolute(config, HydraConfig.get().runtime.cwd)
+    warn_of_unused_settings(config)
     run = run_sweep_job if HydraConfig.get().mode == RunMode.MULTIRUN else run_alone
     with StopSignals() as signals:
         try:
@@ -74,6 +78,14 @@ def run_command(config: DictConfig) -> None:
             exit_code, reason = 130, "SIGINT"
     print(f"stopped by {reason}; go on with: {command_to_go_on()}", file=sys.stderr)
     sys.exit(exit_code)
+
+
+def warn_of_unused_settings(config: DictConfig) -> None:
+    """Say on stderr which settings of the command line have no influence."""
+    with contextlib.suppress(OmegaConfBaseException):  # refused when the job checks its settings
+        values = training_config(config)
+        for sentence in unused_settings(values, as_typed(HydraConfig.get().overrides.task)):
+            print(f"warning: {sentence}", file=sys.stderr)
 
 
 def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +132,33 @@ def try_parts(
     state = build.build_state(config, dataset.num_classes, len(indices), device, config.seed)
     find_target(config, "tracker")
     collector = call_target(config, "gradients")
+    if collector is not None:
+        check_epochs(collector.epochs, recipe.epochs)
+    if recipe.batch_size > len(indices):
+        print(
+            f"warning: training.batch_size={recipe.batch_size}: there are {len(indices)} training "
+            "images, so that an epoch is one step on all of them",
+            file=sys.stderr,
+        )
     if collector is not None and not (run.path / "checkpoints").exists():
         collection = GradientCollection(collector, images, indices, recipe, run.path)
         collection.check_space(state.model, len(splits))
+
+
+def check_epochs(asked: Iterable[int] | None, epochs: int) -> None:
+    """Check the numbers of the epochs whose gradients are collected.
+
+    Raises
+    ------
+    UserError
+        If the training has no such epoch.
+    """
+    absent = [epoch for epoch in asked or () if epoch not in range(1, epochs + 1)]
+    if absent:
+        raise UserError(
+            f"gradients.epochs: {', '.join(map(str, absent))} asked for, and the training has "
+            f"{epochs}; allowed is 1 to {epochs}. Before training: gradients.at_start=true."
+        )
 
 
 def augmented_examples(config: DictConfig, dataset: Dataset, indices: Tensor) -> Tensor | None:

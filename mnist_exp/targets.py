@@ -97,3 +97,21 @@ def _check_arguments(
         raise UserError(
             f"{group}: {path}: {error}. Its settings are: {', '.join(taken) or 'none'}."
         ) from error
+    for name, value in keywords.items():
+        if name in signature.parameters:
+            _check_truth(f"{group}.{name}", value, signature.parameters[name])
+
+
+def _check_truth(key: str, value: Any, parameter: inspect.Parameter) -> None:
+    """Tell numbers from true and false, which Python takes for 1 and 0."""
+    annotation, default = str(parameter.annotation), parameter.default
+    may_be_truth = "bool" in annotation or isinstance(default, bool)
+    is_number = not may_be_truth and (
+        isinstance(default, (int, float)) or any(kind in annotation for kind in ("int", "float"))
+    )
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if is_number and any(isinstance(item, bool) for item in values):
+        raise UserError(f"{key}={str(value).lower()}: is no number; give one, such as 1 or 0.")
+    only_truth = isinstance(default, bool) or annotation in ("bool", "<class 'bool'>")
+    if only_truth and not (value is None or isinstance(value, bool)):
+        raise UserError(f"{key}={value}: allowed are true and false.")

@@ -45,8 +45,8 @@ def training_config(config: DictConfig) -> dict[str, Any]:
 
 def hash_config(config: dict[str, Any]) -> str:
     """Return the SHA-256 of a resolved configuration, whatever the order of keys and `PLACES`."""
-    kept = {key: value for key, value in _flat(config).items() if key not in PLACES}
-    if len(kept) == len(_flat(config)):
+    kept = {key: value for key, value in flat(config).items() if key not in PLACES}
+    if len(kept) == len(flat(config)):
         kept = config  # the hash that older versions of mnist_exp recorded
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -122,7 +122,7 @@ def resume_command(directory: Path, kind: str = "run") -> str:
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the dotted keys whose values differ, with both values; None stands for no such key."""
-    one, other = _flat(before), _flat(after)
+    one, other = flat(before), flat(after)
     keys = sorted(one.keys() | other.keys())
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
 
@@ -168,11 +168,12 @@ def check_extends(
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested dictionaries by dotted key."""
+    by_key: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            by_key |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            by_key[f"{prefix}{key}"] = value
+    return by_key
