@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.app import config_directory
+from mnist_exp.output import outlive_readers
 from mnist_exp.run.files import write_atomic
 
 HEADER = (
@@ -100,4 +101,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main(sys.argv[1:]))

@@ -160,7 +160,7 @@ def resume_sweep(config: DictConfig) -> None:
             f"sweep.resume={directory}: is no sweep, {SWEEP_FILE} cannot be read ({error}). Give "
             "the directory that holds the jobs' directories."
         ) from error
-    hold(directory)
+    hold(directory, "sweep")
     with read_write(config), open_dict(config):
         config.hydra.overrides.task = overrides
         config.hydra.overrides.hydra.extend(more)
