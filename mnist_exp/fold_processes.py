@@ -140,7 +140,7 @@ def _train_one(
             dataset, splits, run = open_run(config, directory)
             split = splits[number]
             with DirectoryLock(run.checkpoints(split.fold), wait=ORPHAN_SECONDS):
-                Fold(config, dataset, split, run).train(signals)
+                Fold(config, dataset, split, run, signals).train()
     except Interrupted as interruption:
         sys.exit(interruption.exit_code)
     except Exception as error:
