@@ -1,6 +1,11 @@
 """``python -m mnist_exp``."""
 
-from mnist_exp.app import main
+import sys
 
 if __name__ == "__main__":
+    try:
+        from mnist_exp.app import main
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        sys.exit(130)
     main()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,18 +18,18 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import fork_server, launch
-from mnist_exp.claim import run_lock
+from mnist_exp.claim import command_to_go_on, give_back, run_lock
 from mnist_exp.errors import UserError
 from mnist_exp.foreign_targets import judge_targets, own_targets
+from mnist_exp.output import outlive_readers
 from mnist_exp.run.interruption import Interrupted, StopSignals
-from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
+from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
 from mnist_exp.run.saved_config import (
     as_typed,
     hash_config,
     make_paths_absolute,
-    resume_command,
     training_config,
 )
 from mnist_exp.shipped_config import config_directory
@@ -42,6 +42,7 @@ from mnist_exp.waiting_threads import wait_briefly
 
 def main() -> None:
     """Run what the command line says."""
+    outlive_readers()
     try:
         sys.argv[1:] = resumed_arguments(sys.argv[1:])
     except UserError as error:
@@ -52,13 +53,12 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
     try:
-        run_command()
-        sys.stdout.flush()
+        with StopSignals() as signals, signals.at_once():
+            run_command()
     except CompactHydraException as error:
         launch.refuse(UserError(launch.composition_message(error)))
-    except BrokenPipeError:  # who read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + 13)  # what a shell reports of a program that SIGPIPE ended
+    except (Interrupted, KeyboardInterrupt) as stop:
+        end_stopped(stop)
 
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")
@@ -69,15 +69,20 @@ def run_command(config: DictConfig) -> None:
     warn_of_unused_settings(config)
     run = run_sweep_job if HydraConfig.get().mode == RunMode.MULTIRUN else run_alone
     with StopSignals() as signals:
-        try:
-            run(config, directory, signals)
-            return
-        except Interrupted as interruption:
-            exit_code, reason = interruption.exit_code, str(interruption)
-        except KeyboardInterrupt:
-            exit_code, reason = 130, "SIGINT"
-    print(f"stopped by {reason}; go on with: {command_to_go_on()}", file=sys.stderr)
-    sys.exit(exit_code)
+        run(config, directory, signals)
+
+
+def end_stopped(stop: Interrupted | KeyboardInterrupt) -> NoReturn:
+    """Say in a line how the run or sweep goes on, if it does, and end the process."""
+    if give_back():
+        outcome = " before it began to train"
+    else:
+        command = command_to_go_on()
+        outcome = "" if command is None else f"; go on with: {command}"
+    if isinstance(stop, KeyboardInterrupt):
+        stop = Interrupted(signal.SIGINT)
+    print(f"stopped by {stop}{outcome}", file=sys.stderr)
+    sys.exit(stop.exit_code)
 
 
 def warn_of_unused_settings(config: DictConfig) -> None:
@@ -98,8 +103,7 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None
             launch.check_job(config)
             results = train(config, directory, signals, run_lock())
     except UserError as error:
-        if {path.name for path in directory.iterdir()} <= {".hydra", LOCK_FILE}:
-            shutil.rmtree(directory)
+        give_back()
         launch.refuse(error)
     print("\n".join(summary_lines(results, directory)))
     if config.reproduce is not None and not results["reproduction"]["identical"]:
@@ -173,11 +177,3 @@ def train(
     from mnist_exp.experiment import run_experiment
 
     return run_experiment(config, directory, signals, lock, side_by_side=True)
-
-
-def command_to_go_on() -> str:
-    """Return the command that goes on with this run, or with this sweep."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN:
-        return resume_command(Path(hydra_config.sweep.dir), "sweep")
-    return resume_command(Path(hydra_config.run.dir))

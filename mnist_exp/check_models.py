@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mnist_exp.app import config_directory
 from mnist_exp.build import build_model
 from mnist_exp.models import count_parameters
+from mnist_exp.output import outlive_readers
 
 # The published counts; cnn20k's description gives an upper limit, the count is the design's.
 PARAMETERS = {
@@ -106,4 +107,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main(sys.argv[1:]))

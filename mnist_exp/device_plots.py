@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
-
+from mnist_exp.figures import Figure, PercentFormatter
 from mnist_exp.training_state import Row
 
 SHARES = {

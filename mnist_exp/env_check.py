@@ -15,6 +15,7 @@ from mnist_exp.float32_products import library
 from mnist_exp.hardware import cpu_features, cpu_name, fast_precision, versions
 from mnist_exp.kernels import description
 from mnist_exp.kernels.library import builds
+from mnist_exp.output import outlive_readers
 
 
 def rows() -> Iterator[tuple[str, str]]:
@@ -61,4 +62,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ from mnist_exp.run.reproduction import compare, environment_differences
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import hash_config, save_config, training_config
 from mnist_exp.targets import call_target, find_target
+from mnist_exp.threads import overload
 
 ALL_THREADS = torch.get_num_threads()  # torch's choice; a job of a sweep may change it
 
@@ -74,17 +76,20 @@ def run_experiment(
     signals = signals or StopSignals()
     device = build.prepare_torch(config)
     check_settings(directory, training_config(config))
-    dataset = build.build_dataset(config)
-    splits = build.build_splits(config, dataset)
-    run = open_directory(config, directory, dataset, splits)
+    with signals.at_once():  # it may download, and there is nothing to save yet
+        dataset = build.build_dataset(config)
+        splits = build.build_splits(config, dataset)
+        run = open_directory(config, directory, dataset, splits)
     rule = selection_rule(config, splits)
     try_parts(config, dataset, splits, run, device)
     room = room_for_folds(config, device) if side_by_side else 1
     jobs = min(config.cv.get("n_jobs") or room, len(splits))
     # a fold gets one thread however many folds train side by side: sums depend on the number
     torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
+    warn_of_overload(config, jobs)
     results = facts(config, dataset, run, rule, device)
-    results["wall_seconds"] = go_on(run, splits, results) / jobs
+    with signals.at_once():  # it may wait for the processes of a killed run
+        results["wall_seconds"] = go_on(run, splits, results) / jobs
     save_config(directory, config)
     with recorded_outcome(directory, results, lock):
         if jobs > 1:
@@ -94,22 +99,25 @@ def run_experiment(
         if config.reproduce is not None:
             results["reproduction"] = compare(config.reproduce, results)
         if config.plots.enabled:
-            plots.draw_run(
-                directory / "plots",
-                dataset,
-                splits,
-                folds,
-                augmented_examples(config, dataset, splits[0].train),
-                num_samples=config.plots.num_samples,
-                dpi=config.plots.dpi,
-            )
-            draw_collected_gradients(config, directory, splits, dataset)
+            with signals.at_once():  # the run is trained, and draws its pictures when it goes on
+                draw(config, directory, dataset, splits, folds)
+        signals.check()
     return results
 
 
 def room_for_folds(config: DictConfig, device: torch.device) -> int:
     """Return how many folds the CPU or GPU has room for at a time."""
     return max(1, ALL_THREADS // (config.threads or 1)) if device.type == "cpu" else 1
+
+
+def warn_of_overload(config: DictConfig, jobs: int) -> None:
+    """Say on standard error if there are far more CPU threads than cores."""
+    given = {"threads": config.threads, "cv.n_jobs": config.cv.get("n_jobs")}
+    if config.threads is None and (jobs == 1 or given["cv.n_jobs"] is None):
+        given["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS")
+    sentence = overload(torch.get_num_threads(), jobs, given)
+    if sentence is not None:
+        print(f"warning: {sentence}.", file=sys.stderr)
 
 
 def try_parts(
@@ -174,10 +182,23 @@ def augmented_examples(config: DictConfig, dataset: Dataset, indices: Tensor) ->
     return torch.cat([images.inputs(pixels).view(1, -1, 28, 28), draws]).transpose(0, 1)
 
 
-def draw_collected_gradients(
-    config: DictConfig, directory: Path, splits: Sequence[Split], dataset: Dataset
+def draw(
+    config: DictConfig,
+    directory: Path,
+    dataset: Dataset,
+    splits: Sequence[Split],
+    folds: Sequence[FoldResult],
 ) -> None:
-    """Draw the per-sample gradients, if there are any, of the only split or of the first fold."""
+    """Draw the run, and its per-sample gradients, if any, of the only split or the first fold."""
+    plots.draw_run(
+        directory / "plots",
+        dataset,
+        splits,
+        folds,
+        augmented_examples(config, dataset, splits[0].train),
+        num_samples=config.plots.num_samples,
+        dpi=config.plots.dpi,
+    )
     if config.gradients.get("_target_") is None:
         return
     part = part_of_run(directory, splits[0].fold)

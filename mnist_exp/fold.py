@@ -145,13 +145,21 @@ class Fold:
         Images to train, validate and test on.
     run : RunDirectory
         Where checkpoints and metrics go, and where those of an interrupted run are.
+    signals : StopSignals
+        Asked after every batch whether to stop, and heard while gradients are collected.
     """
 
     def __init__(
-        self, config: DictConfig, dataset: Dataset, split: Split, run: RunDirectory
+        self,
+        config: DictConfig,
+        dataset: Dataset,
+        split: Split,
+        run: RunDirectory,
+        signals: StopSignals,
     ) -> None:
         self.config = config
         self.split = split
+        self.signals = signals
         self.device = build.prepare_torch(config)
         self.images = build.build_images(config, dataset, self.device)
         self.train_indices = split.train.to(self.device)
@@ -193,6 +201,7 @@ class Fold:
                     self.recipe,
                     directory,
                     run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
+                    self.signals,
                 )
             )
         log_dir = str(directory / "tensorboard")
@@ -201,7 +210,7 @@ class Fold:
             callbacks.append(Tracking(writer))
         return callbacks
 
-    def train(self, signals: StopSignals) -> None:
+    def train(self) -> None:
         """Train from fresh weights, or from where an earlier run was interrupted.
 
         Raises
@@ -213,7 +222,7 @@ class Fold:
             batches = f" and {self.state.batch} batches" if self.state.order is not None else ""
             label = fold_label(self.split.fold)
             print(f"{label}goes on after {self.state.epoch} epochs{batches}", flush=True)
-        stop = StopAtBatchEnd(signals)
+        stop = StopAtBatchEnd(self.signals)
         callbacks = [*self.measurements, self.progress, self.recorder, stop]
         try:
             train(
@@ -307,6 +316,7 @@ def train_fold(
     Interrupted
         If a signal asked to stop; a checkpoint of that moment is written first.
     """
-    fold = Fold(config, dataset, split, run)
-    fold.train(signals)
-    return fold.test()
+    fold = Fold(config, dataset, split, run, signals)
+    fold.train()
+    with signals.at_once():
+        return fold.test()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mnist_exp.data.batches import Images
 from mnist_exp.gradients import GradientCollector, Samples
+from mnist_exp.run.interruption import StopSignals
 from mnist_exp.train import Callback, Recipe
 from mnist_exp.training_state import Row, TrainState
 
@@ -30,6 +31,8 @@ class GradientCollection(Callback):
         The run directory, or a fold's part of it.
     checkpoints : str
         Where the run directory has the checkpoints of this training.
+    signals : StopSignals or None
+        They stop the collection after an epoch wherever it is; the epoch is then trained again.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class GradientCollection(Callback):
         recipe: Recipe,
         directory: Path,
         checkpoints: str = "checkpoints",
+        signals: StopSignals | None = None,
     ) -> None:
+        self.signals = signals or StopSignals()
         self.collector = collector
         self.images = images
         self.recipe = recipe
@@ -76,14 +81,15 @@ class GradientCollection(Callback):
         """Check the disk space and, if asked for, collect at the initial weights."""
         if state.epoch or state.order is not None:  # it goes on: the initial weights are gone
             self.collector.at_start = False
-        self.collector.start(
-            state.model,
-            self.samples,
-            run_directory=self.directory,
-            num_epochs=self.recipe.epochs,
-            label_smoothing=self.recipe.label_smoothing,
-            epochs_done=state.epoch,
-        )
+        with self.signals.at_once():
+            self.collector.start(
+                state.model,
+                self.samples,
+                run_directory=self.directory,
+                num_epochs=self.recipe.epochs,
+                label_smoothing=self.recipe.label_smoothing,
+                epochs_done=state.epoch,
+            )
 
     def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
         """Hand a training batch over, at the weights it meets."""
@@ -92,9 +98,9 @@ class GradientCollection(Callback):
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Collect the epoch's gradients and add their figures to its row."""
-        row |= self.collector.after_epoch(
-            state.epoch, state.model, checkpoint=f"{self.checkpoints}/epoch_{state.epoch:05d}.pt"
-        )
+        checkpoint = f"{self.checkpoints}/epoch_{state.epoch:05d}.pt"
+        with self.signals.at_once():
+            row |= self.collector.after_epoch(state.epoch, state.model, checkpoint=checkpoint)
 
     def close(self) -> None:
         """Drop an epoch of gradients that is not complete."""

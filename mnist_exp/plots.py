@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import torch
 from torch import Tensor
 
 from mnist_exp import device_plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
+from mnist_exp.figures import Axes, Figure
 from mnist_exp.fold import FoldResult
 from mnist_exp.run.files import write_png
 from mnist_exp.training_state import Row
@@ -31,34 +31,37 @@ def draw_run(
     num_samples: int,
     dpi: int,
 ) -> None:
-    """Draw every picture of a finished run into ``directory``."""
+    """Draw every picture of a finished run into ``directory``, one at a time."""
     directory.mkdir(exist_ok=True)
-    classes = dataset.class_names
-    first_split, first_fold = splits[0], folds[0]
-    matrix = sum(
-        (fold.evaluation.confusion_matrix for fold in folds[1:]),
-        start=first_fold.evaluation.confusion_matrix,
-    )
-    figures = {
-        "mnist_samples": samples_figure(dataset, first_split.train[:num_samples]),
-        "training_curves": curves_figure([fold.history for fold in folds]),
-        "predictions": predictions_figure(
-            dataset, first_split.test, first_fold.evaluation.predictions, num_samples
-        ),
-        "confusion_matrix": confusion_figure(matrix.double() / len(folds), classes),
-    }
-    if augmented is not None:
-        figures["augmented_samples"] = augmented_figure(augmented)
-    if len(folds) > 1:
-        figures["accuracy_by_fold"] = folds_figure([fold.evaluation.accuracy for fold in folds])
-    histories = [fold.history for fold in folds]
-    if "gradient_norms" in first_fold.history[0]:
-        figures["gradient_norms"] = gradient_norms_figure(histories)
-    if "level_histogram" in first_fold.history[0]:
-        figures["device_levels"] = device_plots.levels_figure(histories)
-        figures["device_shares"] = device_plots.shares_figure(histories)
-    for name, figure in figures.items():
+    for name, figure in run_figures(dataset, splits, folds, augmented, num_samples):
         write_png(directory / f"{name}.png", figure, dpi)
+
+
+def run_figures(
+    dataset: Dataset,
+    splits: Sequence[Split],
+    folds: Sequence[FoldResult],
+    augmented: Tensor | None,
+    num_samples: int,
+) -> Iterator[tuple[str, Figure]]:
+    """Yield the name and the figure of every picture of a run."""
+    first_split, first_fold = splits[0], folds[0]
+    histories = [fold.history for fold in folds]
+    yield "mnist_samples", samples_figure(dataset, first_split.train[:num_samples])
+    yield "training_curves", curves_figure(histories)
+    predicted = first_fold.evaluation.predictions
+    yield "predictions", predictions_figure(dataset, first_split.test, predicted, num_samples)
+    matrix = torch.stack([fold.evaluation.confusion_matrix for fold in folds]).double().mean(0)
+    yield "confusion_matrix", confusion_figure(matrix, dataset.class_names)
+    if augmented is not None:
+        yield "augmented_samples", augmented_figure(augmented)
+    if len(folds) > 1:
+        yield "accuracy_by_fold", folds_figure([fold.evaluation.accuracy for fold in folds])
+    if "gradient_norms" in first_fold.history[0]:
+        yield "gradient_norms", gradient_norms_figure(histories)
+    if "level_histogram" in first_fold.history[0]:
+        yield "device_levels", device_plots.levels_figure(histories)
+        yield "device_shares", device_plots.shares_figure(histories)
 
 
 def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:

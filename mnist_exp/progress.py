@@ -24,8 +24,9 @@ class Progress(Callback):
         Stands before each line, for instance the fold.
     verbose : bool
         Whether to print the first layer's gradient norm after every batch.
-    stream : TextIO
-        A bar is drawn if it is a terminal, unless other processes may draw theirs.
+    stream : TextIO or None
+        Where to; None is standard output. A bar is drawn if it is a terminal, unless other
+        processes may draw theirs.
     """
 
     def __init__(
@@ -35,14 +36,14 @@ class Progress(Callback):
         *,
         label: str = "",
         verbose: bool = False,
-        stream: TextIO = sys.stdout,
+        stream: TextIO | None = None,
     ) -> None:
         self.epochs = epochs
         self.batches = batches
         self.label = label
         self.verbose = verbose
-        self.stream = stream
-        self.draws_bar = stream.isatty() and multiprocessing.parent_process() is None
+        self.stream = stream or sys.stdout
+        self.draws_bar = self.stream.isatty() and multiprocessing.parent_process() is None
         self.bar: tqdm | None = None
 
     def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from mnist_exp.output import outlive_readers
 from mnist_exp.run.files import write_atomic
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.sweep_record import SWEEP_FILE
@@ -113,4 +114,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main(sys.argv[1:]))

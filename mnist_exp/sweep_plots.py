@@ -12,12 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from mnist_exp.figures import Axes, Figure, Normalize, Rectangle, ScalarMappable
 from mnist_exp.run.files import write_png
 from mnist_exp.sweep import Row, best_by_validation, chosen_by, count_by_status, swept_settings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from yaml import YAMLError
 
-from mnist_exp.claim import claim, hold, use_directory
+from mnist_exp.claim import claim, give_back, hold, use_directory
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import as_typed
@@ -100,7 +99,6 @@ def start_sweep(config: DictConfig) -> None:
         If a job cannot be composed.
     """
     fix_order(config)
-    made = not Path(config.hydra.sweep.dir).exists()
     directory = claim(config, "sweep")
     try:
         jobs = asked_jobs(config)
@@ -110,8 +108,7 @@ def start_sweep(config: DictConfig) -> None:
         if jobs == []:
             raise UserError("a setting is swept over no value, so that there is no job.")
     except (UserError, HydraException):
-        if made:
-            shutil.rmtree(directory)
+        give_back()
         raise
     write_sweep(directory, _record(config, jobs))
 
@@ -126,7 +123,7 @@ def resume_sweep(config: DictConfig) -> None:
     """
     directory = Path(str(config.sweep.resume)).absolute()
     saved = _read(directory, trust=config.get("trust") is True)
-    hold(directory)
+    hold(directory, "sweep")
     with read_write(config), open_dict(config):
         overrides = config.hydra.overrides
         overrides.task = [text for text in as_typed(overrides.task) if key_of(text) != RESUME]

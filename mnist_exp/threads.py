@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
@@ -65,6 +65,36 @@ def available() -> int:
 def threads_for(elements: int) -> Threads:
     """Return one thread for work on so few elements, else all that torch uses now."""
     return OneThread() if elements < SMALL else Threads(torch.get_num_threads())
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def overload(threads: int, jobs: int, given: Mapping[str, object]) -> str | None:
+    """Say what to change where threads are twice as many as cores, or more; else None.
+
+    Parameters
+    ----------
+    threads : int
+        CPU threads of a training.
+    jobs : int
+        Trainings side by side.
+    given : mapping
+        The settings that ask for that many, by name; those that are None are not named.
+    """
+    there = cores()
+    if threads * jobs < 2 * there:
+        return None
+    settings = " ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+    trainings = f"{jobs} folds side by side with " if jobs > 1 else ""
+    return (
+        f"{settings or 'torch'} asks for {trainings}{threads} CPU thread(s) on {there} core(s), "
+        f"where they wait for each other; {there} in all would be many times faster"
+    )
 
 
 @cache

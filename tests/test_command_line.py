@@ -18,6 +18,7 @@ from mnist_exp.app import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from tests.conftest import Compose
+from tests.fault_injection import command, exit_code, start_command
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -30,21 +31,6 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
-
-
-def test_nobody_reading_the_output_is_no_fault_of_the_program(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "mnist_exp", "--cfg", "job"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()  # as `head -0` would
-        assert process.stderr.read() == b""
-        assert process.wait(60) == 141
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
@@ -100,6 +86,48 @@ def test_a_setting_that_only_the_data_shows_wrong_leaves_nothing(tmp_path: Path)
     assert "data.subset=3: allowed is 10" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+LATE_MISTAKE = ("data=idx", "data.root=nowhere")  # found when Hydra has made its files
+
+
+@pytest.mark.parametrize("place", ["own", "own/", ".", "linked", "own/new/one", "../own/new"])
+@pytest.mark.parametrize("chdir", [False, True])
+def test_a_late_mistake_removes_only_what_the_run_made(
+    tmp_path: Path, place: str, chdir: bool
+) -> None:
+    cwd = tmp_path / "cwd"
+    for directory in (cwd / "own" if place != "." else cwd, tmp_path / "own"):
+        directory.mkdir(parents=True)
+    if place == "linked":
+        (cwd / "linked").symlink_to("own")
+    before = sorted(tmp_path.rglob("*"))
+    more = [f"hydra.run.dir={place}", f"hydra.job.chdir={chdir}"]
+    log = tmp_path.with_name(f"{tmp_path.name}.log")
+    assert exit_code(start_command(*LATE_MISTAKE, *more, cwd=cwd, log=log)) == 2
+    assert "data.root=nowhere" in log.read_text()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_late_mistake_leaves_the_directories_of_other_runs(tmp_path: Path) -> None:
+    (tmp_path / "outputs" / "today").mkdir(parents=True)
+    (tmp_path / "outputs" / "today" / "run").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".lock").write_text("mine")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / ".hydra").mkdir()
+    for name, told in {"today/run": "nowhere", "../empty": "nowhere", "../used": "holds"}.items():
+        code, output = command(*LATE_MISTAKE, f"hydra.run.dir=outputs/{name}", cwd=tmp_path)
+        assert (code, told in output) == (2, True), output
+    for name in ("outputs/today/run", "empty/.lock", "used/.hydra"):
+        assert (tmp_path / name).exists()
+
+
+def test_a_run_whose_files_hydra_puts_elsewhere_leaves_nothing_either(tmp_path: Path) -> None:
+    for name in ("settings", "null", "../above", "."):
+        code, _ = command(*LATE_MISTAKE, f"hydra.output_subdir={name}", cwd=tmp_path)
+        assert code == 2
+        assert (tmp_path / "outputs").exists() == (name in ("../above", "."))
 
 
 @pytest.mark.parametrize("key", sorted(schema.RULES))

@@ -1,11 +1,14 @@
-"""Parts of a step run in one thread, and whoever calls finds torch as it was."""
+"""Parts of a step run in one thread, whoever calls finds torch as it was, and too many are told."""
 
 import pytest
 import torch
 
+from mnist_exp import threads
 from mnist_exp.backpropagation import backpropagation
+from mnist_exp.experiment import warn_of_overload
 from mnist_exp.models import MLP
 from mnist_exp.threads import SMALL, threads_for
+from tests.conftest import Compose
 
 
 @pytest.fixture
@@ -32,3 +35,41 @@ def test_backpropagation_leaves_the_number_of_threads_alone() -> None:
     with pytest.raises(RuntimeError):
         step(torch.randn(8, 783), torch.zeros(8, dtype=torch.long))
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environment", "now", "jobs", "told"),
+    [
+        (["threads=1000"], "1", 1000, 1, "threads=1000 asks for 1000 CPU thread(s) on 2 core(s)"),
+        (["threads=4"], "1", 4, 1, "threads=4 asks for 4 CPU"),
+        (["threads=3"], "1", 3, 1, None),
+        ([], "16", 16, 1, "OMP_NUM_THREADS=16 asks for 16 CPU"),
+        (["model=mlp100"], "16", 1, 5, "OMP_NUM_THREADS=16 asks for 5 folds side by side"),
+        (["model=mlp100", "cv.n_jobs=3"], "1", 1, 3, None),
+        (
+            ["model=mlp100", "cv.n_jobs=2", "threads=2"],
+            "1",
+            2,
+            2,
+            "threads=2 cv.n_jobs=2 asks for 2 folds side by side with 2 CPU thread(s)",
+        ),
+    ],
+)
+def test_threads_far_beyond_the_cores_are_told(
+    compose_config: Compose,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    environment: str,
+    now: int,
+    jobs: int,
+    told: str | None,
+) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now)
+    monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    warn_of_overload(compose_config(*overrides), jobs)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == (told is not None)
+    assert (told or "") in output.err

@@ -14,7 +14,7 @@ from mnist_exp.gradients.stored import StoredGradients, open
 from mnist_exp.run.files import write_png
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from mnist_exp.figures import Figure
 
 BINS = 40
 
@@ -66,7 +66,7 @@ def draw_gradients(
 
 def norms_by_class_figure(epoch: StoredGradients, class_names: Sequence[str]) -> Figure:
     """Draw a histogram of the samples' gradient norms for each class, one above the other."""
-    from matplotlib.figure import Figure
+    from mnist_exp.figures import Figure
 
     norms, labels = epoch.norms().numpy(), epoch.labels.numpy()
     shown = np.isfinite(norms) & (norms > 0)
@@ -90,7 +90,7 @@ def norms_by_class_figure(epoch: StoredGradients, class_names: Sequence[str]) ->
 
 def norms_over_epochs_figure(statistics: Mapping[int, Mapping[str, Any]]) -> Figure:
     """Draw how the samples' norms and the norm of the mean gradient change with the epoch."""
-    from matplotlib.figure import Figure
+    from mnist_exp.figures import Figure
 
     epochs = list(statistics)
     totals = [statistics[epoch]["total"] for epoch in epochs]
@@ -120,7 +120,7 @@ def hardest_figure(
     hardest: Sequence[Mapping[str, Any]], images: Tensor, class_names: Sequence[str]
 ) -> Figure:
     """Draw the images with the largest gradient norms, each with label, norm and sample id."""
-    from matplotlib.figure import Figure
+    from mnist_exp.figures import Figure
 
     columns = min(5, len(hardest))
     rows = math.ceil(len(hardest) / columns)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from mnist_exp.figures import Figure
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -1,10 +1,15 @@
-"""Ending on SIGINT and SIGTERM at a batch's end instead of in the middle of it."""
+"""Ending on SIGINT, SIGTERM and SIGHUP at a batch's end instead of in the middle of it."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
+
+# A terminal that closes sends SIGHUP, which Windows does not have.
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Interrupted(BaseException):
@@ -19,7 +24,9 @@ class Interrupted(BaseException):
 
 
 class StopSignals:
-    """While entered, SIGINT and SIGTERM are kept for `check`; a second SIGINT stops at once.
+    """While entered, stopping signals are kept for `check`; a second SIGINT stops at once.
+
+    Signals that were ignored before, as `nohup` has it for SIGHUP, stay ignored.
 
     Parameters
     ----------
@@ -27,14 +34,16 @@ class StopSignals:
         The signals to catch.
     """
 
-    def __init__(self, numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    def __init__(self, numbers: tuple[int, ...] = STOPPING) -> None:
         self.numbers = numbers
         self.received: int | None = None
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         for number in self.numbers:
-            self._before[number] = signal.signal(number, self._receive)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
@@ -50,6 +59,8 @@ class StopSignals:
         if number == signal.SIGINT and self.received is not None:
             raise KeyboardInterrupt
         self.received = number
+        if self._at_once:
+            raise Interrupted(number)
 
     def check(self) -> None:
         """Stop here if a signal came.
@@ -61,3 +72,22 @@ class StopSignals:
         """
         if self.received is not None:
             raise Interrupted(self.received)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Stop wherever the block is as soon as a signal comes, or if one came before.
+
+        For work that may take long, and that is done again when the run goes on.
+
+        Raises
+        ------
+        Interrupted
+            With the signal's number.
+        """
+        before, self._at_once = self._at_once, True
+        try:
+            if self.received is not None:
+                raise Interrupted(self.received)
+            yield
+        finally:
+            self._at_once = before

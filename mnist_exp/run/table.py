@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_exp.errors import UserError
+from mnist_exp.output import outlive_readers
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.results import read_results
@@ -170,4 +171,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,31 @@
+"""What the pictures take of matplotlib, imported whatever ``MPLBACKEND`` says.
+
+The pictures are figures without a window, which matplotlib's Agg writes to files. matplotlib itself
+cannot be imported where ``MPLBACKEND`` names a backend that is not installed, such as a notebook's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+if "matplotlib" not in sys.modules:
+    _named = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if _named is not None:
+            os.environ["MPLBACKEND"] = _named
+    if _named:
+        with contextlib.suppress(ValueError):  # figures of the user's own get the backend asked for
+            matplotlib.rcParams["backend"] = _named
+
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
+
+__all__ = ["Axes", "Figure", "Normalize", "PercentFormatter", "Rectangle", "ScalarMappable"]
