@@ -36,22 +36,27 @@ def check_weights(model: nn.Module, key: str) -> None:
         If a lazy layer has seen no input yet, or a hook recomputes a weight at every call, as
         those of ``torch.nn.utils.weight_norm`` and ``spectral_norm`` and of pruning do.
     """
+    check_shapes(model, key)
     for prefix, module in model.named_modules():
-        kind = type(module).__name__
+        for name in hook_made_weights(module):
+            raise UserError(
+                f"{key}: {full_name(prefix, name)} ({type(module).__name__}) is no parameter, but "
+                "made of others by a hook at every call. Take weight_norm or spectral_norm of "
+                "torch.nn.utils.parametrizations in place of those of torch.nn.utils; make "
+                "pruning permanent with torch.nn.utils.prune.remove."
+            )
+
+
+def check_shapes(model: nn.Module, key: str) -> None:
+    """Check that no layer waits for its first input to learn its shape; as `check_weights`."""
+    for prefix, module in model.named_modules():
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if is_lazy(tensor):
                 raise UserError(
-                    f"{key}: {full_name(prefix, name)} ({kind}) has no shape yet; give the layer "
-                    "its sizes, or call the model once on an input of the right shape when it is "
-                    "built."
+                    f"{key}: {full_name(prefix, name)} ({type(module).__name__}) has no shape yet; "
+                    "give the layer its sizes, or call the model once on an input of the right "
+                    "shape when it is built."
                 )
-        for name in hook_made_weights(module):
-            raise UserError(
-                f"{key}: {full_name(prefix, name)} ({kind}) is no parameter, but made of others by "
-                "a hook at every call. Take torch.nn.utils.parametrizations.weight_norm or "
-                "spectral_norm in place of those of torch.nn.utils; make pruning permanent with "
-                "torch.nn.utils.prune.remove."
-            )
 
 
 def hook_made_weights(module: nn.Module) -> list[str]:
