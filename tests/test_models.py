@@ -121,3 +121,15 @@ def test_a_shared_weight_counts_once() -> None:
     model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
     model[1].weight = model[0].weight
     assert count_parameters(model) == 25 + 5 + 5
+
+
+def test_weights_drawn_from_a_generator_are_those_of_the_global_one() -> None:
+    settings: dict[str, object] = {"hidden_sizes": [20, 7], "num_classes": 3, "dropout": 0.1}
+    torch.manual_seed(5)
+    expected = MLP(activation="relu", **settings)  # type: ignore[arg-type]
+    before = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(5)
+    model = MLP(activation="relu", generator=generator, **settings)  # type: ignore[arg-type]
+    assert all(map(torch.equal, model.parameters(), expected.parameters()))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(generator.get_state(), before)

@@ -1,11 +1,13 @@
 """Parts of a step run in one thread, and whoever calls finds torch as it was."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from mnist_exp.backpropagation import backpropagation
 from mnist_exp.models import MLP
-from mnist_exp.threads import SMALL, threads_for
+from mnist_exp.threads import SMALL, OneThread, settle_threads, threads_for
 
 
 @pytest.fixture
@@ -32,3 +34,18 @@ def test_backpropagation_leaves_the_number_of_threads_alone() -> None:
     with pytest.raises(RuntimeError):
         step(torch.randn(8, 783), torch.zeros(8, dtype=torch.long))
     assert torch.get_num_threads() == 2
+
+
+def settled() -> int:
+    settle_threads()
+    return torch.get_num_threads()
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_new_python_thread_does_not_keep_the_number_of_anothers_block() -> None:
+    with OneThread(), ThreadPoolExecutor(1) as unsettled, ThreadPoolExecutor(1) as other:
+        assert unsettled.submit(torch.get_num_threads).result() == 1  # what torch does
+        assert other.submit(settled).result() == 2
+        assert torch.get_num_threads() == 1
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(settled).result() == 2
