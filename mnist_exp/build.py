@@ -19,6 +19,7 @@ from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
 from mnist_exp.hardware import fast_precision
 from mnist_exp.kernels import kernels_for
+from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.targets import call_target, find_target
 from mnist_exp.train import Recipe, TrainState
@@ -126,6 +127,7 @@ def build_model(config: DictConfig, num_classes: int) -> nn.Module:
         raise UserError(
             f"model._target_={config.model.get('_target_')}: must make a torch.nn.Module."
         )
+    check_shapes(model, "model")
     return model
 
 
@@ -247,6 +249,7 @@ def build_state(
     optimizer = build_optimizer(config, model)
     averaged = None
     if averaging is not None:
+        check_weights(model, "training.averaging")
         averaged = AveragedModel(
             model, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True
         )

@@ -44,7 +44,9 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Train as the configuration says and write everything to ``directory``.
 
-    Goes on from what an interrupted run with the same configuration left in ``directory``.
+    Goes on from what an interrupted run with the same configuration left in ``directory``. The
+    process is the run's: torch's global generators are seeded, its number of threads and its
+    deterministic mode are set, and all stay so.
 
     Parameters
     ----------

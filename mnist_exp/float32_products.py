@@ -42,6 +42,18 @@ class FastFloat32Products(AbstractContextManager[None]):
                 _SETTING.fp32_precision = cls._before
 
 
+_turns = threading.Lock()
+
+
+def take_turns(device: torch.device) -> AbstractContextManager[object]:
+    """Return a block that Python threads go through one after the other where that decides bits.
+
+    That is on CPUs where `FastFloat32Products` changes something: within the block, no other
+    thread that takes turns has the library changed under its products.
+    """
+    return _turns if device.type == "cpu" and onednn_is_better() else nullcontext()
+
+
 @cache
 def onednn_is_better() -> bool:
     """Tell whether oneDNN is the faster library for float32 products here, and as exact as MKL.

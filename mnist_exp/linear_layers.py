@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.compiled_layers import CompiledLayers
-from mnist_exp.float32_products import FastFloat32Products
+from mnist_exp.float32_products import FastFloat32Products, take_turns
 from mnist_exp.kernels import kernels_for
 from mnist_exp.threads import OneThread, Threads
 from mnist_exp.weights import Weight, make_gradients
@@ -39,6 +39,7 @@ class LinearLayers:
         targets = torch.full((classes, classes), label_smoothing / classes)
         targets += (1 - label_smoothing) * torch.eye(classes)
         self.one_thread = OneThread()  # but for the products of large layers
+        self.turn = take_turns(parameters[0].device)
         self.targets = targets.to(parameters[0].device)  # column c: what class c aims at
         exact = all(layer.dtype == torch.float32 for layer in self.layers)
         there = exact and kernels_for(*parameters)
@@ -52,7 +53,8 @@ class LinearLayers:
         with self.one_thread:
             if self.compiled and kernels:
                 return self.compiled(kernels, x, labels)
-            return self._chain(x, labels)
+            with self.turn:
+                return self._chain(x, labels)
 
     def _chain(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         for layer in self.layers[:-1]:

@@ -24,11 +24,14 @@ from mnist_exp.errors import UserError
 from mnist_exp.gradients.effective_copy import effective_copy
 from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
+from mnist_exp.threads import settle_threads
 from mnist_exp.train import Recipe, train
 from mnist_exp.training_state import TrainState
 
 SCHEDULERS = ("onecycle", "constant")
 NEVER = 2**31  # in optimizer steps: nobody reads the diagnostics here
+# Of a training's state: torch's global generators are the caller's.
+NO_GLOBAL_RANDOMNESS = {"torch_random": None, "device_random": None}
 
 
 class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
@@ -79,7 +82,8 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         Where to train; predictions are made on the CPU.
     random_state : int, RandomState or None
         Of initial weights, data order and devices. An int gives the numbers that ``seed`` gives
-        on the command line.
+        on the command line, also where several fits run in threads; torch's global generator is
+        not used.
 
     Attributes
     ----------
@@ -194,10 +198,12 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter is out of range or contradicts the data.
         """
+        settle_threads()
         features, labels = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
-        self._train(features, labels, self._fresh_state(), self.epochs, self.scheduler)
+        state = self._fresh_state(self._seed())
+        self._train(features, labels, state, self.epochs, self.scheduler)
         return self
 
     def partial_fit(
@@ -228,6 +234,7 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         ValueError
             If the classes are missing or contradict the data or an earlier call, or as in `fit`.
         """
+        settle_threads()
         first = not hasattr(self, "model_")
         features, labels = validate_data(self, X, y, dtype=np.float32, reset=first)
         check_classification_targets(labels)
@@ -240,12 +247,13 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         if len(unknown):
             raise ValueError(f"y holds {unknown}, which is not among the classes {known}.")
         self.classes_ = known
-        state = self._fresh_state() if first else self._saved_state()
+        state = self._fresh_state(self._seed()) if first else self._saved_state()
         self._train(features, labels, state, state.epoch + 1, "constant")
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each class of ``classes_``, shape (n_samples, n_classes)."""
+        settle_threads()
         check_is_fitted(self)
         features = torch.tensor(validate_data(self, X, dtype=np.float64, reset=False))
         with torch.no_grad():
@@ -258,22 +266,20 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         predictions: np.ndarray = self.classes_[most_probable]
         return predictions
 
-    def _fresh_state(self) -> TrainState:
+    def _fresh_state(self, seed: int) -> TrainState:
         """Return a network of fresh weights on its devices, and what trains it."""
         self._check_dimension("input_dim", self.n_features_in_, "features")
         self._check_dimension("output_dim", len(self.classes_), "classes")
         hidden_dim = check_scalar(self.hidden_dim, "hidden_dim", Integral, min_val=1)
-        seed = self._seed()
         device = compute_device(self.device)
-        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-            torch.default_generator.manual_seed(seed)
-            model = MLP(
-                hidden_sizes=[int(hidden_dim)],
-                num_classes=len(self.classes_),
-                activation="relu",
-                dropout=0.0,
-                in_features=self.n_features_in_,
-            ).to(device)
+        model = MLP(
+            hidden_sizes=[int(hidden_dim)],
+            num_classes=len(self.classes_),
+            activation="relu",
+            dropout=0.0,
+            in_features=self.n_features_in_,
+            generator=torch.Generator().manual_seed(seed),  # torch's own belongs to the caller
+        ).to(device)
         names = [field.name for field in fields(DeviceSettings) if field.name != "diagnose_every"]
         settings = {name: getattr(self, name) for name in names}
         constraint = DeviceConstraint(**settings, diagnose_every=NEVER)
@@ -289,14 +295,13 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
 
     def _saved_state(self) -> TrainState:
         """Return the state in which the last call left the training, with the rates of now."""
-        state = self._fresh_state()
+        state = self._fresh_state(seed=0)  # what it draws is replaced
         group = state.optimizer.param_groups[0]
         rates = {name: group[name] for name in ("lr", "neg_to_pos", "momentum")}
         saved = torch.load(
             io.BytesIO(self._training), map_location=state.generator.device, weights_only=True
         )
-        with torch.random.fork_rng(devices=[]):
-            state.load_state_dict(saved)
+        state.load_state_dict(saved | NO_GLOBAL_RANDOMNESS)
         state.optimizer.param_groups[0].update(rates)
         return state
 
@@ -319,9 +324,9 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         train(state, features, torch.arange(len(X), device=device), recipe, lambda model: {})
         self.model_ = effective_copy(state.model).cpu().double()
         self.history_ = state.history
-        # bytes, so that pickle and copy need no help; torch's own random numbers are not used
+        # bytes, so that pickle and copy need no help
         buffer = io.BytesIO()
-        torch.save(state.state_dict() | {"device_random": None}, buffer)
+        torch.save(state.state_dict() | NO_GLOBAL_RANDOMNESS, buffer)
         self._training = buffer.getvalue()
 
     def _recipe(self, epochs: int) -> Recipe:

@@ -21,18 +21,58 @@ SMALL = 2**18
 class Threads:
     """Let torch use ``count`` CPU threads in a block; not to be nested in itself.
 
-    A Python thread that uses torch for the first time meanwhile keeps this number.
+    The number is the Python thread's own, but another one that uses torch for the first time
+    meanwhile starts with it, unless it calls `settle_threads`.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
 
     def __enter__(self) -> None:
-        self._before = torch.get_num_threads()
+        self._before = _blocks.begin()
         torch.set_num_threads(self.count)
 
     def __exit__(self, *error: object) -> None:
         torch.set_num_threads(self._before)
+        _blocks.end()
+
+
+class _Blocks:
+    """The blocks of `Threads` under way in all Python threads, and the number outside of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.under_way = 0
+        self.outside = 0
+
+    def begin(self) -> int:
+        """Count a block in and return this Python thread's number of CPU threads."""
+        with self.lock:
+            before = torch.get_num_threads()
+            if self.under_way == 0:
+                self.outside = before
+            self.under_way += 1
+        return before
+
+    def end(self) -> None:
+        """Count a block out."""
+        with self.lock:
+            self.under_way -= 1
+
+
+def settle_threads() -> None:
+    """Let a Python thread that is new use as many CPU threads as torch does outside of blocks.
+
+    torch gives it the number that was set last, be it for a block of another Python thread; and
+    the sums in some products depend on that number. To be called before anything is computed.
+    """
+    if not getattr(_here, "settled", False):
+        with _blocks.lock:
+            if _blocks.under_way:
+                torch.set_num_threads(_blocks.outside)
+            else:
+                torch.get_num_threads()  # takes over the number of now
+        _here.settled = True
 
 
 class OneThread(Threads):
@@ -55,6 +95,7 @@ class OneThread(Threads):
 
 
 _here = threading.local()
+_blocks = _Blocks()
 
 
 def available() -> int:
@@ -119,3 +160,4 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 if hasattr(os, "register_at_fork"):  # threads do not live on in a forked process
     os.register_at_fork(after_in_child=workers.cache_clear)
+    os.register_at_fork(after_in_child=_blocks.__init__)  # type: ignore[misc]

@@ -135,7 +135,10 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go back to a saved state; the parts must be built by the same configuration."""
+        """Go back to a saved state; the parts must be built by the same configuration.
+
+        Where the states of torch's global generators are None, these go on as they are.
+        """
         for name in PLAIN:
             setattr(self, name, saved[name])
         if self.order is not None:
@@ -145,7 +148,8 @@ class TrainState:
             if part is not None:
                 part.load_state_dict(saved[name])
         self.generator.set_state(saved["generator"].cpu())
-        torch.set_rng_state(saved["torch_random"].cpu())
+        if saved["torch_random"] is not None:
+            torch.set_rng_state(saved["torch_random"].cpu())
         if saved["device_random"] is not None:
             torch.get_device_module(self.generator.device).set_rng_state(
                 saved["device_random"].cpu()

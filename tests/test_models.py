@@ -101,3 +101,35 @@ def test_mlp_activation_and_dropout_are_configurable(compose_config: Compose) ->
 def test_bad_mlp_settings_are_refused(compose_config: Compose, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_model(compose_config("model=mlp", override), num_classes=10)
+
+
+class LazyNetwork(nn.Sequential):
+    """A network that learns its shape from its first input."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(nn.Flatten(), nn.LazyLinear(num_classes))
+
+
+def test_a_layer_without_a_shape_is_refused_by_name(compose_config: Compose) -> None:
+    config = compose_config("model=mlp")
+    config.model = {"_target_": f"{__name__}.LazyNetwork"}
+    with pytest.raises(UserError, match=r"model: 1\.weight \(LazyLinear\) has no shape yet"):
+        build_model(config, num_classes=10)
+
+
+def test_a_shared_weight_counts_once() -> None:
+    model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
+    model[1].weight = model[0].weight
+    assert count_parameters(model) == 25 + 5 + 5
+
+
+def test_weights_drawn_from_a_generator_are_those_of_the_global_one() -> None:
+    settings: dict[str, object] = {"hidden_sizes": [20, 7], "num_classes": 3, "dropout": 0.1}
+    torch.manual_seed(5)
+    expected = MLP(activation="relu", **settings)  # type: ignore[arg-type]
+    before = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(5)
+    model = MLP(activation="relu", generator=generator, **settings)  # type: ignore[arg-type]
+    assert all(map(torch.equal, model.parameters(), expected.parameters()))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(generator.get_state(), before)

@@ -6,12 +6,14 @@ import doctest
 import importlib
 import inspect
 import pickle
+import random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hydra.utils import get_class
+from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -167,6 +169,50 @@ def test_the_callers_random_numbers_are_left_alone(digits: Samples) -> None:
     before = torch.get_rng_state()
     PyTorchNNWrapper(epochs=1).fit(*digits).partial_fit(*digits)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("batch_size", [32, 600])
+def test_fits_in_threads_are_those_of_one_thread(digits: Samples, batch_size: int) -> None:
+    """Whatever their order, and with random numbers drawn by others meanwhile."""
+
+    def fit(random_state: int) -> PyTorchNNWrapper:
+        torch.rand(random_state + 1)
+        settings: dict[str, Any] = {"batch_size": batch_size, "device": "cpu"}
+        fitted = PyTorchNNWrapper(epochs=1, random_state=random_state, **settings).fit(*digits)
+        return fitted.partial_fit(*digits)
+
+    alone = [fit(seed) for seed in range(3)]
+    threads = torch.get_num_threads()
+    together = Parallel(n_jobs=4, prefer="threads")(delayed(fit)(i % 3) for i in range(18))
+    assert all(same_weights(alone[i % 3], fitted) for i, fitted in enumerate(together))
+    assert torch.get_num_threads() == threads
+
+
+def test_nobodys_random_numbers_are_drawn_or_seeded(
+    digits: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for a moment, in which another thread could draw."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a global generator was touched")
+
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index]
+    for name in ("manual_seed", "set_rng_state", "seed"):
+        monkeypatch.setattr(torch, name, refuse)
+        monkeypatch.setattr(torch.random, name, refuse)
+    monkeypatch.setattr(torch.random, "fork_rng", refuse)
+    PyTorchNNWrapper(epochs=1, random_state=0).fit(*digits).partial_fit(*digits).predict(digits[0])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # type: ignore[index]
+    assert random.getstate() == before[2]
+
+
+def test_partial_fit_draws_from_a_random_state_once(digits: Samples) -> None:
+    stream = np.random.RandomState(0)
+    classifier = PyTorchNNWrapper(random_state=stream).partial_fit(*digits, classes=range(10))
+    before = stream.get_state()[1].copy()  # type: ignore[index]
+    classifier.partial_fit(*digits)
+    assert np.array_equal(stream.get_state()[1], before)  # type: ignore[index]
 
 
 def test_random_state_decides_the_weights(digits: Samples) -> None:

@@ -1,5 +1,7 @@
 """Parts of a step run in one thread, whoever calls finds torch as it was, and too many are told."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from mnist_exp import threads
 from mnist_exp.backpropagation import backpropagation
 from mnist_exp.experiment import warn_of_overload
 from mnist_exp.models import MLP
-from mnist_exp.threads import SMALL, threads_for
+from mnist_exp.threads import SMALL, OneThread, settle_threads, threads_for
 from tests.conftest import Compose
 
 
@@ -73,3 +75,18 @@ def test_threads_far_beyond_the_cores_are_told(
     assert output.out == ""
     assert output.err.count("\n") == (told is not None)
     assert (told or "") in output.err
+
+
+def settled() -> int:
+    settle_threads()
+    return torch.get_num_threads()
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_new_python_thread_does_not_keep_the_number_of_anothers_block() -> None:
+    with OneThread(), ThreadPoolExecutor(1) as unsettled, ThreadPoolExecutor(1) as other:
+        assert unsettled.submit(torch.get_num_threads).result() == 1  # what torch does
+        assert other.submit(settled).result() == 2
+        assert torch.get_num_threads() == 1
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(settled).result() == 2

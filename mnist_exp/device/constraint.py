@@ -30,8 +30,10 @@ class DeviceConstraint(DeviceSettings):
     """Let devices hold the weights of a network while any optimizer trains it.
 
     The weights, and with ``bias="constrained"`` the biases, of all linear and convolution layers
-    are synapses; BatchNorm and the like stay free. Each step is: the optimizer's update as the
-    devices carry it out, retention, clip, quantize.
+    are synapses; BatchNorm and the like stay free. Layers that share a weight share its devices. A
+    weight that is not trained (``requires_grad=False``) is held by devices all the same: nobody
+    programs it, but it drifts. Each step is: the optimizer's update as the devices carry it out,
+    retention, clip, quantize.
 
     Parameters
     ----------
@@ -76,13 +78,13 @@ class DeviceConstraint(DeviceSettings):
         Raises
         ------
         UserError
-            If the model has no synapses or has a constraint already.
+            If the model has no synapses or has a constraint already, or devices cannot hold one.
         """
         mapping = self._mapping()
         self._parameters = [
             parameter
-            for layer, name in find_synapses(model, self.bias == "constrained")
-            for parameter in map_to_conductances(layer, name, mapping)
+            for synapse in find_synapses(model, self.bias == "constrained")
+            for parameter in map_to_conductances(model, synapse, mapping)
         ]
         self._conductances = gather(self._parameters)
         self._random = RandomSource(seed, self._conductances.device)

@@ -30,7 +30,8 @@ def collect(
 ) -> dict[str, Any]:
     """Write the gradients of ``samples`` at the model's weights to ``directory/epoch_{epoch}``.
 
-    The model, its mode, its ``.grad`` fields and torch's random state stay as they are.
+    The model, its mode, its ``.grad`` fields and torch's random state stay as they are. Dropout and
+    augmentation draw from torch's global generator: collect in one Python thread at a time.
 
     Parameters
     ----------

@@ -8,29 +8,38 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from mnist_exp.errors import UserError
-from mnist_exp.models.parametrizations import parametrizations
+from mnist_exp.models.parametrizations import check_weights, full_name, parametrizations
 
 
 def effective_copy(model: nn.Module) -> nn.Module:
     """Copy ``model``, with the weights in force as plain parameters.
 
     A weight under ``torch.nn.utils.parametrize`` becomes a parameter of its own name holding the
-    value the parametrization gives now; it is trainable if anything behind it is.
+    value the parametrization gives now; it is trainable if anything behind it is. Layers that
+    share a parametrization share that parameter.
+
+    Raises
+    ------
+    UserError
+        If a weight is made by a hook, or not there yet.
     """
+    check_weights(model, "gradients")
     duplicate = copy.deepcopy(model)
+    known: dict[ParametrizationList, nn.Parameter] = {}
     for module in list(duplicate.modules()):
         lists = parametrizations(module)
         if not lists:
             continue
-        values = {
-            name: nn.Parameter(
-                getattr(module, name).detach().clone(),
-                requires_grad=any(p.requires_grad for p in behind.parameters()),
-            )
-            for name, behind in lists.items()
-        }
+        for name, behind in lists.items():
+            if behind not in known:
+                known[behind] = nn.Parameter(
+                    getattr(module, name).detach().clone(),
+                    requires_grad=any(p.requires_grad for p in behind.parameters()),
+                )
+        values = {name: known[behind] for name, behind in lists.items()}
         others = dict(module.named_parameters(recurse=False))
         # remove_parametrizations() would change the class, which the copy shares with the model.
         module.__class__ = type(module).__bases__[0]
@@ -45,7 +54,7 @@ def effective_copy(model: nn.Module) -> nn.Module:
 def parametrized_names(model: nn.Module) -> list[str]:
     """List the full names of the parametrized weights of ``model``."""
     return [
-        f"{prefix}.{name}" if prefix else name
+        full_name(prefix, name)
         for prefix, module in model.named_modules()
         for name in parametrizations(module)
     ]
@@ -53,8 +62,11 @@ def parametrized_names(model: nn.Module) -> list[str]:
 
 def effective_tensor(model: nn.Module, name: str) -> Tensor:
     """Return the value in force of a parameter or buffer, by its full name."""
-    module, _, attribute = name.rpartition(".")
-    tensor: Tensor = getattr(model.get_submodule(module), attribute)
+    path, _, attribute = name.rpartition(".")
+    module = model.get_submodule(path)
+    behind = parametrizations(module).get(attribute)
+    # a copy: spectral_norm moves its buffers with every look at the weight
+    tensor: Tensor = getattr(module, attribute) if behind is None else copy.deepcopy(behind)()
     return tensor
 
 
@@ -71,8 +83,10 @@ def select_parameters(names: Sequence[str], patterns: Sequence[str] | None) -> l
     Raises
     ------
     UserError
-        If a pattern matches no name.
+        If a pattern matches no name, or there is none.
     """
+    if not names:
+        raise UserError("gradients: the model has no trainable parameter; set gradients=none.")
     if patterns is None:
         return list(names)
     for pattern in patterns:

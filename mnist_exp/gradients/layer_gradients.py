@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
@@ -16,7 +18,15 @@ from mnist_exp.gradients.factors import (
     OuterProductGradients,
     SampleGradients,
 )
-from mnist_exp.gradients.layer_calls import Call
+from mnist_exp.gradients.layer_calls import Call, recorded_calls
+
+
+@dataclass(frozen=True)
+class BatchGradients:
+    """Losses [B] and, by parameter name, the gradients of the B samples' own losses."""
+
+    losses: Tensor
+    gradients: dict[str, SampleGradients]
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,49 @@ class Layer:
         """Map the module's own names of ``parameters`` to the full ones."""
         prefix = f"{self.name}." if self.name else ""
         return {name.removeprefix(prefix): name for name in self.parameters}
+
+
+def network_gradients(
+    network: nn.Module,
+    layers: Sequence[Layer],
+    inputs: Tensor,
+    labels: Tensor,
+    label_smoothing: float,
+) -> BatchGradients:
+    """Form the gradients of all ``layers`` in one forward and one backward pass of ``network``.
+
+    Raises
+    ------
+    UserError
+        If a layer is not called once with the batch, as it was when it was chosen.
+    """
+    modules = {layer.name: layer.module for layer in layers}
+    with torch.enable_grad(), recorded_calls(modules) as calls:
+        logits = network(inputs)
+        for layer in layers:
+            call = calls.get(layer.name)
+            if call is None or not call.is_per_sample(len(inputs)):
+                raise UserError(_other_call_message(layer, call))
+        losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        outputs = [calls[name].output for name in modules]
+        output_gradients = torch.autograd.grad(
+            losses.sum(), outputs, allow_unused=True, materialize_grads=True
+        )
+    gradients: dict[str, SampleGradients] = {}
+    for layer, output_gradient in zip(layers, output_gradients, strict=True):
+        layer_inputs = tuple(tensor.detach() for tensor in calls[layer.name].inputs)
+        gradients |= layer.formula(layer, layer_inputs, output_gradient)
+    return BatchGradients(losses.detach(), gradients)
+
+
+def _other_call_message(layer: Layer, call: Call | None) -> str:
+    found = "it is not called" if call is None else f"it is called {call.count} time(s) otherwise"
+    return (
+        f"Layer {layer.name or 'the model'} ({type(layer.module).__name__}) was called once with "
+        f"the batch, but on other samples {found}. Where what a network does depends on its "
+        f"inputs, gradients of {', '.join(layer.parameters)} cannot be told apart by sample; leave "
+        "them out with gradients.parameters=[...]."
+    )
 
 
 def formula_of(module: nn.Module, call: Call) -> Callable[..., dict[str, SampleGradients]]:

@@ -8,11 +8,10 @@ output gradient follow the gradients of the layer's parameters, sample by sample
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -24,19 +23,18 @@ from mnist_exp.gradients.effective_copy import (
     parametrized_names,
     select_parameters,
 )
-from mnist_exp.gradients.factors import SampleGradients
-from mnist_exp.gradients.layer_calls import Call, probe_calls, recorded_calls
-from mnist_exp.gradients.layer_gradients import Layer, formula_of, linear_gradients
+from mnist_exp.gradients.exactness import Probe
+from mnist_exp.gradients.layer_calls import Call, probe_calls
+from mnist_exp.gradients.layer_gradients import (
+    BatchGradients,
+    Layer,
+    formula_of,
+    function_gradients,
+    linear_gradients,
+    network_gradients,
+)
 from mnist_exp.models import MLP
 from mnist_exp.sparse_products import linear
-
-
-@dataclass(frozen=True)
-class BatchGradients:
-    """Losses [B] and, by parameter name, the gradients of the B samples' own losses."""
-
-    losses: Tensor
-    gradients: dict[str, SampleGradients]
 
 
 class PerSampleModel:
@@ -63,7 +61,8 @@ class PerSampleModel:
     Raises
     ------
     UserError
-        If a pattern matches nothing, or a layer's gradients cannot be told apart by sample.
+        If a pattern matches nothing, or a layer's gradients cannot be told apart by sample: they
+        are compared on two samples with what autograd gives for one sample's loss.
     """
 
     def __init__(
@@ -84,7 +83,18 @@ class PerSampleModel:
         self.copy.zero_grad(set_to_none=True)
         freeze_batch_norm(self.copy)
         calls = probe_calls(self.copy, inputs)
-        self.layers = assign_layers(self.copy, self.names, calls, batch=len(inputs))
+        # once more with another number of rows, which a tensor that holds no samples does not have
+        more = probe_calls(self.copy, inputs[torch.arange(len(inputs) + 1) % len(inputs)])
+        probe = Probe(self.copy, trainable, inputs, label_smoothing=label_smoothing)
+        probe.check_samples(model, self.names)
+        usable = {
+            name: call
+            for name, call in calls.items()
+            if call.is_per_sample(len(inputs))
+            and name in more
+            and more[name].is_per_sample(len(inputs) + 1)
+        }
+        self.layers = exact_layers(assign_layers(self.copy, self.names, usable), self.copy, probe)
         skip_background(self.layers)
         self.sample_bytes = self._sample_bytes(calls, inputs)
 
@@ -99,7 +109,7 @@ class PerSampleModel:
 
     def following(self) -> dict[str, str]:
         """Map the weight of a linear layer to that of the next, where only a ReLU is between."""
-        if type(self.copy) is not MLP:
+        if type(self.copy) is not MLP or "forward" in vars(self.copy):
             return {}
         modules = [
             (name, module)
@@ -112,6 +122,7 @@ class PerSampleModel:
                 modules, modules[1:], modules[2:], strict=False
             )
             if type(one) is type(other) is nn.Linear and type(between) is nn.ReLU
+            if not any(m._forward_hooks or m._forward_pre_hooks for m in (one, between, other))
         }
 
     def weight(self, name: str) -> Tensor:
@@ -138,21 +149,41 @@ class PerSampleModel:
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> BatchGradients:
         """Compute the gradients of the samples ``inputs`` [B, ...] with ``labels`` [B]."""
-        modules = {layer.name: layer.module for layer in self.layers}
-        with torch.enable_grad(), recorded_calls(modules) as calls:
-            logits = self.copy(inputs)
-            losses = F.cross_entropy(
-                logits, labels, label_smoothing=self.label_smoothing, reduction="none"
-            )
-            outputs = [calls[name].output for name in modules]
-            output_gradients = torch.autograd.grad(
-                losses.sum(), outputs, allow_unused=True, materialize_grads=True
-            )
-        gradients: dict[str, SampleGradients] = {}
-        for layer, output_gradient in zip(self.layers, output_gradients, strict=True):
-            layer_inputs = tuple(tensor.detach() for tensor in calls[layer.name].inputs)
-            gradients |= layer.formula(layer, layer_inputs, output_gradient)
-        return BatchGradients(losses.detach(), {name: gradients[name] for name in self.names})
+        batch = network_gradients(self.copy, self.layers, inputs, labels, self.label_smoothing)
+        return BatchGradients(batch.losses, {name: batch.gradients[name] for name in self.names})
+
+
+def exact_layers(layers: Sequence[Layer], network: nn.Module, probe: Probe) -> list[Layer]:
+    """Differentiate the whole network by the parameters whose layers do not tell all.
+
+    Those are used outside of their layer's call, or a hook changes what it returns. To go through
+    the network once a sample is slow, but leaves nothing out.
+
+    Raises
+    ------
+    UserError
+        If that is not exact either.
+    """
+    wrong = probe.errors(layers)
+    if not wrong:
+        return list(layers)
+    right = [
+        replace(layer, parameters=tuple(n for n in layer.parameters if n not in wrong))
+        for layer in layers
+    ]
+    chosen = [layer for layer in right if layer.name and layer.parameters]
+    whole = [name for layer in right if not layer.name for name in layer.parameters]
+    chosen.append(Layer("", network, function_gradients, (*whole, *wrong)))
+    wrong = probe.errors(chosen)
+    if wrong:
+        name, error = max(wrong.items(), key=lambda item: item[1])
+        names = [name for layer in layers for name in layer.parameters if name not in wrong]
+        raise UserError(
+            f"The gradients of {', '.join(wrong)} cannot be told apart by sample: on two samples, "
+            f"those of {name} are {error:.2g} of their norm off what autograd gives. "
+            f"Choose others: gradients.parameters=[{','.join(names)}]."
+        )
+    return chosen
 
 
 def skip_background(layers: Sequence[Layer]) -> None:
@@ -187,15 +218,13 @@ def freeze_batch_norm(model: nn.Module) -> None:
                 )
 
 
-def assign_layers(
-    model: nn.Module, names: Sequence[str], calls: dict[str, Call], *, batch: int
-) -> list[Layer]:
+def assign_layers(model: nn.Module, names: Sequence[str], usable: dict[str, Call]) -> list[Layer]:
     """Find for each parameter the innermost module that can tell its gradients apart by sample.
 
     That is the layer it belongs to, if it is called once with the batch first; else what holds it.
+    ``usable`` are the calls of modules that are.
     """
     modules = dict(model.named_modules())
-    usable = {name: call for name, call in calls.items() if call.is_per_sample(batch)}
     owned: dict[str, list[str]] = {}
     for name in names:
         owned.setdefault(owner_of(name, model, usable), []).append(name)

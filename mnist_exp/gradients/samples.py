@@ -78,11 +78,20 @@ def pixel_values(samples: Samples) -> Tensor | None:
 
 @contextmanager
 def replayed_randomness(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's generators, and put them back as they were afterwards."""
+    """Seed the generators that torch uses on ``device``, and put them back afterwards.
+
+    They are the process's: not to be used in several Python threads at once.
+    """
     devices = [device] if device.type == "cuda" else []
     mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed those of all other devices too
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         try:
             yield
         finally:

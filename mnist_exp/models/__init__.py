@@ -11,11 +11,15 @@ __all__ = ["MLP", "CNN20k", "CNN21k", "Stages", "count_parameters"]
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the trainable parameters; a parametrized one counts as the weight it stands for."""
-    count = 0
+    """Count the trainable parameters; a parametrized one counts as the weight it stands for.
+
+    What several layers share counts once.
+    """
+    weights: dict[object, int] = {}
     for module in model.modules():
         if isinstance(module, ParametrizationList):
             continue  # the originals; the weight itself is counted with its layer
-        count += sum(p.numel() for p in module.parameters(recurse=False) if p.requires_grad)
-        count += sum(getattr(module, name).numel() for name in parametrizations(module))
-    return count
+        weights |= {p: p.numel() for p in module.parameters(recurse=False) if p.requires_grad}
+        for name, behind in parametrizations(module).items():
+            weights[behind] = getattr(module, name).numel()
+    return sum(weights.values())

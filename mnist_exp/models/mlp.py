@@ -1,8 +1,10 @@
 """The multilayer perceptron: 784 pixels, any hidden layers, one logit a class."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
@@ -33,6 +35,8 @@ class MLP(nn.Module):
         Probability, in [0, 1), of dropping a hidden unit after its activation.
     in_features : int
         Number of inputs a sample.
+    generator : torch.Generator or None
+        Of the initial weights, on the CPU; None: torch's global one.
 
     Raises
     ------
@@ -48,6 +52,7 @@ class MLP(nn.Module):
         activation: str,
         dropout: float,
         in_features: int = 28 * 28,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -62,13 +67,25 @@ class MLP(nn.Module):
         layers: list[nn.Module] = []
         sizes = [in_features, *hidden_sizes]
         for fan_in, fan_out in pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
+            layers += [_linear(fan_in, fan_out, generator), ACTIVATIONS[activation]()]
             if dropout:
                 layers.append(nn.Dropout(dropout))
-        layers.append(nn.Linear(sizes[-1], num_classes))
+        layers.append(_linear(sizes[-1], num_classes, generator))
         self.network = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[B, num_classes]`` of ``images`` ``[B, ...]``, flattened a sample."""
         logits: Tensor = self.network(images.flatten(1))  # (B, 1, 28, 28) -> (B, 784)
         return logits
+
+
+def _linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
+    """Return a layer with the initial weights that ``nn.Linear`` draws, from this generator."""
+    if generator is None:
+        return nn.Linear(fan_in, fan_out)
+    layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+    assert isinstance(layer, nn.Linear)  # for the type checker
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    bound = 1 / math.sqrt(fan_in)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer

@@ -2,11 +2,65 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
+
+from mnist_exp.errors import UserError
 
 
 def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
     """Return the parametrizations of the module's own weights, by weight."""
     lists = module._modules.get("parametrizations")
     return {} if lists is None else dict(lists.named_children())  # type: ignore[arg-type]
+
+
+def full_name(prefix: str, name: str) -> str:
+    """Name a weight of the module at ``prefix``, which is empty for the network itself."""
+    return f"{prefix}.{name}" if prefix else name
+
+
+def check_weights(model: nn.Module, key: str) -> None:
+    """Check that every weight is there and a parameter, or parametrized.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network.
+    key : str
+        Of the configuration, for the message: what needs that.
+
+    Raises
+    ------
+    UserError
+        If a lazy layer has seen no input yet, or a hook recomputes a weight at every call, as
+        those of ``torch.nn.utils.weight_norm`` and ``spectral_norm`` and of pruning do.
+    """
+    check_shapes(model, key)
+    for prefix, module in model.named_modules():
+        for name in hook_made_weights(module):
+            raise UserError(
+                f"{key}: {full_name(prefix, name)} ({type(module).__name__}) is no parameter, but "
+                "made of others by a hook at every call. Take weight_norm or spectral_norm of "
+                "torch.nn.utils.parametrizations in place of those of torch.nn.utils; make "
+                "pruning permanent with torch.nn.utils.prune.remove."
+            )
+
+
+def check_shapes(model: nn.Module, key: str) -> None:
+    """Check that no layer waits for its first input to learn its shape; as `check_weights`."""
+    for prefix, module in model.named_modules():
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if is_lazy(tensor):
+                raise UserError(
+                    f"{key}: {full_name(prefix, name)} ({type(module).__name__}) has no shape yet; "
+                    "give the layer its sizes, or call the model once on an input of the right "
+                    "shape when it is built."
+                )
+
+
+def hook_made_weights(module: nn.Module) -> list[str]:
+    """List the weights of a module that torch's hooks make of parameters before every call."""
+    behind = [name.rpartition("_") for name in module._parameters]
+    names = {name for name, _, ending in behind if ending in ("g", "v", "orig")}
+    return sorted(name for name in names if isinstance(vars(module).get(name), Tensor))
