@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from mnist_exp import fork_server, launch
 from mnist_exp.claim import run_lock
 from mnist_exp.errors import UserError
+from mnist_exp.printable import printable_lines
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.report import summary_lines
@@ -94,7 +95,7 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
             if finished_results(directory) is None:
                 run_and_record(config, directory, signals, lock)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
     finally:
         update_table(Path(HydraConfig.get().sweep.dir))
     signals.check()
@@ -111,7 +112,7 @@ def run_and_record(
         return
     except UserError as error:
         reason = str(error)
-        print(f"error: {reason}", file=sys.stderr)
+        print(f"error: {printable_lines(reason)}", file=sys.stderr)
     except Exception as error:  # a fault of the program; the exit code of the sweep tells of it
         reason = f"{type(error).__name__}: {error}"
         traceback.print_exc()

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mnist_exp.claim import hold, use_directory
 from mnist_exp.errors import UserError
 from mnist_exp.run.files import write_json
+from mnist_exp.run.formats import check_complete
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import (
@@ -72,6 +73,7 @@ def use_reference(config: DictConfig) -> None:
             f"reproduce={directory}: that run is {status}, so there is nothing to compare with. "
             f"Finish it first: {resume_command(directory)}"
         )
+    check_complete(results, directory / RESULTS)
     if asked_epochs(config, saved, directory, "reproduce") is not None:
         raise UserError(f"reproduce={directory}: runs with that run's own training.epochs.")
     saved.reproduce = str(directory.absolute())

@@ -6,7 +6,7 @@ target; ``mnist_exp.targets`` checks them against its signature.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.errors import UserError
+from mnist_exp.names import PLAIN_NAME, is_plain_name
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def number(test: Callable[[float], bool], allowed: str) -> Rule:
         lambda value: (
             isinstance(value, (int, float))
             and not isinstance(value, bool)
-            and math.isfinite(value)
+            and abs(value) <= sys.float_info.max  # also of whole numbers beyond floats
             and test(value)
         ),
         f"a number, {allowed}",
@@ -57,6 +58,7 @@ def optional(rule: Rule) -> Rule:
 
 BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
 TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a text that is not empty")
+NAME = Rule(is_plain_name, PLAIN_NAME)
 LABELS = Rule(
     lambda value: (
         isinstance(value, list)
@@ -100,7 +102,7 @@ RULES: dict[str, Rule] = {
     "optimizer.lr": number(lambda value: value >= 0, "at least 0"),
     "runtime.device": one_of("auto", "cpu", "cuda", "mps"),
     "scheduler.interval": one_of("step", "epoch"),
-    "model.name": TEXT,
+    "model.name": NAME,
     "cv.n_jobs": optional(integer(1)),
 }
 # Keys that only some options of their group have.

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from mnist_exp.errors import UserError
+from mnist_exp.printable import printable
 from mnist_exp.run.files import write_atomic
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import as_typed
@@ -114,6 +115,7 @@ def print_table(rows: Sequence[Row]) -> None:
         seconds = "" if row.wall_seconds is None else f"{row.wall_seconds:.1f}"
         error = textwrap.shorten(row.error, LONGEST_ERROR, placeholder=" ...")
         cells.append([*values, shown_accuracy(row), seconds, row.status, row.job, error])
+    cells = [[printable(cell) for cell in line] for line in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
