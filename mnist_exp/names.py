@@ -11,23 +11,17 @@ PLAIN_NAME = (
     f"a plain name of at most {LONGEST_NAME} bytes: no / or \\ or control characters, no . or - "
     "in front, no . or space at the end"
 )
-# Windows opens these, whatever their ending, as devices.
-WINDOWS_DEVICES = {
-    *("CON", "PRN", "AUX", "NUL"),
-    *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10)),
-}
 
 
-def is_plain_name(name: object) -> bool:
-    """Whether ``name`` is one file's name on any system, and leads nowhere else."""
+def is_plain_name(name: object, longest: int = LONGEST_NAME) -> bool:
+    """Whether ``name`` is one file's name on any system, of at most ``longest`` bytes."""
     return (
         isinstance(name, str)
         and name.isprintable()  # neither control characters nor halves of a surrogate pair
         and PurePosixPath(name).name == name == PureWindowsPath(name).name
         and not name.startswith((".", "-"))
         and not name.endswith((".", " "))
-        and 0 < len(name.encode()) <= LONGEST_NAME
-        and name.partition(".")[0].upper() not in WINDOWS_DEVICES
+        and 0 < len(name.encode()) <= longest
     )
 
 

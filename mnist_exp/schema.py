@@ -6,6 +6,7 @@ target; ``mnist_exp.targets`` checks them against its signature.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,16 @@ def optional(rule: Rule) -> Rule:
 BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
 TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a text that is not empty")
 NAME = Rule(is_plain_name, PLAIN_NAME)
+# What else a run keeps in its directory.
+TAKEN = ("checkpoints", "plots", "tensorboard", "config.yaml", "results.json", "metrics.jsonl")
+DIRECTORY = Rule(
+    lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
+    f"{PLAIN_NAME}; none of {', '.join(TAKEN)}",
+)
+ABSOLUTE = Rule(
+    lambda value: isinstance(value, str) and os.path.isabs(os.path.expanduser(value)),
+    "an absolute path",
+)
 LABELS = Rule(
     lambda value: (
         isinstance(value, list)
@@ -104,9 +115,11 @@ RULES: dict[str, Rule] = {
     "scheduler.interval": one_of("step", "epoch"),
     "model.name": NAME,
     "cv.n_jobs": optional(integer(1)),
+    "gradients.directory": DIRECTORY,
+    "gradients.root": optional(ABSOLUTE),
 }
 # Keys that only some options of their group have.
-NOT_EVERYWHERE = {"cv.n_jobs", "optimizer.lr"}
+NOT_EVERYWHERE = {"cv.n_jobs", "optimizer.lr", "gradients.directory", "gradients.root"}
 
 
 def check(config: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +37,11 @@ class RunDirectory:
         The resolved configuration of the training.
     data_sha256 : str
         Checksum of the images and labels.
+
+    Raises
+    ------
+    UserError
+        If a directory inside is a link: what it leads to is not the run's to write to.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], data_sha256: str) -> None:
@@ -43,6 +49,13 @@ class RunDirectory:
         self.config = config
         self.data_sha256 = data_sha256
         path.mkdir(parents=True, exist_ok=True)
+        for parent, names, _ in os.walk(path):
+            for link in (Path(parent, name) for name in names):
+                if link.is_symlink():
+                    raise UserError(
+                        f"{link}: is a link, and a run writes to its own directories only. Put the "
+                        "directory itself in its place."
+                    )
 
     def checkpoints(self, fold: int | None) -> Path:
         """Return the directory of a fold's checkpoints, or of the only split's."""
