@@ -21,7 +21,9 @@ from mnist_exp.run.checkpoints import (
     save_checkpoint,
 )
 from mnist_exp.run.files import append_json_line, json_line, remove_unfinished, write_atomic
+from mnist_exp.run.formats import check_format
 from mnist_exp.run.saved_config import check_extends, differences
+from mnist_exp.run.saved_state import CHECKPOINT, check_state
 from mnist_exp.train import Callback
 from mnist_exp.training_state import Row, TrainState
 
@@ -79,10 +81,8 @@ class RunDirectory:
         if found is None:
             return None
         path, saved = found
-        try:
-            config, data_sha256, saved_fold = saved["config"], saved["data_sha256"], saved["fold"]
-        except KeyError as error:
-            raise UserError(f"{path}: is no training checkpoint, it has no {error}.") from error
+        check_format(saved, CHECKPOINT, path)
+        config, data_sha256, saved_fold = saved["config"], saved["data_sha256"], saved["fold"]
         check_extends(config, self.config, differences(config, self.config), str(path))
         if data_sha256 != self.data_sha256:
             raise UserError(
@@ -155,9 +155,13 @@ class Recorder(Callback):
         saved = self.run.newest(self.fold, state.generator.device)
         if saved is None:
             return
+        history = saved["state"]["history"]
+        if self.by_validation and any("validation_accuracy" not in row for row in history):
+            raise UserError(f"{self.directory}: an epoch of the checkpoint was not validated.")
+        check_state(saved["state"], state, self.directory)
         try:
             state.load_state_dict(saved["state"])
-        except (RuntimeError, ValueError, LookupError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.directory}: the newest checkpoint does not fit this model or machine: "
                 f"{error}"
