@@ -24,6 +24,7 @@ from mnist_exp.run.saved_config import (
     save_config,
     training_config,
 )
+from mnist_exp.run.yaml_files import load_overrides
 
 SWEEP_FILE = "sweep.json"  # how the sweep was started
 
@@ -92,7 +93,7 @@ def asked_epochs(config: DictConfig, saved: DictConfig, directory: Path, key: st
     if not overrides:
         return None
     path = directory / ".hydra" / "overrides.yaml"
-    earlier = as_typed(OmegaConf.load(path)) if path.is_file() else []
+    earlier = load_overrides(path) if path.is_file() else []
     earlier.append(f"training.epochs={saved.training.epochs}")  # may have been extended since
     try:
         base, asked = (

@@ -12,6 +12,7 @@ from mnist_exp import regular_files
 from mnist_exp.errors import UserError
 from mnist_exp.regular_files import open_own, open_regular, read_json, read_regular
 from mnist_exp.run.files import append_json_line, remove_unfinished, write_atomic
+from mnist_exp.run.yaml_files import load_overrides, load_yaml
 
 
 def not_regular(kind: str, path: Path) -> Path:
@@ -70,6 +71,38 @@ def test_json_that_nobody_can_use_is_damaged(tmp_path: Path, content: bytes, rea
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(UserError, match=f"(?s)x.json: .*damaged.*({reason})"):
         read_json(tmp_path / "x.json", 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: &x [1]\nb: *x\ntraining: {}", r"has an alias, \*x; write its value out"),
+        ("training: " + "[" * 5000 + "]" * 5000, "more than 50 lists or maps inside each other"),
+        ("training: [", "is damaged"),
+        ("training: !!python/name:os.system x", "is damaged"),
+        ("training: !!set {a}", "is damaged"),
+        ("training: ${", "is damaged"),
+        ("? [a]\n: b", "is damaged"),
+        ("training: " + "1" * 5000, "is damaged"),
+        ("#" * (1 << 20), "such a file has at most"),
+        ("training: \udcff", "is damaged"),
+    ],
+)
+def test_yaml_that_nobody_can_use_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=rf"(?s)config\.yaml: .*{reason}"):
+        load_yaml(path)
+
+
+def test_overrides_are_a_list_of_texts(tmp_path: Path) -> None:
+    path = tmp_path / "overrides.yaml"
+    path.write_text("- model=mlp\n- +a.b=${c}\n")
+    assert load_overrides(path) == ["model=mlp", "+a.b=${c}"]
+    for text in ("a: b", "- 1", "- {a: b}"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"overrides\.yaml: is damaged"):
+            load_overrides(path)
 
 
 def link(kind: str, path: Path, target: Path) -> None:

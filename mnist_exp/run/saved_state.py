@@ -157,13 +157,15 @@ def _differences(saved: Any, fresh: Any, where: str) -> Iterator[str]:
             return
         for number, value in enumerate(fresh):
             yield from _differences(saved[number], value, f"{where}[{number}]")
-    elif isinstance(fresh, str):  # the name of something, which does not change
-        if saved != fresh:
-            yield f"{where} is {shown(saved)}; it was built as {shown(fresh)}"
-    elif isinstance(fresh, bool):
-        if not isinstance(saved, bool):
-            yield f"{where} is {shown(saved)}; allowed is true or false"
-    elif isinstance(fresh, int | float) and (
-        not isinstance(saved, int | float) or isinstance(saved, bool)
-    ):
-        yield f"{where} is {shown(saved)}; allowed is a number"
+    elif not _same_kind(saved, fresh):
+        yield f"{where} is {shown(saved)}; it was built as {shown(fresh)}"
+
+
+def _same_kind(saved: Any, fresh: Any) -> bool:
+    if isinstance(fresh, str):  # the name of something, which does not change
+        return bool(saved == fresh)
+    if isinstance(fresh, bool):
+        return isinstance(saved, bool)
+    if isinstance(fresh, int | float):
+        return isinstance(saved, int | float) and not isinstance(saved, bool)
+    return True
