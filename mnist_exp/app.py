@@ -22,6 +22,7 @@ from mnist_exp.claim import command_to_go_on, give_back, run_lock
 from mnist_exp.errors import UserError
 from mnist_exp.foreign_targets import judge_targets, own_targets
 from mnist_exp.output import outlive_readers
+from mnist_exp.printable import printable_lines
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.report import summary_lines
@@ -124,7 +125,7 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
                 run_and_record(config, directory, signals, lock)
     except UserError as error:
         job.refuse(error)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
     finally:
         job.end()
         update_table(job.sweep_dir)
@@ -142,7 +143,7 @@ def run_and_record(
         return
     except UserError as error:
         reason = str(error)
-        print(f"error: {reason}", file=sys.stderr)
+        print(f"error: {printable_lines(reason)}", file=sys.stderr)
     except Exception as error:  # a fault of the program; the exit code of the sweep tells of it
         reason = f"{type(error).__name__}: {error}"
         traceback.print_exc()

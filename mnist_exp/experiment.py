@@ -22,6 +22,7 @@ from mnist_exp.fold_processes import train_in_processes, wait_for_orphans
 from mnist_exp.gradient_collection import GradientCollection
 from mnist_exp.gradients.plots import draw_gradients
 from mnist_exp.hardware import device_name, git_commit, versions
+from mnist_exp.printable import printable, printable_lines
 from mnist_exp.run.directory import RunDirectory, check_settings
 from mnist_exp.run.interruption import StopSignals
 from mnist_exp.run.lock import DirectoryLock
@@ -252,14 +253,15 @@ def go_on(run: RunDirectory, splits: Sequence[Split], facts: dict[str, Any]) -> 
     try:
         before = read_results(run.path)
     except UserError as error:
-        print(f"warning: {error} It is written anew.", file=sys.stderr)
+        print(f"warning: {printable_lines(error)} It is written anew.", file=sys.stderr)
         before = None
     if before is None:
         return seconds or 0.0
     if seconds is None:
         print("there is no checkpoint to go on from: training starts from the beginning")
     for line in environment_differences(before, facts):
-        print(f"warning: since this run was started, {line}; bits may differ", file=sys.stderr)
+        since = f"since this run was started, {printable(line)}"
+        print(f"warning: {since}; bits may differ", file=sys.stderr)
     return seconds or 0.0
 
 

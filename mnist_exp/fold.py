@@ -17,6 +17,7 @@ from mnist_exp import build
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.device_diagnostics import DeviceDiagnostics
+from mnist_exp.errors import UserError
 from mnist_exp.evaluate import Evaluation, evaluate
 from mnist_exp.gradient_collection import GradientCollection
 from mnist_exp.gradient_norm import GradientNorm
@@ -179,6 +180,12 @@ class Fold:
             run, split.fold, config.checkpoints.keep, by_validation(config, split)
         )
         self.recorder.restore(self.state)
+        order = self.state.order
+        if order is not None and not order.sort().values.equal(self.train_indices.sort().values):
+            raise UserError(
+                f"{self.recorder.directory}: the newest checkpoint is damaged: its order is not "
+                "that of the training images."
+            )
 
     def _measurements(self, run: RunDirectory) -> list[Callback]:
         """Return what is recorded of the training besides loss and accuracy."""

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp import schema
 from mnist_exp.claim import claim
 from mnist_exp.errors import UserError
+from mnist_exp.printable import printable_lines
 from mnist_exp.resumption import resume, use_reference
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.saved_config import own_part
@@ -97,7 +98,7 @@ def refuse(error: Exception) -> NoReturn:
     if not isinstance(error, (UserError, HydraException)):
         traceback.print_exception(error)
         sys.exit(FAILURE_EXIT_CODE)
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {printable_lines(error)}", file=sys.stderr)
     sys.exit(USER_ERROR_EXIT_CODE)
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mnist_exp.claim import hold
 from mnist_exp.errors import UserError
 from mnist_exp.foreign_targets import judge_targets, own_targets
+from mnist_exp.run.formats import check_complete
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import (
@@ -25,6 +26,7 @@ from mnist_exp.run.saved_config import (
     save_config,
     training_config,
 )
+from mnist_exp.run.yaml_files import load_overrides
 
 
 def resume(config: DictConfig) -> None:
@@ -74,6 +76,7 @@ def use_reference(config: DictConfig) -> None:
             f"reproduce={directory}: that run is {status}, so there is nothing to compare with. "
             f"Finish it first: {resume_command(directory)}"
         )
+    check_complete(results, directory / RESULTS)
     changes = asked_changes(config, saved, directory, "reproduce")
     if EPOCHS in changes:
         raise UserError(f"reproduce={directory}: runs with that run's own training.epochs.")
@@ -126,7 +129,7 @@ def _asked_epochs(
     saved: DictConfig, overrides: list[str], directory: Path, key: str
 ) -> dict[str, Any]:
     path = directory / ".hydra" / "overrides.yaml"
-    earlier = as_typed(OmegaConf.load(path)) if path.is_file() else []
+    earlier = load_overrides(path) if path.is_file() else []
     earlier.append(f"{EPOCHS}={saved.training.epochs}")  # may have been extended since
     try:
         base, asked = (

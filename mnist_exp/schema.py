@@ -6,7 +6,8 @@ target; ``mnist_exp.targets`` checks them against its signature.
 
 from __future__ import annotations
 
-import math
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.errors import UserError
+from mnist_exp.names import PLAIN_NAME, is_plain_name
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def number(test: Callable[[float], bool], allowed: str) -> Rule:
         lambda value: (
             isinstance(value, (int, float))
             and not isinstance(value, bool)
-            and math.isfinite(value)
+            and abs(value) <= sys.float_info.max  # also of whole numbers beyond floats
             and test(value)
         ),
         f"a number, {allowed}",
@@ -57,6 +59,17 @@ def optional(rule: Rule) -> Rule:
 
 BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false")
 TEXT = Rule(lambda value: isinstance(value, str) and value != "", "a text that is not empty")
+NAME = Rule(is_plain_name, PLAIN_NAME)
+# What else a run keeps in its directory.
+TAKEN = ("checkpoints", "plots", "tensorboard", "config.yaml", "results.json", "metrics.jsonl")
+DIRECTORY = Rule(
+    lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
+    f"{PLAIN_NAME}; none of {', '.join(TAKEN)}",
+)
+ABSOLUTE = Rule(
+    lambda value: isinstance(value, str) and os.path.isabs(os.path.expanduser(value)),
+    "an absolute path",
+)
 LABELS = Rule(
     lambda value: (
         isinstance(value, list)
@@ -101,11 +114,16 @@ RULES: dict[str, Rule] = {
     "optimizer.lr": number(lambda value: value >= 0, "at least 0"),
     "runtime.device": one_of("auto", "cpu", "cuda", "mps"),
     "scheduler.interval": one_of("step", "epoch"),
-    "model.name": TEXT,
+    "model.name": NAME,
     "cv.n_jobs": optional(integer(1)),
+    "gradients.directory": DIRECTORY,
+    "gradients.root": optional(ABSOLUTE),
 }
 # Keys that only some options of their group have.
-NOT_EVERYWHERE = {"cv.n_jobs", "optimizer.lr", "trust"}
+NOT_EVERYWHERE = {
+    *("cv.n_jobs", "optimizer.lr", "trust"),
+    *("gradients.directory", "gradients.root"),
+}
 
 
 def check(config: DictConfig) -> None:

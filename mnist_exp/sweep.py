@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from mnist_exp.errors import UserError
+from mnist_exp.printable import printable
 from mnist_exp.run.files import write_atomic
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import COMPLETED, read_results
@@ -201,6 +202,7 @@ def print_table(rows: Sequence[Row]) -> None:
         validation = "" if row.validation is None else f"{row.validation:.2%}"
         numbers = [shown_accuracy(row), *[validation] * validated, seconds]
         cells.append([*values, *numbers, row.status, row.job, error])
+    cells = [[printable(cell) for cell in line] for line in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from mnist_exp import regular_files
 from mnist_exp.data.idx import check_md5, read_idx
 from mnist_exp.errors import UserError
 
@@ -45,7 +47,7 @@ IMAGES = idx_bytes(np.zeros((2, 28, 28), np.uint8))
         ("labels", idx_bytes(np.zeros(2, np.uint8)), "1 dimension.*expected type 0x08.*with 3"),
         ("header", IMAGES[:9], "truncated or damaged"),
         ("truncated", IMAGES[:-1], "promises 1568 bytes.*holds 1567"),
-        ("longer", IMAGES + b"\0", "promises 1568 bytes.*holds 1569"),
+        ("longer", IMAGES + b"\0", "promises 1568 bytes.*holds more than 1568"),
         ("cut.gz", gzip.compress(IMAGES, mtime=0)[:-9], "damaged gzip"),  # the same in each worker
         ("not.gz", IMAGES, "damaged gzip"),
     ],
@@ -58,6 +60,36 @@ def test_malformed_files_are_refused_by_name_and_reason(
     with pytest.raises(UserError, match=reason) as caught:
         read_idx(path, ndim=3)
     assert str(path) in str(caught.value)
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    """200 MiB of zeros in 200 KiB, behind a header that promises two images."""
+    header = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2, 28, 28)
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(200):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"promises 1568 bytes.*holds more than 1568"):
+        read_idx(path, ndim=3)
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["x", "x.gz"])
+def test_a_promise_that_nothing_can_keep_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    header = bytes([0, 0, 8, 3]) + struct.pack(">3I", 4_000_000_000, 28, 28)
+    content = header + bytes(1000)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(UserError, match="promises 3136000000000 bytes of values, the file holds"):
+        read_idx(tmp_path / name, ndim=3)
+    (tmp_path / name).write_bytes(gzip.compress(IMAGES) if name.endswith(".gz") else IMAGES)
+    monkeypatch.setattr(regular_files, "available_memory", lambda: 1000)
+    with pytest.raises(UserError, match="may take 1,568 bytes of memory, and 1,000 are free"):
+        read_idx(tmp_path / name, ndim=3)
 
 
 def test_missing_file_and_wrong_md5_are_refused(tmp_path: Path) -> None:

@@ -1,19 +1,25 @@
 """Read files in the IDX format, the format of the MNIST family."""
 
+import contextlib
 import gzip
 import hashlib
 import math
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mnist_exp.errors import UserError
+from mnist_exp.regular_files import check_memory, open_regular
 
 IDX_UINT8 = 0x08  # type code of unsigned bytes, third byte of the magic number
+LARGEST_GROWTH = 1032  # a bit of deflated data stands for 129 bytes at most (zlib's manual)
+BLOCK = 1 << 20  # bytes read at once
 
 
 def read_idx(path: Path, ndim: int) -> Tensor:
@@ -39,7 +45,41 @@ def read_idx(path: Path, ndim: int) -> Tensor:
     UserError
         If the file is missing, not IDX, of another type or rank, truncated or too long.
     """
-    content = _read_bytes(path)
+    start = 4 + 4 * ndim
+    with _open(path) as file:
+        shape = _read_header(path, _read(file, start), ndim)
+        promised = math.prod(shape)
+        check_promise(path, promised)
+        values = _read(file, promised + 1)  # a byte more, to see whether it ends there
+    if len(values) != promised:
+        held = f"more than {promised}" if len(values) > promised else len(values)
+        raise UserError(
+            f"{path}: the header promises {promised} bytes of values (shape {shape}), "
+            f"the file holds {held}. It is truncated or damaged; copy it again."
+        )
+    array = np.frombuffer(values, dtype=np.uint8)
+    return torch.from_numpy(array.reshape(shape))
+
+
+def check_promise(path: Path, promised: int) -> None:
+    """Check that a file can hold as many bytes of values as its header promises.
+
+    Raises
+    ------
+    UserError
+        If even the best compression could not, or there is no memory for as many.
+    """
+    held = path.stat().st_size
+    most = held * (LARGEST_GROWTH if path.suffix == ".gz" else 1)
+    if promised > most:
+        raise UserError(
+            f"{path}: the header promises {promised} bytes of values, the file holds {held}. It is "
+            "truncated or damaged; copy it again."
+        )
+    check_memory(path, promised)
+
+
+def _read_header(path: Path, content: bytearray, ndim: int) -> tuple[int, ...]:
     if len(content) < 4 or content[:2] != b"\0\0":
         raise UserError(
             f"{path}: not an IDX file: it starts with {content[:4].hex(' ') or 'nothing'}; "
@@ -50,17 +90,9 @@ def read_idx(path: Path, ndim: int) -> Tensor:
             f"{path}: IDX type 0x{content[2]:02x} with {content[3]} dimension(s); expected type "
             f"0x08 (unsigned bytes) with {ndim}. Are images and labels swapped?"
         )
-    start = 4 + 4 * ndim
-    if len(content) < start:
+    if len(content) < 4 + 4 * ndim:
         raise UserError(f"{path}: ends within its header; it is truncated or damaged.")
-    shape = struct.unpack(f">{ndim}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise UserError(
-            f"{path}: the header promises {math.prod(shape)} bytes of values (shape {shape}), "
-            f"the file holds {len(content) - start}. It is truncated or damaged; copy it again."
-        )
-    values = np.frombuffer(bytearray(content), dtype=np.uint8, offset=start)
-    return torch.from_numpy(values.reshape(shape))
+    return struct.unpack(f">{ndim}I", content[4:])
 
 
 def check_md5(path: Path, expected: str) -> None:
@@ -84,14 +116,24 @@ def check_md5(path: Path, expected: str) -> None:
         )
 
 
-def _read_bytes(path: Path) -> bytes:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            if path.suffix != ".gz":
+                yield file
+                return
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged gzip data ({error}). Copy the file again.") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    if path.suffix != ".gz":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: damaged gzip data ({error}). Copy the file again.") from error
+
+
+def _read(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """Read ``size`` bytes, or as many as there are; never more are in memory."""
+    content = bytearray()
+    while len(content) < size and (block := file.read(min(size - len(content), BLOCK))):
+        content += block
+    return content

@@ -16,9 +16,11 @@ from mnist_exp.errors import UserError
 from mnist_exp.gradients.collection import collect
 from mnist_exp.gradients.disk_space import check_disk_space
 from mnist_exp.gradients.epoch_recording import EpochRecording
+from mnist_exp.gradients.location import check_root, own_directory
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines
+from mnist_exp.names import check_plain_name
 
 MODES = ("epoch", "batch")
 CHOICES = ("random", "first")
@@ -39,6 +41,9 @@ class GradientCollector:
         training batch at the weights it met, in training order, one set of files an epoch.
     directory
         Name of the directory of the epochs inside the run directory.
+    root
+        Absolute path of a directory, on another disk, in which the run makes a folder of its own
+        for the epochs; that inside the run directory then says where it is. None: it holds them.
     epochs
         Epochs to collect, from 1; None: every one.
     at_start
@@ -55,6 +60,7 @@ class GradientCollector:
         *,
         mode: str,
         directory: str,
+        root: str | None = None,
         epochs: Sequence[int] | None,
         at_start: bool,
         max_samples: int | None,
@@ -75,6 +81,7 @@ class GradientCollector:
         ):
             if value not in allowed:
                 raise UserError(f"gradients.{key} is {value!r}; choose {', '.join(allowed)}.")
+        check_plain_name(directory, "gradients.directory")
         if max_samples is not None and max_samples < 1:
             raise UserError(f"gradients.max_samples is {max_samples}; give 1 or more, or null.")
         if mode == "batch" and (max_samples is not None or at_start):
@@ -84,6 +91,7 @@ class GradientCollector:
             )
         self.mode = mode
         self.directory = directory
+        self.root = root
         self.epochs = None if epochs is None else set(epochs)
         self.at_start = at_start
         self.max_samples = max_samples
@@ -140,10 +148,11 @@ class GradientCollector:
         UserError
             If the gradients do not fit on the disk, or cannot be collected from this model.
         """
-        self.path = Path(run_directory) / self.directory
+        directory = Path(run_directory) / self.directory
         self.settings = replace(self.settings, label_smoothing=label_smoothing)
         self.samples = samples.subset(self.max_samples, self.sample_choice, self.settings.seed)
-        self.check_space(model, samples, self.path, range(epochs_done + 1, num_epochs + 1))
+        self.check_space(model, samples, directory, range(epochs_done + 1, num_epochs + 1))
+        self.path = own_directory(directory, self.root)
         return self._collect(0, model, checkpoint=None) if self.at_start else {}
 
     def check_space(
@@ -154,8 +163,10 @@ class GradientCollector:
         Raises
         ------
         UserError
-            If they do not, or cannot be collected from this model.
+            If they do not, cannot be collected from this model, or the root is not there.
         """
+        if self.root is not None:
+            directory = check_root(self.root)
         collections = folds * (self.at_start + sum(map(self.collects, epochs)))
         if collections > 0:
             chosen = samples.subset(self.max_samples, self.sample_choice, self.settings.seed)

@@ -54,8 +54,7 @@ def check_disk_space(
         If the disk has less: with what is needed, what is free and up to three settings that fit.
     """
     needed = num_epochs * disk_bytes(model, samples, settings)
-    existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
+    existing, free = free_space(directory)
     if needed <= free:
         return needed
     alternatives = (
@@ -68,6 +67,12 @@ def check_disk_space(
         f"collection(s) with gradients.format={settings.format}, dtype={settings.dtype}; "
         f"{existing} has {readable(free)} free. These fit: {'; '.join(fitting[:3]) or 'none'}."
     )
+
+
+def free_space(directory: Path) -> tuple[Path, int]:
+    """Return the directory, or the nearest above it that exists, and the free bytes of its disk."""
+    existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    return existing, shutil.disk_usage(existing).free
 
 
 def cheaper_settings(

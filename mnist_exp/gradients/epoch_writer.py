@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mnist_exp.errors import UserError
 from mnist_exp.gradients.array_files import NpyFile, PtFile, RowFile
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import Layout, parts_of
@@ -35,7 +36,7 @@ class EpochWriter:
     directory
         Where the epochs stand; made if need be.
     epoch
-        Its number.
+        Its number; an epoch of the same number, from before a run was resumed, is replaced.
     layout
         The arrays to write.
     dense_samples
@@ -43,6 +44,11 @@ class EpochWriter:
         ``{parameter}_epoch_{epoch}.pt``; None writes the layout's arrays as ``{array}.npy``.
     weights
         The weights, by name, from which the layout's derived arrays follow.
+
+    Raises
+    ------
+    UserError
+        If something else has the epoch's name.
     """
 
     def __init__(
@@ -54,14 +60,20 @@ class EpochWriter:
         dense_samples: int | None,
         weights: Mapping[str, Tensor],
     ):
-        directory.mkdir(parents=True, exist_ok=True)
         self.epoch = epoch
         self.target = directory / f"epoch_{epoch}"
+        if os.path.lexists(self.target) and not is_epoch(self.target):
+            raise UserError(
+                f"{self.target}: is there already and no collected epoch, so it is not replaced. "
+                "Move it, or collect elsewhere."
+            )
+        directory.mkdir(parents=True, exist_ok=True)
         self.layout = layout
         self.weights = weights
         prefix = f".epoch_{epoch}.partial-"
         for leftover in directory.glob(f"{prefix}*"):  # of a run that was killed
-            shutil.rmtree(leftover)
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover)
         self.partial = Path(tempfile.mkdtemp(prefix=prefix, dir=directory))
         self.partial.chmod(0o755)
         self._dense = dense_samples is not None
@@ -162,6 +174,12 @@ class EpochWriter:
         for file in (*self._arrays.values(), *self._columns.values()):
             file.discard()
         shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def is_epoch(directory: Path) -> bool:
+    """Whether a directory was written by `EpochWriter`, and may be replaced by it."""
+    files = (directory / name for name in (MANIFEST, STATISTICS))
+    return not directory.is_symlink() and all(file.is_file() for file in files)
 
 
 def json_bytes(values: dict[str, Any]) -> bytes:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_exp.errors import UserError
 from mnist_exp.gradients.array_files import PtFile
+from mnist_exp.gradients.disk_space import free_space, readable
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import StoredParameter
 
@@ -45,6 +48,11 @@ class ParameterGradients:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a sample's gradient, built."""
+        return 4 * prod(self.shape[1:])
 
     def __repr__(self) -> str:
         return f"ParameterGradients({self.name}, shape={self.shape}, form={self._stored.form})"
@@ -99,17 +107,78 @@ class ParameterGradients:
         form = self.form(slice(None) if rows is None else rows)
         return form.gram(form)
 
-    def to_dense(self, path: str | Path) -> Path:
+    def to_dense(self, path: str | Path, rows: Rows | None = None) -> Path:
         """Write the gradients themselves to a .pt file, in bounded memory.
 
         ``torch.load(path, weights_only=True, mmap=True)`` gives a dict of ``gradients``
         [num_samples, *param_shape], ``param_shape`` and ``num_samples``.
+
+        Parameters
+        ----------
+        path
+            The file.
+        rows
+            Which samples, such as ``range(100)``; None: all.
+
+        Raises
+        ------
+        UserError
+            If the disk has not room for it.
         """
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        file = PtFile(partial, num_rows=len(self), row_shape=self.shape[1:], dtype="float32")
-        rows = max(1, BLOCK_BYTES // (4 * max(int(np.prod(self.shape[1:])), 1)))
-        for start in range(0, len(self), rows):
-            file.append(self[start : start + rows])
-        file.close()
-        return partial.replace(path)
+        (written,) = write_dense({Path(path): self}, rows)
+        return written
+
+    def write_rows(self, path: Path, samples: np.ndarray[Any, Any]) -> None:
+        """Write the gradients of some samples, by number, to a new file."""
+        file = PtFile(path, num_rows=len(samples), row_shape=self.shape[1:], dtype="float32")
+        at_once = max(1, BLOCK_BYTES // max(self.row_bytes, 1))
+        try:
+            for start in range(0, len(samples), at_once):
+                file.append(self[samples[start : start + at_once]])
+            file.close()
+        finally:
+            file.discard()
+
+
+def write_dense(files: Mapping[Path, ParameterGradients], rows: Rows | None = None) -> list[Path]:
+    """Write the gradients themselves, each parameter's to a .pt file in one directory.
+
+    All files are written, or none.
+
+    Raises
+    ------
+    UserError
+        If the disk has not room for all.
+    """
+    if isinstance(rows, Tensor):
+        rows = rows.cpu().numpy()
+    index = rows if isinstance(rows, slice | None) else np.asarray(rows)
+    chosen = {
+        path: np.arange(len(gradients))[slice(None) if index is None else index]
+        for path, gradients in files.items()
+    }
+    _check_room(files, chosen)
+    partial = {path: path.with_name(f".{path.name}.partial") for path in files}
+    try:
+        for path, gradients in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            gradients.write_rows(partial[path], chosen[path])
+        return [partial[path].replace(path) for path in files]
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
+def _check_room(
+    files: Mapping[Path, ParameterGradients], chosen: Mapping[Path, np.ndarray[Any, Any]]
+) -> None:
+    needed = sum(len(chosen[path]) * gradients.row_bytes for path, gradients in files.items())
+    for path in files:
+        existing, free = free_space(path.parent)
+        if needed > free:
+            raise UserError(
+                f"{path.parent}: the gradients of {len(chosen[path]):,} samples take "
+                f"{readable(needed)} when they are built; {existing} has {readable(free)} free. "
+                "Take some rows, g[:10] or g.to_dense(path, rows=range(100)); g.norms(), "
+                "g.mean() and g.gram() need no file."
+            )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from mnist_exp.errors import UserError
+from mnist_exp.gradients.location import located
 from mnist_exp.gradients.stored import StoredGradients, open
 from mnist_exp.run.files import write_png
 
@@ -41,14 +43,19 @@ def draw_gradients(
         By label.
     dpi
         Dots an inch.
+
+    Raises
+    ------
+    UserError
+        If an epoch is damaged or of other data.
     """
-    numbers = sorted(
-        int(path.name.removeprefix("epoch_")) for path in gradients_directory.glob("epoch_*")
-    )
+    names = (path.name for path in located(gradients_directory).glob("epoch_*"))
+    numbers = sorted(int(name[6:]) for name in names if name[6:].isdecimal())
     if not numbers:
         return []
     epochs = {number: open(gradients_directory / f"epoch_{number}") for number in numbers}
     last = epochs[numbers[-1]]
+    _check_labels(last, len(images), len(class_names))
     figures = {
         "gradient_norms_by_class": norms_by_class_figure(last, class_names),
         "gradient_hardest_samples": hardest_figure(last.statistics["hardest"], images, class_names),
@@ -62,6 +69,14 @@ def draw_gradients(
         paths.append(plots_directory / f"{name}.png")
         write_png(paths[-1], figure, dpi)
     return paths
+
+
+def _check_labels(epoch: StoredGradients, num_images: int, num_classes: int) -> None:
+    hardest = epoch.statistics["hardest"]
+    ids = [sample["sample_id"] for sample in hardest]
+    labels = [*epoch.labels.tolist(), *(sample["label"] for sample in hardest)]
+    if not (0 <= min(labels) <= max(labels) < num_classes and max(ids, default=0) < num_images):
+        raise UserError(f"{epoch.directory}: its samples are not those of this data set.")
 
 
 def norms_by_class_figure(epoch: StoredGradients, class_names: Sequence[str]) -> Figure:

@@ -11,6 +11,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.gradients.layout import Layout, dense_layout, factored_layout
 from mnist_exp.gradients.per_sample import BatchGradients, PerSampleModel
 from mnist_exp.gradients.samples import Samples, pixel_values, replayed_randomness
+from mnist_exp.names import check_plain_name
 
 FORMATS = ("factored", "dense", "statistics")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -90,6 +91,8 @@ class Preparation:
                 label_smoothing=settings.label_smoothing,
             )
             example = self.model(inputs, labels)
+        for name in self.model.shapes:
+            check_plain_name(name, "the name of a parameter, which becomes a file's,")
         self.pixels = pixel_values(samples) if settings.format == "factored" else None
         self.layout = self._layout(example, inputs, settings)
         memory = settings.working_memory * 2**20

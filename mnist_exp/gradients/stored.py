@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,10 @@ from torch import Tensor
 
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.array_files import as_tensor, crc32_of, map_rows
-from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS, json_bytes
 from mnist_exp.gradients.layout import DerivedArray, StoredParameter
-from mnist_exp.gradients.parameter_gradients import ParameterGradients, Rows
-
-READABLE = (2, FORMAT_VERSION)
+from mnist_exp.gradients.location import located
+from mnist_exp.gradients.manifest import read_manifest
+from mnist_exp.gradients.parameter_gradients import ParameterGradients, Rows, write_dense
 
 
 class StoredGradients(Mapping[str, ParameterGradients]):
@@ -93,7 +90,7 @@ class StoredGradients(Mapping[str, ParameterGradients]):
             rows = rows.cpu().numpy()
         values = as_tensor(np.array(self._maps[array][rows]), self._dtypes[array])
         if array in self.manifest["pixel_arrays"]:
-            assert self._pixel_values is not None  # `open` made sure
+            assert self._pixel_values is not None  # `read_manifest` made sure
             return self._pixel_values[values.int()]
         return values if self._dtypes[array] == "int64" else values.float()
 
@@ -144,11 +141,15 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         return sum(others, start=first)
 
     def to_dense(self, directory: str | Path) -> list[Path]:
-        """Write ``{parameter}_epoch_{epoch}.pt`` for each parameter."""
-        target = Path(directory)
-        target.mkdir(parents=True, exist_ok=True)
-        epoch = self.manifest["epoch"]
-        return [g.to_dense(target / f"{name}_epoch_{epoch}.pt") for name, g in self.items()]
+        """Write ``{parameter}_epoch_{epoch}.pt`` for each parameter, all of them or none.
+
+        Raises
+        ------
+        UserError
+            If the disk has not room for all.
+        """
+        target, epoch = Path(directory), self.manifest["epoch"]
+        return write_dense({target / f"{name}_epoch_{epoch}.pt": g for name, g in self.items()})
 
     def verify(self) -> None:
         """Compare the checksum of every array's file, its header included.
@@ -168,7 +169,7 @@ class StoredGradients(Mapping[str, ParameterGradients]):
 
 
 def open(path: str | Path) -> StoredGradients:
-    """Open a collected epoch, ``.../gradients/epoch_3``.
+    """Open a collected epoch, ``.../gradients/epoch_3``, also where its files are on another disk.
 
     Names and sizes of all files are checked; ``verify()`` also compares their checksums.
 
@@ -184,74 +185,6 @@ def open(path: str | Path) -> StoredGradients:
     >>> epoch["network.0.weight"][17].shape  # doctest: +SKIP
     torch.Size([512, 784])
     """
-    directory = Path(path)
-    manifest = read_json(directory / MANIFEST)
-    checksum = manifest.pop("crc32", None)
-    version = manifest.get("format_version")
-    if version not in READABLE:
-        raise UserError(
-            f"{directory / MANIFEST} has format_version {version!r}; this version reads "
-            f"{' and '.join(map(str, READABLE))}."
-        )
-    if checksum != zlib.crc32(json_bytes(manifest)):
-        raise UserError(
-            f"{directory / MANIFEST} is damaged: its content does not match its checksum. Collect "
-            "the epoch again."
-        )
-    statistics = read_json(directory / STATISTICS)
-    if manifest["statistics_crc32"] != zlib.crc32(json_bytes(statistics)):
-        raise UserError(
-            f"{directory / STATISTICS} is damaged: its content does not match the checksum in "
-            f"{MANIFEST}. Collect the epoch again."
-        )
-    try:
-        check_files(directory, (*manifest["arrays"].values(), *manifest["columns"].values()))
-        return StoredGradients(directory, manifest, statistics)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{directory / MANIFEST} is damaged: {error!r}. Collect the epoch again."
-        ) from error
-
-
-def check_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> None:
-    """Check that every file of a manifest is there in full.
-
-    Raises
-    ------
-    UserError
-        If one is missing, has another size, or stands elsewhere.
-    """
-    for file in files:
-        name = file["file"]
-        if Path(name).name != name:
-            raise UserError(f"{directory / MANIFEST} names {name!r}, which is not a plain name.")
-        array = directory / name
-        if not array.is_file():
-            raise UserError(f"{array} is missing. Collect the epoch again.")
-        if array.stat().st_size != file["bytes"]:
-            raise UserError(
-                f"{array} is damaged: {array.stat().st_size} bytes, and {file['bytes']} were "
-                "written. Collect the epoch again."
-            )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises
-    ------
-    UserError
-        If the file is missing or is not one.
-    """
-    if not path.is_file():
-        raise UserError(
-            f"{path.parent} is not a collected epoch: it has no {path.name}. Give the path of a "
-            "directory such as outputs/<run>/gradients/epoch_1."
-        )
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}. Collect the epoch again.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: not a JSON object. Collect the epoch again.")
-    return values
+    path = Path(path)
+    directory = located(path.parent) / path.name
+    return StoredGradients(directory, *read_manifest(directory))

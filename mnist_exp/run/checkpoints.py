@@ -6,12 +6,15 @@ import hashlib
 import io
 import struct
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mnist_exp.errors import UserError
+from mnist_exp.printable import printable_lines
+from mnist_exp.regular_files import check_nesting, read_regular
 from mnist_exp.run.files import write_atomic
 
 SCHEMA_VERSION = 1
@@ -19,6 +22,8 @@ SCHEMA_VERSION = 1
 # reader skips: the file still loads with plain torch.load.
 _PREFIX = b"sha256:"
 _COMMENT_SIZE = len(_PREFIX) + 64
+ZIP64 = 0xFFFFFFFF  # stands for an offset beyond 4 GiB, which is written elsewhere
+MOST_SETTINGS = 100_000  # values in a configuration
 
 
 class DamagedCheckpoint(UserError):
@@ -45,7 +50,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         If it cannot be read, holds anything else, or was written under another schema version.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     comment = content[-_COMMENT_SIZE:]
@@ -58,6 +63,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             "written by mnist_exp."
         )
     try:
+        check_unpacked_size(archive)
         saved: dict[str, Any] = torch.load(
             io.BytesIO(archive), map_location=device, weights_only=True
         )
@@ -74,6 +80,30 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             "Use the version of mnist_exp that wrote it."
         )
     return saved
+
+
+def check_unpacked_size(archive: bytes) -> None:
+    """Check that a zip archive holds its members as they are, as torch.save writes them.
+
+    A compressed one of a few megabytes may unpack to more than there is memory for.
+
+    Raises
+    ------
+    ValueError
+        If members are compressed, share bytes, or are listed in another place than the one that
+        the archive's end names, which other readers use.
+    """
+    with zipfile.ZipFile(io.BytesIO(archive)) as content:
+        members, listed_at = content.infolist(), content.start_dir
+    if any(
+        m.compress_type != zipfile.ZIP_STORED or m.file_size != m.compress_size for m in members
+    ):
+        raise ValueError("members of the archive are compressed")
+    if sum(member.file_size for member in members) > len(archive):
+        raise ValueError("members of the archive share bytes")
+    named = struct.unpack("<I", archive[-6:-2])[0]
+    if named not in (listed_at, ZIP64):
+        raise ValueError("the archive's list of members is not where its end says")
 
 
 def epoch_checkpoint(directory: Path, epoch: int, partial: bool = False) -> Path:
@@ -104,10 +134,13 @@ def load_newest(
     paths = sorted(directory.glob("epoch_*.pt"), key=lambda path: path.stem, reverse=True)
     for path in paths:
         try:
-            return path, load_checkpoint(path, device)
+            content = load_checkpoint(path, device)
+            check_nesting(content.get("config"), path, MOST_SETTINGS)
+            return path, content
         except DamagedCheckpoint as error:
             instead = "the one before it is used" if path != paths[-1] else "no older one is left"
-            print(f"warning: {error} Set aside; {instead}.", file=sys.stderr)
+            told = printable_lines(f"{error} Set aside; {instead}.")
+            print(f"warning: {told}", file=sys.stderr)
             path.replace(path.with_name(f"damaged_{path.name}"))
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,9 @@ from mnist_exp.run.checkpoints import (
     save_checkpoint,
 )
 from mnist_exp.run.files import append_json_line, json_line, remove_unfinished, write_atomic
+from mnist_exp.run.formats import check_format
 from mnist_exp.run.saved_config import check_extends, differences
+from mnist_exp.run.saved_state import CHECKPOINT, check_state
 from mnist_exp.train import Callback
 from mnist_exp.training_state import Row, TrainState
 
@@ -39,6 +42,11 @@ class RunDirectory:
         Checksum of the images and labels.
     split_sha256 : dict of str
         Checksum of the indices of each fold; of the only split under None.
+
+    Raises
+    ------
+    UserError
+        If a directory inside is a link: what it leads to is not the run's to write to.
     """
 
     def __init__(
@@ -53,6 +61,13 @@ class RunDirectory:
         self.data_sha256 = data_sha256
         self.split_sha256 = split_sha256
         path.mkdir(parents=True, exist_ok=True)
+        for parent, names, _ in os.walk(path):
+            for link in (Path(parent, name) for name in names):
+                if link.is_symlink():
+                    raise UserError(
+                        f"{link}: is a link, and a run writes to its own directories only. Put the "
+                        "directory itself in its place."
+                    )
 
     @property
     def splits_sha256(self) -> str:
@@ -86,10 +101,8 @@ class RunDirectory:
         if found is None:
             return None
         path, saved = found
-        try:
-            config, data_sha256, saved_fold = saved["config"], saved["data_sha256"], saved["fold"]
-        except KeyError as error:
-            raise UserError(f"{path}: is no training checkpoint, it has no {error}.") from error
+        check_format(saved, CHECKPOINT, path)
+        config, data_sha256, saved_fold = saved["config"], saved["data_sha256"], saved["fold"]
         check_extends(config, self.config, differences(config, self.config), str(path))
         split_sha256 = saved.get("split_sha256")  # absent from checkpoints of older versions
         if data_sha256 != self.data_sha256:
@@ -190,9 +203,13 @@ class Recorder(Callback):
         saved = self.run.newest(self.fold, state.generator.device)
         if saved is None:
             return
+        history = saved["state"]["history"]
+        if self.by_validation and any("validation_accuracy" not in row for row in history):
+            raise UserError(f"{self.directory}: an epoch of the checkpoint was not validated.")
+        check_state(saved["state"], state, self.directory)
         try:
             state.load_state_dict(saved["state"])
-        except (RuntimeError, ValueError, LookupError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.directory}: the newest checkpoint does not fit this model or machine: "
                 f"{error}"

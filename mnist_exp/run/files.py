@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnist_exp.regular_files import open_own
+
 if TYPE_CHECKING:
     from mnist_exp.figures import Figure
 
@@ -24,7 +26,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(_make(temporary), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -37,7 +39,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 def remove_unfinished(directory: Path) -> None:
     """Delete what writers that were killed left in ``directory``; to be called with it locked."""
     for path in directory.glob(".*.tmp"):
-        path.unlink()
+        if path.is_symlink() or path.is_file():
+            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -64,8 +67,10 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
     ------
     OSError
         If the disk is full; the file ends with the row before.
+    UserError
+        If the file is a link, or no regular file.
     """
-    with path.open("ab", buffering=0) as file:
+    with open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
         size = file.tell()
         line = json_line(row)
         try:
@@ -75,6 +80,16 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
         except OSError:
             file.truncate(size)
             raise
+
+
+def _make(path: Path) -> int:
+    """Make a new file and return its descriptor; what was there, be it a link, is removed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        return os.open(path, flags, 0o666)
+    except FileExistsError:  # of a process with the same number that was killed
+        path.unlink()
+        return os.open(path, flags, 0o666)
 
 
 def finite(value: Any) -> Any:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO
 
 from mnist_exp.errors import UserError
+from mnist_exp.regular_files import open_own, open_regular
 
 if sys.platform == "win32":
     import msvcrt
@@ -77,9 +78,17 @@ class DirectoryLock:
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a living process holds the lock of ``directory``."""
+    """Whether a living process holds the lock of ``directory``.
+
+    Raises
+    ------
+    UserError
+        If the lock's file is something else, such as a link.
+    OSError
+        If it may not be read.
+    """
     try:
-        with (directory / LOCK_FILE).open("rb", buffering=0) as file:
+        with open_regular(directory / LOCK_FILE, follow=False) as file:
             return not _try_lock(file, shared=True)
     except FileNotFoundError:
         return False
@@ -88,8 +97,7 @@ def is_locked(directory: Path) -> bool:
 def _open_locked(directory: Path, deadline: float) -> IO[bytes]:
     while True:
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115, held beyond this
+        file = open_own(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
         while not _try_lock(file, shared=False):
             if time.monotonic() > deadline:
                 holder = file.read(HOLDER_BYTES).decode(errors="replace").strip()
@@ -100,7 +108,7 @@ def _open_locked(directory: Path, deadline: float) -> IO[bytes]:
                 )
             time.sleep(0.02)  # `is_locked` of a viewer holds it for an instant
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(directory / LOCK_FILE)):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(directory / LOCK_FILE)):
                 return file
         file.close()  # its last holder removed the directory: this file is nobody's any more
 

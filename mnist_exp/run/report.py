@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mnist_exp.printable import printable
 from mnist_exp.run.reproduction import comparison_lines
 
 
@@ -20,14 +21,13 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
             f"epoch {results['selected_epoch']})",
             "accuracy by class: "
             + " ".join(
-                f"{name}:{accuracy:.1%}"
+                f"{name}:" + ("-" if accuracy is None else f"{accuracy:.1%}")
                 for name, accuracy in zip(
                     results["class_names"], results["per_class_accuracy"], strict=True
                 )
             ),
         ]
-    return [
-        *lines,
+    lines += [
         _most_confused(results),
         f"{results['wall_seconds']:.1f} s in all, {results['samples_per_second']:,.0f} samples/s "
         f"in training, {results['precision']}, {results['device']}, "
@@ -35,6 +35,7 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         f"results, checkpoints and plots: {directory}",
         *(comparison_lines(results["reproduction"]) if "reproduction" in results else []),
     ]
+    return [printable(line) for line in lines]
 
 
 def _fold_table(results: dict[str, Any]) -> list[str]:

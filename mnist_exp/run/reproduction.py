@@ -43,6 +43,8 @@ def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any])
 
 def result_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each difference in weights, accuracy and loss, bit by bit."""
+    if len(_parts(before)) != len(_parts(after)):
+        return [f"number of folds was {len(_parts(before))} and is {len(_parts(after))}"]
     lines = []
     pairs = zip(_parts(before), _parts(after), strict=True)
     for number, (one, other) in enumerate(pairs, start=1):

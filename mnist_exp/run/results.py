@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
+from mnist_exp.regular_files import read_json
 from mnist_exp.run.files import finite, write_json
+from mnist_exp.run.formats import ANY, RESULTS, check_complete, check_format
 
 SCHEMA_VERSION = 1
 NAME = "results.json"
 COMPLETED = "completed"
+LARGEST = 1 << 28  # bytes; a row an epoch and fold is some 300
 
 
 def write_results(directory: Path, results: dict[str, Any]) -> None:
@@ -27,33 +30,37 @@ def read_results(directory: Path) -> dict[str, Any] | None:
     Raises
     ------
     UserError
-        If it is damaged or of another schema version.
+        If it is damaged, has wrong content or another schema version.
     """
     path = directory / NAME
     try:
-        results: dict[str, Any] = json.loads(path.read_bytes())
-        checksum = results.pop("checksum")
-        version = results.pop("schema_version")
+        results = read_json(path, LARGEST)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read, it is damaged ({error}).") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    check_format(results, {"schema_version": ANY, "checksum": ANY}, path)
+    checksum, version = results.pop("checksum"), results.pop("schema_version")
     if version != SCHEMA_VERSION:
         raise UserError(
             f"{path}: has schema version {version}, this mnist_exp reads {SCHEMA_VERSION}."
         )
     if checksum != _checksum({"schema_version": version, **results}):
         raise UserError(f"{path}: its content does not match its checksum; damaged or edited.")
-    return results
+    check_format(results, RESULTS, path)
+    return dict(results)
 
 
 def finished_results(directory: Path) -> dict[str, Any] | None:
     """Return the results of a run that is completed; None of any other, or if they are damaged."""
     try:
         results = read_results(directory)
+        if results is None or results["status"] != COMPLETED:
+            return None
+        check_complete(results, directory / NAME)
     except UserError:
         return None
-    return results if results is not None and results["status"] == COMPLETED else None
+    return results
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
 
 from mnist_exp.errors import UserError
 from mnist_exp.run.files import write_atomic
+from mnist_exp.run.yaml_files import load_yaml
 from mnist_exp.schema import LENGTH_ARGUMENTS
 
 # Keys that say which run is meant, and nothing about how it trains.
@@ -88,8 +88,8 @@ def load_config(directory: Path, key: str) -> DictConfig:
             "results.json."
         )
     try:
-        config = OmegaConf.load(path)
-    except (OSError, YAMLError) as error:
+        config = load_yaml(path)
+    except OSError as error:
         raise UserError(f"{key}={directory}: {path} cannot be read ({error}).") from error
     if not isinstance(config, DictConfig) or "training" not in config:
         raise UserError(f"{key}={directory}: {path} is damaged; it holds no configuration.")

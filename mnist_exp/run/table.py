@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from mnist_exp.errors import UserError
 from mnist_exp.output import outlive_readers
+from mnist_exp.printable import printable
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.results import read_results
@@ -19,6 +21,8 @@ from mnist_exp.run.saved_config import config_file, resume_command
 
 # Statuses of a run that goes on by its resume command.
 UNFINISHED = ("dead", "interrupted", "failed", "damaged")
+LONGEST_REASON = 500  # characters
+WIDEST = 60  # characters of a cell; the directory stands last and is shown whole
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Entry:
         The run directory.
     status : str
         That of results.json, but "dead" for a run that says it is running and has no process,
-        and "damaged" for results.json that cannot be read.
+        and "damaged" for one whose files cannot be read or are not what they should be.
     changed : float
         When its results or, without any, its configuration were last written, Unix time.
     model : str
@@ -64,24 +68,23 @@ def find_runs(root: Path) -> Iterator[Entry]:
     """Yield every run below ``root``, jobs of sweeps included."""
     for path, directories, files in os.walk(root):
         directory = Path(path)
-        if RESULTS in files or config_file(directory).is_file():
+        if RESULTS in files or os.path.isfile(config_file(directory)):
             directories.clear()  # no run lies inside another
             yield read_entry(directory)
 
 
 def read_entry(directory: Path) -> Entry:
-    """Describe the run in ``directory``."""
-    path = directory / RESULTS
-    changed = (path if path.exists() else config_file(directory)).stat().st_mtime
-    alive = is_locked(directory)
+    """Describe the run in ``directory``; whatever is wrong with its files becomes its error."""
+    changed = last_written(directory)
     try:
+        alive = is_locked(directory)
         results = read_results(directory)
-    except UserError as error:
+    except (UserError, OSError) as error:
         return Entry(directory, "damaged", changed, error=str(error))
     if results is None:
         stopped = "" if alive else "it never began to train; start it again"
         return Entry(directory, "running" if alive else "dead", changed, error=stopped, begun=False)
-    status, reason = results["status"], results.get("error", "")
+    status, reason = results["status"], results.get("error") or ""
     if status == "running" and not alive:
         status, reason = "dead", "its process is gone"
     return Entry(
@@ -97,6 +100,14 @@ def read_entry(directory: Path) -> Entry:
     )
 
 
+def last_written(directory: Path) -> float:
+    """Return when results or, without any, the configuration were written; 0 if nobody knows."""
+    for path in (directory / RESULTS, config_file(directory)):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
+
+
 def best(entries: Iterable[Entry]) -> list[Entry]:
     """Sort by accuracy, the best first; runs without one last."""
     return sorted(entries, key=lambda e: (e.accuracy is None, -(e.accuracy or 0.0), -e.changed))
@@ -109,7 +120,8 @@ def latest(entries: Iterable[Entry]) -> list[Entry]:
 
 def table_lines(entries: Sequence[Entry]) -> list[str]:
     """Lay entries out in columns."""
-    rows = [("accuracy", "model", "parameters", "seconds", "status", "last written", "directory")]
+    head = ("accuracy", "model", "parameters", "seconds", "status", "last written", "directory")
+    rows: list[tuple[str, ...]] = [head]
     for entry in entries:
         accuracy = "" if entry.accuracy is None else f"{entry.accuracy:.2%}"
         if entry.spread is not None:
@@ -121,10 +133,11 @@ def table_lines(entries: Sequence[Entry]) -> list[str]:
                 "" if entry.parameters is None else f"{entry.parameters:,}",
                 "" if entry.seconds is None else f"{entry.seconds:.1f}",
                 entry.status,
-                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.changed)),
-                str(entry.directory),
+                shown_time(entry.changed),
+                printable(entry.directory),
             )
         )
+    rows = [(*(printable(cell)[:WIDEST] for cell in row[:-1]), row[-1]) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -138,10 +151,18 @@ def unfinished_lines(entries: Iterable[Entry]) -> list[str]:
     for entry in entries:
         if entry.status in UNFINISHED:
             first_line, _, _ = entry.error.partition("\n")
-            lines.append(f"{entry.directory}: {entry.status} ({first_line})")
+            lines.append(f"{entry.directory}: {entry.status} ({first_line[:LONGEST_REASON]})")
             if entry.begun:
                 lines.append(f"    {resume_command(entry.directory)}")
-    return lines
+    return [printable(line) for line in lines]
+
+
+def shown_time(seconds: float) -> str:
+    """Write a Unix time; nothing for one that no calendar has."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def main(arguments: list[str]) -> int:
@@ -157,7 +178,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"--limit {options.limit}: allowed is 1 or more")
     entries = list(find_runs(options.root))
     if not entries:
-        print(f"no run in {options.root}")
+        print(f"no run in {printable(options.root)}")
     tables = {"accuracy": ("best", best(entries)), "date": ("latest", latest(entries))}
     shown = [options.sort] if options.sort else list(tables)
     for key in shown if entries else ():

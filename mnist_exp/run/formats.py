@@ -1,0 +1,160 @@
+"""What the files of a run hold: described once, checked whenever one is read.
+
+A shape is a `Rule` for a value, a dict of shapes for an object (a key that ends in ``?`` may be
+missing, keys beside those are allowed), or a `ListOf` or `MapOf` shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from mnist_exp.errors import UserError
+from mnist_exp.schema import BOOLEAN, Rule, integer, number, one_of, optional
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list of items of one shape."""
+
+    item: Shape
+
+
+@dataclass(frozen=True)
+class MapOf:
+    """An object with any keys, whose values have one shape."""
+
+    value: Shape
+
+
+Shape: TypeAlias = "Rule | Mapping[str, Shape] | ListOf | MapOf"
+
+ANY = Rule(lambda value: True, "anything")
+STRING = Rule(lambda value: isinstance(value, str), "a text")
+COUNT = Rule(lambda value: integer(0).accepts(value) and value < 2**63, "a whole number from 0")
+SHARE = number(lambda value: 0 <= value <= 1, "0 to 1")
+AT_LEAST_0 = number(lambda value: value >= 0, "at least 0")
+FINITE = number(lambda value: True, "of any size")
+STATUSES = ("running", "completed", "interrupted", "failed")
+EPOCH_ROWS = ListOf({"epoch": integer(1)})
+MATRIX = ListOf(ListOf(AT_LEAST_0))
+
+FOLD: Shape = {
+    "fold": integer(1),
+    "accuracy": SHARE,
+    "loss": FINITE,
+    "selected_epoch": COUNT,
+    "wall_seconds": AT_LEAST_0,
+    "epochs?": EPOCH_ROWS,
+}
+REPRODUCTION: Shape = {
+    "reference": STRING,
+    "identical": BOOLEAN,
+    "result": ListOf(STRING),
+    "environment": ListOf(STRING),
+}
+# What is known of a run at its start, and when it is completed: with one split, or with folds.
+FACTS: dict[str, Shape] = {
+    "model": STRING,
+    "data": STRING,
+    "class_names": ListOf(STRING),
+    "seed": COUNT,
+    "config_hash": STRING,
+    "selection_rule": STRING,
+    "precision": STRING,
+    "device": STRING,
+    "threads": integer(1),
+}
+NUMBERS: dict[str, Shape] = {
+    "wall_seconds": AT_LEAST_0,
+    "parameters": COUNT,
+    "samples_per_second": AT_LEAST_0,
+    "confusion_matrix": MATRIX,
+}
+ONE_SPLIT: dict[str, Shape] = {
+    "test_accuracy": SHARE,
+    "test_loss": FINITE,
+    "selected_epoch": COUNT,
+    "per_class_accuracy": ListOf(optional(SHARE)),  # null: no image of the class was tested
+}
+FOLDS: dict[str, Shape] = {
+    "mean_accuracy": SHARE,
+    "std_accuracy": optional(AT_LEAST_0),
+    "folds": ListOf(FOLD),
+}
+RESULTS: dict[str, Shape] = {
+    "status": one_of(*STATUSES),
+    "error?": optional(STRING),
+    "reproduction?": REPRODUCTION,
+    "epochs?": EPOCH_ROWS,
+    **{f"{key}?": shape for key, shape in (FACTS | NUMBERS | ONE_SPLIT | FOLDS).items()},
+    "test_accuracy?": optional(SHARE),
+    "mean_accuracy?": optional(SHARE),
+}
+
+
+def check_complete(results: Mapping[str, Any], file: object) -> None:
+    """Check that the results of a completed run have all that is told about one.
+
+    Raises
+    ------
+    UserError
+        Naming what is missing.
+    """
+    check_format(results, FACTS | NUMBERS | (FOLDS if "folds" in results else ONE_SPLIT), file)
+    classes = len(results["class_names"])
+    lengths = {len(results["confusion_matrix"]), *map(len, results["confusion_matrix"])}
+    if "folds" not in results:
+        lengths.add(len(results["per_class_accuracy"]))
+    if lengths != {classes}:
+        raise UserError(f"{file}: is damaged: its {classes} class_names do not fit its numbers.")
+
+
+def check_format(value: Any, shape: Shape, file: object) -> None:
+    """Check that what was read from ``file`` has its format.
+
+    Raises
+    ------
+    UserError
+        Naming the file, the first key that is wrong, the value got and what is allowed.
+    """
+    for mistake in mistakes(value, shape):
+        raise UserError(f"{file}: is damaged: {mistake}.")
+
+
+def mistakes(value: Any, shape: Shape, where: str = "") -> Iterator[str]:
+    """Say what in ``value`` is not of ``shape``."""
+    if isinstance(shape, Rule):
+        if not shape.accepts(value):
+            yield f"{where or 'the content'} is {shown(value)}; allowed is {shape.allowed}"
+    elif isinstance(shape, ListOf):
+        if not isinstance(value, list | tuple):
+            yield f"{where or 'the content'} is {shown(value)}; allowed is a list"
+            return
+        for number_, item in enumerate(value):
+            yield from mistakes(item, shape.item, f"{where}[{number_}]")
+    elif not isinstance(value, Mapping):
+        yield f"{where or 'the content'} is {shown(value)}; allowed is an object with keys"
+    elif isinstance(shape, MapOf):
+        for key, item in value.items():
+            yield from mistakes(item, shape.value, _inside(where, key))
+    else:
+        for key, item in shape.items():
+            name = key.removesuffix("?")
+            if name in value:
+                yield from mistakes(value[name], item, _inside(where, name))
+            elif name == key:
+                yield f"{_inside(where, name)} is missing"
+
+
+def shown(value: Any) -> str:
+    """Write a value for a message, a container by its kind only."""
+    if isinstance(value, str | int | float | None):
+        text = repr(value) if not isinstance(value, int) or abs(value) < 1e30 else "a huge number"
+        return text if len(text) <= 60 else f"{text[:60]}..."
+    return f"of type {type(value).__name__}"
+
+
+def _inside(where: str, key: object) -> str:
+    return f"{where}.{key}" if where else str(key)

@@ -1,0 +1,171 @@
+"""What a checkpoint of a training holds, checked before a training goes on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnist_exp.errors import UserError
+from mnist_exp.run.formats import (
+    AT_LEAST_0,
+    COUNT,
+    FINITE,
+    STRING,
+    ListOf,
+    Shape,
+    check_format,
+    mistakes,
+    shown,
+)
+from mnist_exp.schema import Rule, integer, optional
+from mnist_exp.training_state import STATEFUL, TrainState
+
+# NaN and infinities too: a batch whose loss is not finite may be skipped.
+FLOAT = Rule(lambda value: isinstance(value, float | int), "a number")
+KEYS = Rule(lambda value: isinstance(value, Mapping), "an object with keys")
+BYTES = Rule(
+    lambda value: isinstance(value, Tensor) and value.dtype == torch.uint8, "a tensor of bytes"
+)
+INDICES = Rule(
+    lambda value: isinstance(value, Tensor) and value.dtype == torch.int64 and value.ndim == 1,
+    "a tensor of indices",
+)
+ROW: dict[str, Shape] = {
+    "epoch": integer(1),
+    "train_loss": FLOAT,
+    "train_accuracy": FLOAT,
+    "lr": FLOAT,
+    "seconds": AT_LEAST_0,
+    "samples_per_second": FLOAT,
+    "level_histogram?": {"levels": ListOf(FLOAT), "counts": ListOf(COUNT)},
+    "gradient_norms?": ListOf(FLOAT),
+}
+STATE: dict[str, Shape] = {
+    "epoch": COUNT,
+    "history": ListOf(ROW),
+    "best": optional(KEYS),
+    "wall_seconds": AT_LEAST_0,
+    "order": optional(INDICES),
+    "batch": COUNT,
+    "samples": COUNT,
+    "loss_sum": FINITE,
+    "correct": COUNT,
+    "skipped": COUNT,
+    "seconds": AT_LEAST_0,
+    "gradient_norms": ListOf(FLOAT),
+    "generator": BYTES,
+    "torch_random": BYTES,
+    "device_random": optional(BYTES),
+    **{name: optional(KEYS) for name in STATEFUL},
+}
+CHECKPOINT: dict[str, Shape] = {
+    "config": KEYS,
+    "data_sha256": STRING,
+    "split_sha256?": optional(STRING),
+    "fold": optional(integer(1)),
+    "state": STATE,
+}
+# Columns of the history that every epoch has if one has them.
+EVERY_EPOCH = ("train_", "validation_", "test_", "level_histogram", "gradient_norms")
+
+
+def check_state(saved: Mapping[str, Any], state: TrainState, file: object) -> None:
+    """Check that ``state``, freshly built, can go on from a saved one of the format `STATE`.
+
+    The model and the constraint themselves refuse what does not fit them, when they load it.
+
+    Raises
+    ------
+    UserError
+        Naming the file and what does not fit.
+    """
+    check_format(saved, STATE, file)
+    for mistake in _misfits(saved, state):
+        raise UserError(f"{file}: does not fit this training: {mistake}.")
+
+
+def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:
+    yield from _wrong_history(saved["history"], saved["epoch"])
+    best, weights = saved["best"], state.evaluated_model.state_dict()
+    if (best is None) != (saved["epoch"] == 0):
+        yield "the weights to report are missing, or of no epoch"
+    if best is not None:
+        found = list(mistakes(best, {"epoch": integer(1), "model": KEYS}, "best"))
+        yield from found or _differences(best["model"], weights, "best.model")
+        if not found and best["epoch"] > saved["epoch"]:
+            yield f"best.epoch is {best['epoch']} of {saved['epoch']}"
+    for name in STATEFUL:
+        if (saved[name] is None) != (getattr(state, name) is None):
+            yield f"{name} is {shown(saved[name])}"
+            return
+    if state.scheduler is not None:
+        yield from _differences(saved["scheduler"], state.scheduler.state_dict(), "scheduler")
+    groups = state.optimizer.state_dict()["param_groups"]
+    yield from _differences(saved["optimizer"].get("param_groups"), groups, "param_groups")
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    yield from _wrong_optimizer_state(saved["optimizer"].get("state"), parameters)
+
+
+def _wrong_history(history: Sequence[Mapping[str, Any]], epoch: int) -> Iterator[str]:
+    if [row["epoch"] for row in history] != list(range(1, epoch + 1)):
+        yield f"the history is not of epochs 1 to {epoch}"
+        return
+    columns = [{key for key in row if str(key).startswith(EVERY_EPOCH)} for row in history]
+    if any(names != columns[0] for names in columns):
+        yield "the epochs of the history have different columns"
+    for row in history:
+        for key, value in row.items():
+            if f"{key}?" not in ROW and not optional(FLOAT).accepts(value):
+                yield f"{key} of epoch {row['epoch']} is {shown(value)}; allowed is a number"
+
+
+def _wrong_optimizer_state(saved: Any, parameters: Sequence[Tensor]) -> Iterator[str]:
+    """Say what cannot be the optimizer's memory of its parameters, by their numbers."""
+    if not isinstance(saved, Mapping) or not all(isinstance(s, Mapping) for s in saved.values()):
+        yield f"optimizer.state is {shown(saved)}; allowed are objects with keys"
+        return
+    if not set(saved) <= set(range(len(parameters))):
+        yield f"optimizer.state is of {len(saved)} parameters, and there are {len(parameters)}"
+        return
+    for number, memory in saved.items():
+        for name, value in memory.items():
+            if isinstance(value, Tensor):
+                if value.shape not in (parameters[number].shape, torch.Size(())):
+                    yield f"optimizer.state.{number}.{name} has shape {tuple(value.shape)}"
+            elif not optional(FLOAT).accepts(value):
+                yield f"optimizer.state.{number}.{name} is {shown(value)}"
+
+
+def _differences(saved: Any, fresh: Any, where: str) -> Iterator[str]:
+    """Say where a saved value is not of the kind and size of the one freshly built."""
+    if isinstance(fresh, Tensor):
+        if not isinstance(saved, Tensor) or saved.shape != fresh.shape:
+            size = tuple(saved.shape) if isinstance(saved, Tensor) else shown(saved)
+            yield f"{where} is {size}; allowed is a tensor {tuple(fresh.shape)}"
+    elif isinstance(fresh, Mapping):
+        if not isinstance(saved, Mapping) or set(saved) != set(fresh):
+            yield f"{where} has not the keys it should have"
+            return
+        for key, value in fresh.items():
+            yield from _differences(saved[key], value, f"{where}.{key}")
+    elif isinstance(fresh, list | tuple):
+        if not isinstance(saved, list | tuple) or (fresh and len(saved) != len(fresh)):
+            yield f"{where} is {shown(saved)}; allowed is a list of {len(fresh)}"
+            return
+        for number, value in enumerate(fresh):
+            yield from _differences(saved[number], value, f"{where}[{number}]")
+    elif not _same_kind(saved, fresh):
+        yield f"{where} is {shown(saved)}; it was built as {shown(fresh)}"
+
+
+def _same_kind(saved: Any, fresh: Any) -> bool:
+    if isinstance(fresh, str):  # the name of something, which does not change
+        return bool(saved == fresh)
+    if isinstance(fresh, bool):
+        return isinstance(saved, bool)
+    if isinstance(fresh, int | float):
+        return isinstance(saved, int | float) and not isinstance(saved, bool)
+    return True

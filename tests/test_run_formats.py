@@ -1,0 +1,194 @@
+"""Files with a valid checksum and wrong content: refused by file and key, or a row that says so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from mnist_exp.errors import UserError
+from mnist_exp.run.report import summary_lines
+from mnist_exp.run.reproduction import compare
+from mnist_exp.run.results import finished_results, read_results, write_results
+from mnist_exp.run.table import main, read_entry
+from tests.mutations import mutated
+
+FOLD = {
+    "fold": 1,
+    "accuracy": 0.5,
+    "loss": 1.0,
+    "selected_epoch": 1,
+    "wall_seconds": 2.0,
+    "epochs": [{"epoch": 1, "train_loss": 1.0}],
+}
+RESULTS: dict[str, Any] = {
+    "status": "completed",
+    "model": "mlp",
+    "data": "MNIST",
+    "class_names": ["a", "b"],
+    "seed": 0,
+    "config_hash": "0" * 64,
+    "selection_rule": "last epoch",
+    "precision": "fp32",
+    "device": "cpu",
+    "threads": 1,
+    "versions": {"torch": "2"},
+    "parameters": 10,
+    "samples_per_second": 5.0,
+    "wall_seconds": 2.0,
+    "confusion_matrix": [[1, 0], [2, 3]],
+}
+ONE_SPLIT = RESULTS | {
+    "selected_epoch": 1,
+    "test_accuracy": 0.5,
+    "test_loss": 1.0,
+    "per_class_accuracy": [0.5, None],
+    "epochs": [{"epoch": 1}],
+    "reproduction": {"reference": "x", "identical": False, "result": ["a"], "environment": []},
+}
+FOLDS = RESULTS | {"mean_accuracy": 0.5, "std_accuracy": 0.1, "folds": [FOLD, FOLD | {"fold": 2}]}
+
+
+@settings(max_examples=200)
+@given(results=mutated(ONE_SPLIT) | mutated(FOLDS))
+def test_any_results_with_a_checksum_are_shown_refused_or_damaged(
+    tmp_path_factory: pytest.TempPathFactory, results: Any
+) -> None:
+    directory = tmp_path_factory.mktemp("results") / "run"
+    write_results(directory, results)
+    assert main([str(directory)]) == 0
+    finished = finished_results(directory)
+    if finished is None:
+        with contextlib.suppress(UserError):  # and no other exception
+            read_results(directory)
+    else:
+        assert all(line.isprintable() for line in summary_lines(finished, directory))
+        compare(str(directory), ONE_SPLIT)
+        compare(str(directory), FOLDS)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"status": "finished"}, "status is 'finished'; allowed is running or completed or"),
+        ({"test_accuracy": "98 %"}, "test_accuracy is '98 %'; allowed is null or a number, 0 to 1"),
+        ({"parameters": [1]}, "parameters is of type list; allowed is a whole number from 0"),
+        ({"wall_seconds": -1}, "wall_seconds is -1; allowed is a number, at least 0"),
+        ({"folds": [FOLD, {**FOLD, "loss": None}]}, r"folds\[1\].loss is None; allowed is a num"),
+        ({"model": {"a": 1}}, "model is of type dict; allowed is a text"),
+    ],
+)
+def test_wrong_content_names_the_key_the_value_and_what_is_allowed(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    write_results(tmp_path, ONE_SPLIT | change)
+    with pytest.raises(UserError, match=f"results.json: is damaged: {reason}"):
+        read_results(tmp_path)
+    entry = read_entry(tmp_path)
+    assert entry.status == "damaged"
+    assert reason.partition(";")[0].replace("\\", "") in entry.error
+
+
+def test_a_completed_run_that_lacks_numbers_is_not_taken_for_finished(tmp_path: Path) -> None:
+    for key in ("test_loss", "class_names", "confusion_matrix"):
+        write_results(tmp_path, {k: v for k, v in ONE_SPLIT.items() if k != key})
+        assert finished_results(tmp_path) is None
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def two_gigabytes(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2 << 30)
+
+
+def deep(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def text(path: Path) -> None:
+    path.write_text("mine")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *((file, damage) for file in ("results.json", ".lock") for damage in (pipe, device)),
+        *(("results.json", damage) for damage in (two_gigabytes, deep, dangling, Path.mkdir)),
+        (".lock", lambda path: path.symlink_to("../mine")),
+        (".lock", Path.mkdir),
+    ],
+)
+def test_one_hostile_entry_is_one_damaged_row(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    damage: Callable[[Path], Any],
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for name in ("sound", "hostile"):
+        write_results(tmp_path / name, ONE_SPLIT)
+        (tmp_path / name / ".hydra").mkdir()
+        (tmp_path / name / ".hydra" / "config.yaml").touch()
+    (tmp_path / "hostile" / file).unlink(missing_ok=True)
+    damage(tmp_path / "hostile" / file)
+    assert main([str(tmp_path), "--sort", "accuracy"]) == 0
+    sound, hostile = capsys.readouterr().out.splitlines()[2:4]
+    assert "completed" in sound
+    assert ("damaged" if damage is not dangling else "dead") in hostile
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_names_reach_the_terminal_without_their_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = tmp_path / "\x1b[2Jrun\udcff"
+    write_results(hostile, ONE_SPLIT | {"model": "\x1b]0;title\x07", "class_names": ["\x9b", "b"]})
+    write_results(tmp_path / "failed", {"status": "failed", "error": "\x1b[31m" * 1000})
+    os.utime(hostile / "results.json", (1 << 40, 1 << 40))
+    assert main([str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert r"\x1b[2Jrun\udcff" in shown
+    finished = finished_results(hostile)
+    assert finished is not None
+    assert all(line.isprintable() for line in summary_lines(finished, hostile))
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_stays(tmp_path: Path) -> None:
+    from mnist_exp.run.lock import DirectoryLock, is_locked
+
+    own = tmp_path / "own"
+    own.write_bytes(b"mine")
+    for name, make in (("symbolic", Path.symlink_to), ("hard", Path.hardlink_to)):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name / ".lock", own)
+        with pytest.raises(UserError, match=r"\.lock: (is no regular file|other paths lead)"):
+            DirectoryLock(tmp_path / name)
+    with pytest.raises(UserError, match=r"\.lock: is no regular file"):
+        is_locked(tmp_path / "symbolic")
+    assert own.read_bytes() == b"mine"
+
+
+def test_results_of_any_json_are_refused(tmp_path: Path) -> None:
+    contents: list[Any] = [[], "text", None, 3, {"checksum": [1]}, {"schema_version": {}}]
+    for content in contents:
+        (tmp_path / "results.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r"results\.json"):
+            read_results(tmp_path)
