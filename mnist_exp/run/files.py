@@ -37,7 +37,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 def remove_unfinished(directory: Path) -> None:
     """Delete what writers that were killed left in ``directory``; to be called with it locked."""
     for path in directory.glob(".*.tmp"):
-        path.unlink()
+        if path.suffixes[-2:-1] and path.suffixes[-2][1:].isdecimal():  # a process, as above
+            path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
