@@ -85,6 +85,13 @@ def test_numbers_that_json_lacks_become_null_and_others_stay(value: object) -> N
         assert finite(value) == (value if math.isfinite(value) else None)
 
 
+def test_only_what_a_writer_left_is_removed(tmp_path: Path) -> None:
+    for name in (".results.json.4711.tmp", ".notes.tmp", ".tmp", "run.1.tmp"):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.tmp", ".tmp", "run.1.tmp"]
+
+
 def test_results_come_back_as_they_were(tmp_path: Path) -> None:
     assert read_results(tmp_path) is None
     results = {"status": "completed", "test_accuracy": 0.98765, "epochs": [{"epoch": 1}]}

@@ -39,7 +39,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 def remove_unfinished(directory: Path) -> None:
     """Delete what writers that were killed left in ``directory``; to be called with it locked."""
     for path in directory.glob(".*.tmp"):
-        if path.is_symlink() or path.is_file():
+        process = path.suffixes[-2:-1]  # as `write_atomic` names it
+        if process and process[0][1:].isdecimal() and (path.is_symlink() or path.is_file()):
             path.unlink()
 
 
