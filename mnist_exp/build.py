@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
@@ -22,6 +21,7 @@ from mnist_exp.kernels import kernels_for
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.targets import call_target, find_target
 from mnist_exp.train import Recipe, TrainState
+from mnist_exp.weight_averaging import averaged_model
 
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
@@ -245,9 +245,8 @@ def build_state(
     optimizer = build_optimizer(config, model)
     averaged = None
     if averaging is not None:
-        averaged = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True
-        )
+        # runs of before there was a warm-up go on without
+        averaged = averaged_model(model, averaging, config.training.get("averaging_warmup", False))
     batches = -(-train_size // config.training.batch_size)
     return TrainState(
         model=model,
