@@ -18,6 +18,7 @@ from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
 from mnist_exp.hardware import fast_precision
 from mnist_exp.kernels import kernels_for
+from mnist_exp.schedule import check_schedule
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.targets import call_target, find_target
 from mnist_exp.train import Recipe, TrainState
@@ -155,26 +156,55 @@ def build_scheduler(
     Raises
     ------
     UserError
-        If it would end before the training does, its peak is no rate, or it refuses its settings.
+        If it would end before the training does, or it refuses its settings.
     """
     settings = config.scheduler
-    length = config.training.epochs * (batches_per_epoch if settings.interval == "step" else 1)
+    length = scheduler_steps(config, batches_per_epoch)
     derived: dict[str, Any] = {
         name: length for name in LENGTH_ARGUMENTS if name in settings and settings[name] is None
     }
     _check_length(settings, length)
-    peak = settings.get("max_lr")
-    if isinstance(peak, (int, float)) and not 0 < peak < math.inf:  # torch would climb the loss
-        raise UserError(
-            f"scheduler.max_lr={peak}: a rate must be above 0 and finite, or null for the "
-            "optimizer's learning rate."
-        )
     if "max_lr" in settings and settings.max_lr is None:
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
     if settings.get("cycle_momentum") and not _has_momentum(optimizer):
         derived["cycle_momentum"] = False  # OneCycleLR would refuse, or give momentum to plain SGD
     scheduler: LRScheduler | None = call_target(config, "scheduler", optimizer, **derived)
     return scheduler
+
+
+def scheduler_steps(config: DictConfig, batches_per_epoch: int) -> int:
+    """Return how often a run steps its scheduler."""
+    epochs: int = config.training.epochs
+    return epochs * (batches_per_epoch if config.scheduler.interval == "step" else 1)
+
+
+def check_rates(config: DictConfig, model: nn.Module, train_size: int) -> bool:
+    """Run through the rates and momenta of a whole training, as `check_schedule` does.
+
+    Returns
+    -------
+    bool
+        Whether any of them changes.
+    """
+    batches = batches_an_epoch(config, train_size)
+    return check_schedule(
+        build_optimizer(config, model),
+        lambda optimizer: build_scheduler(config, optimizer, batches),
+        scheduler_steps(config, batches),
+        (_with_settings(config, "optimizer"), _with_settings(config, "scheduler")),
+    )
+
+
+def batches_an_epoch(config: DictConfig, train_size: int) -> int:
+    """Return the number of batches that ``train_size`` images make, the last one maybe smaller."""
+    batch_size: int = config.training.batch_size
+    return -(-train_size // batch_size)
+
+
+def _with_settings(config: DictConfig, group: str) -> str:
+    """Return what messages call a part: its group, its target and the settings it got."""
+    settings = [f"{k}={v}" for k, v in config[group].items() if k != "_target_" and v is not None]
+    return f"{group}: {config[group].get('_target_')} with {', '.join(settings)}"
 
 
 def _check_length(settings: DictConfig, length: int) -> None:
@@ -247,7 +277,7 @@ def build_state(
     if averaging is not None:
         # runs of before there was a warm-up go on without
         averaged = averaged_model(model, averaging, config.training.get("averaging_warmup", False))
-    batches = -(-train_size // config.training.batch_size)
+    batches = batches_an_epoch(config, train_size)
     return TrainState(
         model=model,
         optimizer=optimizer,

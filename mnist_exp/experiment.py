@@ -128,7 +128,14 @@ def try_parts(
     state = build.build_state(config, dataset.num_classes, len(indices), device, config.seed)
     find_target(config, "tracker")
     collector = call_target(config, "gradients")
-    if collector is not None and not (run.path / "checkpoints").exists():
+    begun = (run.path / "checkpoints").exists()
+    try:
+        build.check_rates(config, state.model, len(indices))
+    except UserError as error:
+        if not begun:
+            raise
+        print(f"warning: {error}", file=sys.stderr)
+    if collector is not None and not begun:
         collection = GradientCollection(collector, images, indices, recipe, run.path)
         collection.check_space(state.model, len(splits))
 

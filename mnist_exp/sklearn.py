@@ -308,10 +308,16 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         if scheduler not in SCHEDULERS:
             raise UserError(f"scheduler={scheduler!r}: allowed are {', '.join(SCHEDULERS)}.")
         if scheduler == "onecycle":
+            steps = recipe.epochs * ceil(len(X) / recipe.batch_size)
+            if steps == 1:
+                raise UserError(
+                    "scheduler='onecycle': in one step the rate is only the last of the cycle, "
+                    "next to 0. Take more epochs, smaller batches or scheduler='constant'."
+                )
             state.scheduler = OneCycleLR(
                 state.optimizer,
                 max_lr=self.lr_pos,
-                total_steps=recipe.epochs * ceil(len(X) / recipe.batch_size),
+                total_steps=steps,
                 cycle_momentum=self.momentum > 0,
             )
         device = state.generator.device

@@ -240,6 +240,7 @@ def test_partial_fit_knows_classes_that_have_not_come_yet(digits: Samples) -> No
         ({"W_min": 0.6}, "W_min=0.6: must be below W_max=0.51"),
         ({"levels": 1}, "levels=1: a device needs"),
         ({"device": "abacus"}, "allowed is auto or one of"),
+        ({"epochs": 1, "batch_size": 600}, "in one step the rate is only the last of the cycle"),
     ],
 )
 def test_wrong_parameters_are_refused_by_name(
