@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_scalar, validate_data
 from torch.optim.lr_scheduler import OneCycleLR
 
+from mnist_exp.arguments import wrong_kinds
 from mnist_exp.build import compute_device
 from mnist_exp.data.batches import Features
 from mnist_exp.device import DeviceConstraint, DeviceSettings
@@ -260,6 +261,9 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
 
     def _fresh_state(self) -> TrainState:
         """Return a network of fresh weights on its devices, and what trains it."""
+        mistakes = list(wrong_kinds(type(self), self.get_params(deep=False)))
+        if mistakes:
+            raise UserError("\n".join(mistakes))
         self._check_dimension("input_dim", self.n_features_in_, "features")
         self._check_dimension("output_dim", len(self.classes_), "classes")
         hidden_dim = check_scalar(self.hidden_dim, "hidden_dim", Integral, min_val=1)

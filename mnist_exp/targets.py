@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from mnist_exp.arguments import wrong_kinds
 from mnist_exp.errors import UserError
 
 # Keys of a group that are ours and not arguments of its target.
@@ -36,8 +37,8 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     Raises
     ------
     UserError
-        If the target does not exist, a key is not one of its arguments, one is missing, or it
-        refuses a value.
+        If the target does not exist, a key is not one of its arguments, one is missing or of the
+        wrong kind, or it refuses a value.
     """
     target = find_target(config, group)
     if target is None:
@@ -48,6 +49,9 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     # targets inside the settings become objects too
     keywords = instantiate(settings, _convert_="all") | extra
     _check_arguments(target, path, group, args, keywords)
+    mistakes = [f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords)]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
     try:
         return target(*args, **keywords)
     except UserError:
