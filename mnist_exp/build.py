@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
@@ -20,9 +19,11 @@ from mnist_exp.errors import UserError
 from mnist_exp.hardware import fast_precision
 from mnist_exp.kernels import kernels_for
 from mnist_exp.models.parametrizations import check_shapes, check_weights
+from mnist_exp.schedule import check_schedule
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.targets import call_target, find_target
 from mnist_exp.train import Recipe, TrainState
+from mnist_exp.weight_averaging import averaged_model
 
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
@@ -159,26 +160,55 @@ def build_scheduler(
     Raises
     ------
     UserError
-        If it would end before the training does, its peak is no rate, or it refuses its settings.
+        If it would end before the training does, or it refuses its settings.
     """
     settings = config.scheduler
-    length = config.training.epochs * (batches_per_epoch if settings.interval == "step" else 1)
+    length = scheduler_steps(config, batches_per_epoch)
     derived: dict[str, Any] = {
         name: length for name in LENGTH_ARGUMENTS if name in settings and settings[name] is None
     }
     _check_length(settings, length)
-    peak = settings.get("max_lr")
-    if isinstance(peak, (int, float)) and not 0 < peak < math.inf:  # torch would climb the loss
-        raise UserError(
-            f"scheduler.max_lr={peak}: a rate must be above 0 and finite, or null for the "
-            "optimizer's learning rate."
-        )
     if "max_lr" in settings and settings.max_lr is None:
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
     if settings.get("cycle_momentum") and not _has_momentum(optimizer):
         derived["cycle_momentum"] = False  # OneCycleLR would refuse, or give momentum to plain SGD
     scheduler: LRScheduler | None = call_target(config, "scheduler", optimizer, **derived)
     return scheduler
+
+
+def scheduler_steps(config: DictConfig, batches_per_epoch: int) -> int:
+    """Return how often a run steps its scheduler."""
+    epochs: int = config.training.epochs
+    return epochs * (batches_per_epoch if config.scheduler.interval == "step" else 1)
+
+
+def check_rates(config: DictConfig, model: nn.Module, train_size: int) -> bool:
+    """Run through the rates and momenta of a whole training, as `check_schedule` does.
+
+    Returns
+    -------
+    bool
+        Whether any of them changes.
+    """
+    batches = batches_an_epoch(config, train_size)
+    return check_schedule(
+        build_optimizer(config, model),
+        lambda optimizer: build_scheduler(config, optimizer, batches),
+        scheduler_steps(config, batches),
+        (_with_settings(config, "optimizer"), _with_settings(config, "scheduler")),
+    )
+
+
+def batches_an_epoch(config: DictConfig, train_size: int) -> int:
+    """Return the number of batches that ``train_size`` images make, the last one maybe smaller."""
+    batch_size: int = config.training.batch_size
+    return -(-train_size // batch_size)
+
+
+def _with_settings(config: DictConfig, group: str) -> str:
+    """Return what messages call a part: its group, its target and the settings it got."""
+    settings = [f"{k}={v}" for k, v in config[group].items() if k != "_target_" and v is not None]
+    return f"{group}: {config[group].get('_target_')} with {', '.join(settings)}"
 
 
 def _check_length(settings: DictConfig, length: int) -> None:
@@ -250,10 +280,9 @@ def build_state(
     averaged = None
     if averaging is not None:
         check_weights(model, "training.averaging")
-        averaged = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(averaging), use_buffers=True
-        )
-    batches = -(-train_size // config.training.batch_size)
+        # runs of before there was a warm-up go on without
+        averaged = averaged_model(model, averaging, config.training.get("averaging_warmup", False))
+    batches = batches_an_epoch(config, train_size)
     return TrainState(
         model=model,
         optimizer=optimizer,

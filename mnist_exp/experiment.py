@@ -151,7 +151,14 @@ def try_parts(
             "images, so that an epoch is one step on all of them",
             file=sys.stderr,
         )
-    if collector is not None and not (run.path / "checkpoints").exists():
+    begun = (run.path / "checkpoints").exists()
+    try:
+        build.check_rates(config, state.model, len(indices))
+    except UserError as error:
+        if not begun:
+            raise
+        print(f"warning: {error}", file=sys.stderr)
+    if collector is not None and not begun:
         collection = GradientCollection(collector, images, indices, recipe, run.path)
         collection.check_space(state.model, len(splits))
 

@@ -97,6 +97,7 @@ RULES: dict[str, Rule] = {
     "training.precision": one_of("fp32", "bf16", "auto"),
     "training.memory_format": one_of("contiguous", "channels_last"),
     "training.averaging": optional(number(lambda value: 0 < value < 1, "0 < decay < 1")),
+    "training.averaging_warmup": BOOLEAN,
     "training.decay_norm_and_bias": BOOLEAN,
     "training.selection": one_of("auto", "validation", "last"),
     "training.test_every_epoch": BOOLEAN,
@@ -119,9 +120,9 @@ RULES: dict[str, Rule] = {
     "gradients.directory": DIRECTORY,
     "gradients.root": optional(ABSOLUTE),
 }
-# Keys that only some options of their group have.
+# Keys that only some options of their group have, or that runs of older versions lack.
 NOT_EVERYWHERE = {
-    *("cv.n_jobs", "optimizer.lr", "trust"),
+    *("cv.n_jobs", "optimizer.lr", "trust", "training.averaging_warmup"),
     *("gradients.directory", "gradients.root"),
 }
 

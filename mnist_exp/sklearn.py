@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_scalar, validate_data
 from torch.optim.lr_scheduler import OneCycleLR
 
+from mnist_exp.arguments import wrong_kinds
 from mnist_exp.build import compute_device
 from mnist_exp.data.batches import Features
 from mnist_exp.device import DeviceConstraint, DeviceSettings
@@ -268,6 +269,9 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
 
     def _fresh_state(self, seed: int) -> TrainState:
         """Return a network of fresh weights on its devices, and what trains it."""
+        mistakes = list(wrong_kinds(type(self), self.get_params(deep=False)))
+        if mistakes:
+            raise UserError("\n".join(mistakes))
         self._check_dimension("input_dim", self.n_features_in_, "features")
         self._check_dimension("output_dim", len(self.classes_), "classes")
         hidden_dim = check_scalar(self.hidden_dim, "hidden_dim", Integral, min_val=1)
@@ -313,10 +317,16 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         if scheduler not in SCHEDULERS:
             raise UserError(f"scheduler={scheduler!r}: allowed are {', '.join(SCHEDULERS)}.")
         if scheduler == "onecycle":
+            steps = recipe.epochs * ceil(len(X) / recipe.batch_size)
+            if steps == 1:
+                raise UserError(
+                    "scheduler='onecycle': in one step the rate is only the last of the cycle, "
+                    "next to 0. Take more epochs, smaller batches or scheduler='constant'."
+                )
             state.scheduler = OneCycleLR(
                 state.optimizer,
                 max_lr=self.lr_pos,
-                total_steps=recipe.epochs * ceil(len(X) / recipe.batch_size),
+                total_steps=steps,
                 cycle_momentum=self.momentum > 0,
             )
         device = state.generator.device

@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from mnist_exp.arguments import wrong_kinds
 from mnist_exp.errors import UserError
 
 # Keys of a group that are ours and not arguments of its target.
@@ -36,8 +37,8 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     Raises
     ------
     UserError
-        If the target does not exist, a key is not one of its arguments, one is missing, or it
-        refuses a value.
+        If the target does not exist, a key is not one of its arguments, one is missing or of the
+        wrong kind, or it refuses a value.
     """
     target = find_target(config, group)
     if target is None:
@@ -48,6 +49,9 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     # targets inside the settings become objects too
     keywords = instantiate(settings, _convert_="all") | extra
     _check_arguments(target, path, group, args, keywords)
+    mistakes = [f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords)]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
     try:
         return target(*args, **keywords)
     except UserError:
@@ -97,21 +101,3 @@ def _check_arguments(
         raise UserError(
             f"{group}: {path}: {error}. Its settings are: {', '.join(taken) or 'none'}."
         ) from error
-    for name, value in keywords.items():
-        if name in signature.parameters:
-            _check_truth(f"{group}.{name}", value, signature.parameters[name])
-
-
-def _check_truth(key: str, value: Any, parameter: inspect.Parameter) -> None:
-    """Tell numbers from true and false, which Python takes for 1 and 0."""
-    annotation, default = str(parameter.annotation), parameter.default
-    may_be_truth = "bool" in annotation or isinstance(default, bool)
-    is_number = not may_be_truth and (
-        isinstance(default, (int, float)) or any(kind in annotation for kind in ("int", "float"))
-    )
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if is_number and any(isinstance(item, bool) for item in values):
-        raise UserError(f"{key}={str(value).lower()}: is no number; give one, such as 1 or 0.")
-    only_truth = isinstance(default, bool) or annotation in ("bool", "<class 'bool'>")
-    if only_truth and not (value is None or isinstance(value, bool)):
-        raise UserError(f"{key}={value}: allowed are true and false.")

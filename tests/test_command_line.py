@@ -197,8 +197,11 @@ def test_every_experiment_composes_and_passes_the_check(compose_config: Compose,
             ["model=mlp100", "scheduler=onecycle", "scheduler.pct_start=0.0125"],
             "scheduler.pct_start=0.0125: of 80 steps the rate would rise in one",
         ),
-        (["scheduler=onecycle", "scheduler.total_steps=many"], "scheduler: .*refuses"),
-        (["scheduler=onecycle", "scheduler.max_lr=-1"], "scheduler.max_lr=-1: .* above 0"),
+        (["scheduler=onecycle", "scheduler.total_steps=many"], "total_steps=many: .* whole"),
+        (
+            ["scheduler=onecycle", "scheduler.max_lr=-1"],
+            "max_lr=-1.*rate of -0.04.*step 1 ",
+        ),
         (["optimizer=adamw", "+optimizer.eps=-1"], "optimizer: torch.optim.AdamW refuses.*-1"),
         (["optimizer=adamw", "+optimizer.foo=1"], "'foo'.*Its settings are: lr"),
         (["optimizer._target_=torch.optim.Foo"], r"optimizer\._target_=torch\.optim\.Foo"),
@@ -219,7 +222,8 @@ def test_settings_that_only_their_target_can_judge_are_refused(
 
     def build_all() -> None:
         selection_rule(config, build.build_splits(config, mnist))
-        build.build_state(config, 10, 1000, build.prepare_torch(config), seed=0)
+        state = build.build_state(config, 10, 1000, build.prepare_torch(config), seed=0)
+        build.check_rates(config, state.model, 1000)
 
     with pytest.raises(UserError, match=message):
         build_all()

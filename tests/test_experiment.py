@@ -73,7 +73,7 @@ def test_augmented_examples_stand_beside_the_image_they_come_from(
 
 
 def test_a_run_with_augmentation_draws_it(tmp_path: Path, compose_config: Compose) -> None:
-    overrides = ("model=mlp", "augmentation=light", "data.subset=50", "plots.dpi=50")
+    overrides = ("model=mlp", "augmentation=light", "data.subset=100", "plots.dpi=50")
     run_experiment(compose_config(*overrides), tmp_path / "run")
     with Image.open(tmp_path / "run" / "plots" / "augmented_samples.png") as picture:
         assert picture.width > 300
@@ -195,7 +195,7 @@ def test_as_many_folds_at_a_time_as_threads_leave_cores_for_and_one_on_a_gpu(
 def test_threads_do_not_leak_from_one_job_of_a_sweep_to_the_next(
     tmp_path: Path, compose_config: Compose
 ) -> None:
-    small = ("model=mlp", "data.subset=50", "plots.enabled=false")
+    small = ("model=mlp", "data.subset=100", "plots.enabled=false")
     own = torch.get_num_threads()
     try:
         results = [

@@ -285,7 +285,12 @@ def test_partial_fit_knows_classes_that_have_not_come_yet(digits: Samples) -> No
         ({"lr_neg": -0.1}, "lr_neg=-0.1: a rate must be above 0"),
         ({"W_min": 0.6}, "W_min=0.6: must be below W_max=0.51"),
         ({"levels": 1}, "levels=1: a device needs"),
+        (
+            {"lr_pos": True, "quantize": 1},
+            "lr_pos=true: allowed is a number\nquantize=1: ",
+        ),
         ({"device": "abacus"}, "allowed is auto or one of"),
+        ({"epochs": 1, "batch_size": 600}, "in one step the rate is only the last of the cycle"),
     ],
 )
 def test_wrong_parameters_are_refused_by_name(

@@ -217,6 +217,7 @@ def test_averaged_weights_are_evaluated_and_follow_the_decay(
     compose_config: Compose, mnist: Dataset
 ) -> None:
     overrides = ["model=mlp100", "training.averaging=0.5", "training.epochs=1"]
+    overrides.append("training.averaging_warmup=false")
     setup = Setup(compose_config, mnist, *overrides, "training.batch_size=50")
     seen: list[list[Tensor]] = []
 

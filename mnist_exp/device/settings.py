@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 
+from mnist_exp.arguments import wrong_kinds
 from mnist_exp.device.pulses import LARGEST_LABEL
 from mnist_exp.device.retention import retention_of_tau
 from mnist_exp.errors import UserError
@@ -15,7 +16,6 @@ MAPPINGS = ("direct", "reference", "differential")
 ROUNDINGS = ("nearest", "stochastic", "accumulate", "straight_through")
 PULSE_ROUNDINGS = ("none", "nearest", "stochastic")
 BIASES = ("constrained", "free")
-SWITCHES = ("clip", "quantize", "retain")
 STUCK_SHARES = ("stuck_at_min", "stuck_at_max")
 DEVIATIONS = ("write_noise", "rate_variation", "bound_variation")
 
@@ -99,7 +99,8 @@ class DeviceSettings:
     diagnose_every: int
 
     def __post_init__(self) -> None:
-        mistakes = [
+        # a wrong kind first: what is no number has no range
+        mistakes = list(wrong_kinds(DeviceSettings, vars(self))) or [
             *self._wrong_choices(),
             *self._wrong_ranges(),
             *self._wrong_retention(),
@@ -126,9 +127,6 @@ class DeviceSettings:
         return self.quantize and self.rounding != "straight_through"
 
     def _wrong_choices(self) -> Iterator[str]:
-        for name in SWITCHES:
-            if getattr(self, name) not in (True, False):
-                yield f"{name}={getattr(self, name)}: allowed are true and false."
         choices = {
             "mapping": MAPPINGS,
             "bias": BIASES,

@@ -1,0 +1,77 @@
+"""Arguments of the wrong kind, which Python would take for another: true for 1, 1 for true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+# Other words of an annotation that leave no doubt about what the kinds in it mean.
+AROUND = {
+    *("None", "NoneType", "Optional", "Union", "typing", "collections", "abc", "class", "torch"),
+    *("list", "List", "tuple", "Tuple", "Sequence", "Iterable", "Tensor"),
+}
+
+
+def wrong_kinds(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Name each argument that is a truth value, number or text where the target wants another.
+
+    What the target wants is said by the annotation of the parameter or, where there is none, by
+    its default: a number or a truth value. Parameters that say nothing take anything. In a list
+    each item counts.
+
+    Parameters
+    ----------
+    target : callable
+        A function or class.
+    arguments : mapping
+        By name; None always passes.
+    """
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # a few built-in types have none
+        return
+    for name, value in arguments.items():
+        allowed = _allowed(parameters[name]) if name in parameters else set()
+        if allowed and not all(_fits(item, allowed) for item in _items(value)):
+            shown = allowed - {"int"} if "float" in allowed else allowed
+            words = [words for kind, words in KINDS.items() if kind in shown]
+            yield f"{name}={_shown(value)}: allowed is {' or '.join(words)}"
+
+
+def _allowed(parameter: inspect.Parameter) -> set[str]:
+    """Return the kinds a parameter takes; none where it does not say."""
+    annotation = parameter.annotation
+    if annotation is inspect.Parameter.empty:
+        return {"bool": {"bool"}, "int": {"int", "float"}, "float": {"int", "float"}}.get(
+            type(parameter.default).__name__, set()
+        )
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    words = set(re.findall(r"\w+", text))
+    kinds = words & KINDS.keys()
+    return kinds if words - kinds <= AROUND else set()
+
+
+def _fits(value: Any, allowed: set[str]) -> bool:
+    if type(value).__name__ in ("bool", "bool_"):  # also numpy's
+        return "bool" in allowed
+    if isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer()):
+        return not allowed.isdisjoint({"int", "float"})
+    if isinstance(value, Real):
+        return "float" in allowed
+    return not isinstance(value, str) or "str" in allowed
+
+
+def _items(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _items(item)
+    else:
+        yield value
+
+
+def _shown(value: Any) -> str:
+    return str(value).replace("True", "true").replace("False", "false")

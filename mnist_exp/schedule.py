@@ -1,0 +1,111 @@
+"""The learning rates and momenta of a whole run, looked at before it begins."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mnist_exp.errors import UserError
+
+MOST_STEPS = 200_000  # about three seconds; of a longer run the first so many are looked at
+ROUNDING = 1e-9  # share of a rate by which rounding may miss 0
+LEAST_SHARE = 1e-3  # of the peak; a rate that stays below it trains nothing
+# What rates of a group besides lr are, as multiples of lr.
+RATIOS = ("neg_to_pos", "vector_to_matrix")
+
+
+def check_schedule(
+    optimizer: Optimizer,
+    build_scheduler: Callable[[Optimizer], LRScheduler | None],
+    steps: int,
+    names: tuple[str, str],
+) -> bool:
+    """Step a scheduler through a run, without training.
+
+    A scheduler that needs more than a call of ``step()``, such as ReduceLROnPlateau, is left out.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Not yet in the hands of a scheduler; its rates are changed, its parameters are not.
+    build_scheduler : callable
+        Makes the scheduler of an optimizer, None for rates that stay as they are.
+    steps : int
+        Steps of the scheduler in the run, batches or epochs.
+    names : tuple of str
+        What messages call the optimizer and the scheduler, settings included.
+
+    Returns
+    -------
+    bool
+        Whether any rate or momentum changes within the run.
+
+    Raises
+    ------
+    UserError
+        If a rate is negative or not finite, a momentum outside [0, 1), all rates are 0 or next to
+        it, or the scheduler fails on the way; with the first such step.
+    """
+    for mistake in _mistakes(optimizer):
+        raise UserError(f"{names[0]}: {mistake}.")
+    scheduler = build_scheduler(optimizer)
+    first = [dict(group) for group in optimizer.param_groups]
+    if scheduler is None or not _steps_by_itself(scheduler):
+        if all(group.get("lr") == 0 for group in first):
+            raise UserError(f"{names[0]}: at a learning rate of 0 nothing is trained.")
+        return scheduler is not None
+    largest, changes = 0.0, False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it asks for optimizer.step() in between
+        for step in range(1, min(steps, MOST_STEPS) + 1):
+            for mistake in _mistakes(optimizer):
+                raise UserError(f"{names[1]}: {mistake}, at step {step} of {steps}.")
+            largest = max(largest, *(float(group["lr"]) for group in optimizer.param_groups))
+            changes = changes or _differ(first, optimizer.param_groups)
+            try:
+                scheduler.step()
+            except Exception as error:
+                raise UserError(f"{names[1]}: fails at step {step} of {steps}: {error}") from error
+    peak = max(float(group.get("max_lr", 0.0)) for group in first)
+    if largest <= LEAST_SHARE * peak and steps <= MOST_STEPS:
+        raise UserError(
+            f"{names[1]}: in {steps} step(s) the learning rate never exceeds {largest:g}, so "
+            "nothing is trained. Take more epochs, smaller batches or a constant rate."
+        )
+    return changes
+
+
+def _steps_by_itself(scheduler: LRScheduler) -> bool:
+    try:
+        inspect.signature(scheduler.step).bind()
+    except TypeError:
+        return False
+    return True
+
+
+def _differ(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> bool:
+    keys = ("lr", "momentum", "betas")
+    return any(
+        one.get(key) != other.get(key)
+        for one, other in zip(before, now, strict=True)
+        for key in keys
+    )
+
+
+def _mistakes(optimizer: Optimizer) -> Iterator[str]:
+    """Name every rate and momentum that is out of range now."""
+    for group in optimizer.param_groups:
+        rate = float(group.get("lr", 0.0))
+        lowest = -ROUNDING * abs(group.get("max_lr", group.get("initial_lr", 0.0)))
+        for value in (rate, *(rate * group[ratio] for ratio in RATIOS if ratio in group)):
+            if not lowest <= value < math.inf:
+                yield f"a learning rate of {value:g}; it must be finite and at least 0"
+        for momentum in (group.get("momentum"), *group.get("betas", ())):
+            if momentum is not None and not -ROUNDING <= momentum < 1:
+                yield f"a momentum of {momentum:g}; it must be at least 0 and below 1"
