@@ -47,7 +47,7 @@ def clipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("event", [0, 1, 2, 4, 7, 11, 14, 18, 23, 28, 34, 39, 44])
+@pytest.mark.parametrize("event", [0, 1, 2, 4, 7, 11, 14, 18, 23, 28, 34, 39, 42])
 def test_a_run_killed_at_a_file_goes_on_to_the_same_result(
     tmp_path: Path, clipped: Path, event: int
 ) -> None:

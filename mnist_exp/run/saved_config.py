@@ -92,6 +92,8 @@ def load_config(directory: Path, key: str) -> DictConfig:
         )
     try:
         config = load_yaml(path)
+    except UserError as error:
+        raise UserError(f"{key}={directory}: {error}") from error
     except OSError as error:
         raise UserError(f"{key}={directory}: {path} cannot be read ({error}).") from error
     if not isinstance(config, DictConfig) or "training" not in config:
