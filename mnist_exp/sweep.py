@@ -12,14 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from mnist_exp.errors import UserError
 from mnist_exp.printable import printable
 from mnist_exp.run.files import write_atomic
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import COMPLETED, read_results
-from mnist_exp.run.saved_config import as_typed
 from mnist_exp.run.sweep_record import (
     SWEEP_FILE,
     AskedJob,
@@ -28,6 +25,7 @@ from mnist_exp.run.sweep_record import (
     read_job,
     read_sweep,
 )
+from mnist_exp.run.yaml_files import load_overrides
 
 LONGEST_ERROR = 100  # characters printed of it; sweep.csv has it all
 NEVER_BEGAN = "not run"
@@ -241,8 +239,9 @@ def _rows_of_directories(sweep_dir: Path) -> list[Row]:
     directories.sort(key=lambda path: [(len(part), part) for part in path.parts])  # 2 before 10
     rows = []
     for directory in directories:
-        overrides = as_typed(OmegaConf.load(directory / ".hydra" / "overrides.yaml"))
+        overrides: list[str] = []
         try:
+            overrides = load_overrides(directory / ".hydra" / "overrides.yaml")
             results = read_results(directory) or {"status": "failed", "error": NO_RESULTS}
             outcome = Outcome(results["status"], results.get("error") or "", results)
         except UserError as error:

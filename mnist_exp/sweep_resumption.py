@@ -25,6 +25,7 @@ from mnist_exp.run.sweep_record import (
     read_sweep,
     write_sweep,
 )
+from mnist_exp.run.yaml_files import load_yaml
 from mnist_exp.shipped_config import config_directory
 from mnist_exp.sweep_jobs import (
     asked_jobs,
@@ -219,7 +220,7 @@ def _check_invocation(config: DictConfig, directory: Path) -> None:
     if not path.is_file():
         return
     try:
-        saved = OmegaConf.load(path)
+        saved = load_yaml(path)
         before, now = _source(saved), _source(config)
     except (OSError, YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot be read, it is damaged ({error}).") from error
