@@ -19,11 +19,12 @@ from omegaconf import DictConfig
 from mnist_exp import fork_server, launch
 from mnist_exp.claim import run_lock
 from mnist_exp.errors import UserError
+from mnist_exp.ignored_settings import keys_of
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
-from mnist_exp.run.saved_config import hash_config, resume_command, training_config
+from mnist_exp.run.saved_config import as_typed, hash_config, resume_command, training_config
 from mnist_exp.sweep import write_table
 from mnist_exp.waiting_threads import wait_briefly
 
@@ -145,7 +146,8 @@ def train(
     # torch, scikit-learn and matplotlib load here: --help and --cfg need none of them
     from mnist_exp.experiment import run_experiment
 
-    return run_experiment(config, directory, signals, lock, side_by_side=True)
+    said = keys_of(as_typed(HydraConfig.get().overrides.task))
+    return run_experiment(config, directory, signals, lock, side_by_side=True, said=said)
 
 
 def command_to_go_on() -> str:

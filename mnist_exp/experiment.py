@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from mnist_exp.errors import UserError
 from mnist_exp.fold import FoldResult, by_validation, open_run, part_of_run, train_fold
 from mnist_exp.fold_processes import train_in_processes, wait_for_orphans
 from mnist_exp.gradient_collection import GradientCollection
+from mnist_exp.gradient_norm import first_weight
 from mnist_exp.gradients.plots import draw_gradients
 from mnist_exp.hardware import device_name, git_commit, versions
+from mnist_exp.ignored_settings import Facts, ignored_settings
 from mnist_exp.run.directory import RunDirectory
 from mnist_exp.run.interruption import StopSignals
 from mnist_exp.run.lock import DirectoryLock
@@ -39,6 +41,7 @@ def run_experiment(
     signals: StopSignals | None = None,
     lock: DirectoryLock | None = None,
     side_by_side: bool = False,
+    said: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train as the configuration says and write everything to ``directory``.
 
@@ -57,6 +60,8 @@ def run_experiment(
     side_by_side : bool
         Whether folds train side by side where ``cv.n_jobs`` is null. Their processes import the
         script that started Python: it must guard its work by ``if __name__ == "__main__"``.
+    said : collection of str
+        Keys that the user gave; those among them that have no effect are warned of.
 
     Returns
     -------
@@ -75,7 +80,8 @@ def run_experiment(
     device = build.prepare_torch(config)
     dataset, splits, run = open_run(config, directory)
     rule = selection_rule(config, splits)
-    try_parts(config, dataset, splits, run, device)
+    for line in try_parts(config, dataset, splits, run, device, said):
+        print(f"warning: {line}", file=sys.stderr)
     room = room_for_folds(config, device) if side_by_side else 1
     jobs = min(config.cv.get("n_jobs") or room, len(splits))
     # a fold gets one thread however many folds train side by side: sums depend on the number
@@ -114,13 +120,20 @@ def try_parts(
     splits: Sequence[Split],
     run: RunDirectory,
     device: torch.device,
-) -> None:
+    said: Collection[str],
+) -> list[str]:
     """Build once what every fold needs, so that a wrong setting leaves nothing behind.
+
+    Returns
+    -------
+    list of str
+        What the run will do otherwise than its settings say.
 
     Raises
     ------
     UserError
-        If a part refuses its settings, or what is to be collected does not fit on the disk.
+        If a part refuses its settings, what is to be collected does not fit on the disk, or the
+        learning rates or momenta to come are out of their ranges.
     """
     images = build.build_images(config, dataset, device)
     recipe = build.build_recipe(config, device)
@@ -128,16 +141,26 @@ def try_parts(
     state = build.build_state(config, dataset.num_classes, len(indices), device, config.seed)
     find_target(config, "tracker")
     collector = call_target(config, "gradients")
-    begun = (run.path / "checkpoints").exists()
-    try:
-        build.check_rates(config, state.model, len(indices))
-    except UserError as error:
-        if not begun:
-            raise
-        print(f"warning: {error}", file=sys.stderr)
-    if collector is not None and not begun:
+    if (run.path / "checkpoints").exists():  # it goes on as it was begun
+        try:
+            build.check_rates(config, state.model, len(indices))
+        except UserError as error:
+            return [str(error)]
+        return []
+    facts = Facts(
+        train_size=len(indices),
+        test_size=len(splits[0].test),
+        folds=len(splits),
+        momentum=build.has_momentum(state.optimizer),
+        schedule_changes=build.check_rates(config, state.model, len(indices)),
+    )
+    if config.training.gradient_norm or config.verbose:
+        first_weight(state.model)
+    if collector is not None:
+        collector.check_epochs(config.training.epochs)
         collection = GradientCollection(collector, images, indices, recipe, run.path)
         collection.check_space(state.model, len(splits))
+    return ignored_settings(config, said, facts)
 
 
 def augmented_examples(config: DictConfig, dataset: Dataset, indices: Tensor) -> Tensor | None:
