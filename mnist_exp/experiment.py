@@ -15,6 +15,7 @@ from torch import Tensor
 from mnist_exp import build, float32_products, kernels, plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
+from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
 from mnist_exp.fold import FoldResult, by_validation, open_run, part_of_run, train_fold
 from mnist_exp.fold_processes import train_in_processes, wait_for_orphans
@@ -32,6 +33,7 @@ from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import hash_config
 from mnist_exp.targets import call_target, find_target
 
+SCALE_SAMPLE = 1000  # training images on which the scale of network inputs is judged
 ALL_THREADS = torch.get_num_threads()  # torch's choice; a job of a sweep may change it
 
 
@@ -160,7 +162,11 @@ def try_parts(
         collector.check_epochs(config.training.epochs)
         collection = GradientCollection(collector, images, indices, recipe, run.path)
         collection.check_space(state.model, len(splits))
-    return ignored_settings(config, said, facts)
+    some = images.batch(indices[:SCALE_SAMPLE].to(device))[0]
+    scale = scale_warning(
+        some, "data.normalization=mean_std data.mean=null data.std=null takes both from the data."
+    )
+    return [*ignored_settings(config, said, facts), *([scale] if scale else [])]
 
 
 def augmented_examples(config: DictConfig, dataset: Dataset, indices: Tensor) -> Tensor | None:

@@ -137,6 +137,29 @@ def test_gradients_of_epochs_that_do_not_come_are_refused(
     assert not list((tmp_path / "run").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("overrides", "seen"),
+    [
+        (["data.mean=33.3", "data.std=78.6"], "deviation of 0.0039"),
+        (["data.std=1e-3"], "to 869"),
+        (["data.std=0.3", "data.mean=0.1"], None),
+        (["data.normalization=unit"], None),
+    ],
+)
+def test_inputs_of_a_wrong_scale_are_warned_of_with_what_would_fit(
+    tmp_path: Path,
+    compose_config: Compose,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    seen: str | None,
+) -> None:
+    config = compose_config("model=mlp300", "cv=none", *SMALL, *overrides)
+    run_experiment(config, tmp_path / "run")
+    errors = capsys.readouterr().err
+    assert errors.count("warning: network inputs run from") == (seen is not None)
+    assert (seen or "") in errors
+
+
 class Scales(nn.Module):
     """A network without a weight matrix."""
 
