@@ -7,7 +7,7 @@ from torch import Tensor
 # Standard deviations, over all inputs, that give no cause for a warning: 1 is ideal, pixels of
 # MNIST in [0, 1] have 0.31.
 USUAL_DEVIATION = (0.05, 4.0)
-USUAL_SIZE = 10.0  # of the largest input
+USUAL_SIZE = 15.0  # of the largest input
 
 
 def scale_warning(inputs: Tensor, remedy: str) -> str | None:
