@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_exp.arguments import shown
+
 # Keys that have no effect, and why.
 Ignored = tuple[tuple[str, ...], str]
 
@@ -52,7 +54,7 @@ def ignored_settings(config: DictConfig, said: Collection[str], facts: Facts) ->
         *_of_gradients(config, facts),
     ]
     lines = [
-        f"{key}={OmegaConf.select(config, key)} has no effect: {reason}."
+        f"{key}={shown(OmegaConf.select(config, key))} has no effect: {reason}."
         for keys, reason in found
         for key in keys
         if key in said

@@ -148,6 +148,7 @@ def test_string_labels_come_back_as_they_were(digits: Samples, words: np.ndarray
     assert named.score(digits[0], words) > 0.7 < numbers.score(*digits)
 
 
+@pytest.mark.filterwarnings("ignore:.* of the initial weights")  # direct stays at chance
 def test_grid_search_in_a_pipeline_finds_the_mapping_that_learns(
     digits: Samples, words: np.ndarray
 ) -> None:
