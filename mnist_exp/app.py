@@ -15,12 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import fork_server, launch
 from mnist_exp.claim import command_to_go_on, give_back, run_lock
 from mnist_exp.errors import UserError
 from mnist_exp.foreign_targets import judge_targets, own_targets
+from mnist_exp.ignored_settings import keys_of
 from mnist_exp.output import outlive_readers
 from mnist_exp.printable import printable_lines
 from mnist_exp.run.interruption import Interrupted, StopSignals
@@ -37,7 +37,6 @@ from mnist_exp.shipped_config import config_directory
 from mnist_exp.sweep import write_table
 from mnist_exp.sweep_job import SweepJob
 from mnist_exp.sweep_resumption import resumed_arguments
-from mnist_exp.unused_settings import unused_settings
 from mnist_exp.waiting_threads import wait_briefly
 
 
@@ -67,7 +66,6 @@ def run_command(config: DictConfig) -> None:
     """Run one job: train as ``config`` says, in the directory Hydra made."""
     directory = Path(HydraConfig.get().runtime.output_dir)
     make_paths_absolute(config, HydraConfig.get().runtime.cwd)
-    warn_of_unused_settings(config)
     run = run_sweep_job if HydraConfig.get().mode == RunMode.MULTIRUN else run_alone
     with StopSignals() as signals:
         run(config, directory, signals)
@@ -84,14 +82,6 @@ def end_stopped(stop: Interrupted | KeyboardInterrupt) -> NoReturn:
         stop = Interrupted(signal.SIGINT)
     print(f"stopped by {stop}{outcome}", file=sys.stderr)
     sys.exit(stop.exit_code)
-
-
-def warn_of_unused_settings(config: DictConfig) -> None:
-    """Say on stderr which settings of the command line have no influence."""
-    with contextlib.suppress(OmegaConfBaseException):  # refused when the job checks its settings
-        values = training_config(config)
-        for sentence in unused_settings(values, as_typed(HydraConfig.get().overrides.task)):
-            print(f"warning: {sentence}", file=sys.stderr)
 
 
 def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None:
@@ -177,4 +167,5 @@ def train(
     # torch, scikit-learn and matplotlib load here: --help and --cfg need none of them
     from mnist_exp.experiment import run_experiment
 
-    return run_experiment(config, directory, signals, lock, side_by_side=True)
+    said = keys_of(as_typed(HydraConfig.get().overrides.task))
+    return run_experiment(config, directory, signals, lock, side_by_side=True, said=said)

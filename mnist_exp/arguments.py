@@ -37,9 +37,9 @@ def wrong_kinds(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Ite
     for name, value in arguments.items():
         allowed = _allowed(parameters[name]) if name in parameters else set()
         if allowed and not all(_fits(item, allowed) for item in _items(value)):
-            shown = allowed - {"int"} if "float" in allowed else allowed
-            words = [words for kind, words in KINDS.items() if kind in shown]
-            yield f"{name}={_shown(value)}: allowed is {' or '.join(words)}"
+            named = allowed - {"int"} if "float" in allowed else allowed
+            words = [words for kind, words in KINDS.items() if kind in named]
+            yield f"{name}={shown(value)}: allowed is {' or '.join(words)}"
 
 
 def _allowed(parameter: inspect.Parameter) -> set[str]:
@@ -73,5 +73,6 @@ def _items(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as the command line writes it."""
     return str(value).replace("True", "true").replace("False", "false")

@@ -170,7 +170,7 @@ def build_scheduler(
     _check_length(settings, length)
     if "max_lr" in settings and settings.max_lr is None:
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
-    if settings.get("cycle_momentum") and not _has_momentum(optimizer):
+    if settings.get("cycle_momentum") and not has_momentum(optimizer):
         derived["cycle_momentum"] = False  # OneCycleLR would refuse, or give momentum to plain SGD
     scheduler: LRScheduler | None = call_target(config, "scheduler", optimizer, **derived)
     return scheduler
@@ -228,7 +228,8 @@ def _check_length(settings: DictConfig, length: int) -> None:
         )
 
 
-def _has_momentum(optimizer: Optimizer) -> bool:
+def has_momentum(optimizer: Optimizer) -> bool:
+    """Return whether there is a momentum, or beta1, for a scheduler to move."""
     return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 

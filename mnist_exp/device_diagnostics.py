@@ -12,7 +12,7 @@ from mnist_exp.training_state import Row, TrainState
 
 
 class DeviceDiagnostics(Callback):
-    """Warn of the dead zones of rounding, and report the constraint's figures each epoch.
+    """Warn of dead zones and of a wrong range, and report the constraint's figures each epoch.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ from torch import Tensor
 from mnist_exp import build, float32_products, kernels, plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
+from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
 from mnist_exp.fold import FoldResult, by_validation, open_directory, part_of_run, train_fold
 from mnist_exp.fold_processes import train_in_processes, wait_for_orphans
 from mnist_exp.gradient_collection import GradientCollection
+from mnist_exp.gradient_norm import first_weight
 from mnist_exp.gradients.plots import draw_gradients
 from mnist_exp.hardware import device_name, git_commit, versions
+from mnist_exp.ignored_settings import Facts, ignored_settings
 from mnist_exp.printable import printable, printable_lines
 from mnist_exp.run.directory import RunDirectory, check_settings
 from mnist_exp.run.interruption import StopSignals
@@ -33,6 +36,7 @@ from mnist_exp.run.saved_config import hash_config, save_config, training_config
 from mnist_exp.targets import call_target, find_target
 from mnist_exp.threads import overload
 
+SCALE_SAMPLE = 1000  # training images on which the scale of network inputs is judged
 ALL_THREADS = torch.get_num_threads()  # torch's choice; a job of a sweep may change it
 
 
@@ -42,6 +46,7 @@ def run_experiment(
     signals: StopSignals | None = None,
     lock: DirectoryLock | None = None,
     side_by_side: bool = False,
+    said: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train as the configuration says and write everything to ``directory``.
 
@@ -62,6 +67,8 @@ def run_experiment(
     side_by_side : bool
         Whether folds train side by side where ``cv.n_jobs`` is null. Their processes import the
         script that started Python: it must guard its work by ``if __name__ == "__main__"``.
+    said : collection of str
+        Keys that the user gave; those among them that have no effect are warned of.
 
     Returns
     -------
@@ -84,7 +91,8 @@ def run_experiment(
         splits = build.build_splits(config, dataset)
         run = open_directory(config, directory, dataset, splits)
     rule = selection_rule(config, splits)
-    try_parts(config, dataset, splits, run, device)
+    for line in try_parts(config, dataset, splits, run, device, said):
+        print(f"warning: {line}", file=sys.stderr)
     room = room_for_folds(config, device) if side_by_side else 1
     jobs = min(config.cv.get("n_jobs") or room, len(splits))
     # a fold gets one thread however many folds train side by side: sums depend on the number
@@ -129,13 +137,20 @@ def try_parts(
     splits: Sequence[Split],
     run: RunDirectory,
     device: torch.device,
-) -> None:
+    said: Collection[str],
+) -> list[str]:
     """Build once what every fold needs, so that a wrong setting leaves nothing behind.
+
+    Returns
+    -------
+    list of str
+        What the run will do otherwise than its settings say.
 
     Raises
     ------
     UserError
-        If a part refuses its settings, or what is to be collected does not fit on the disk.
+        If a part refuses its settings, what is to be collected does not fit on the disk, or the
+        learning rates or momenta to come are out of their ranges.
     """
     images = build.build_images(config, dataset, device)
     recipe = build.build_recipe(config, device)
@@ -143,40 +158,30 @@ def try_parts(
     state = build.build_state(config, dataset.num_classes, len(indices), device, config.seed)
     find_target(config, "tracker")
     collector = call_target(config, "gradients")
+    if (run.path / "checkpoints").exists():  # it goes on as it was begun
+        try:
+            build.check_rates(config, state.model, len(indices))
+        except UserError as error:
+            return [str(error)]
+        return []
+    facts = Facts(
+        train_size=len(indices),
+        test_size=len(splits[0].test),
+        folds=len(splits),
+        momentum=build.has_momentum(state.optimizer),
+        schedule_changes=build.check_rates(config, state.model, len(indices)),
+    )
+    if config.training.gradient_norm or config.verbose:
+        first_weight(state.model)
     if collector is not None:
-        check_epochs(collector.epochs, recipe.epochs)
-    if recipe.batch_size > len(indices):
-        print(
-            f"warning: training.batch_size={recipe.batch_size}: there are {len(indices)} training "
-            "images, so that an epoch is one step on all of them",
-            file=sys.stderr,
-        )
-    begun = (run.path / "checkpoints").exists()
-    try:
-        build.check_rates(config, state.model, len(indices))
-    except UserError as error:
-        if not begun:
-            raise
-        print(f"warning: {error}", file=sys.stderr)
-    if collector is not None and not begun:
+        collector.check_epochs(config.training.epochs)
         collection = GradientCollection(collector, images, indices, recipe, run.path)
         collection.check_space(state.model, len(splits))
-
-
-def check_epochs(asked: Iterable[int] | None, epochs: int) -> None:
-    """Check the numbers of the epochs whose gradients are collected.
-
-    Raises
-    ------
-    UserError
-        If the training has no such epoch.
-    """
-    absent = [epoch for epoch in asked or () if epoch not in range(1, epochs + 1)]
-    if absent:
-        raise UserError(
-            f"gradients.epochs: {', '.join(map(str, absent))} asked for, and the training has "
-            f"{epochs}; allowed is 1 to {epochs}. Before training: gradients.at_start=true."
-        )
+    some = images.batch(indices[:SCALE_SAMPLE].to(device))[0]
+    scale = scale_warning(
+        some, "data.normalization=mean_std data.mean=null data.std=null takes both from the data."
+    )
+    return [*ignored_settings(config, said, facts), *([scale] if scale else [])]
 
 
 def augmented_examples(config: DictConfig, dataset: Dataset, indices: Tensor) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import fields
 from math import ceil
 from numbers import Integral, Real
@@ -20,6 +21,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from mnist_exp.arguments import wrong_kinds
 from mnist_exp.build import compute_device
 from mnist_exp.data.batches import Features
+from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.device import DeviceConstraint, DeviceSettings
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.effective_copy import effective_copy
@@ -331,6 +333,8 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
             )
         device = state.generator.device
         features = Features(X, np.searchsorted(self.classes_, y), device)
+        for sentence in self._wrong_scales(features.X, state):
+            warnings.warn(sentence, stacklevel=3)  # where fit was called
         train(state, features, torch.arange(len(X), device=device), recipe, lambda model: {})
         self.model_ = effective_copy(state.model).cpu().double()
         self.history_ = state.history
@@ -338,6 +342,17 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         buffer = io.BytesIO()
         torch.save(state.state_dict() | NO_GLOBAL_RANDOMNESS, buffer)
         self._training = buffer.getvalue()
+
+    def _wrong_scales(self, X: torch.Tensor, state: TrainState) -> list[str]:
+        """Say what keeps the network at chance: features or devices of another scale than 1."""
+        low, high = X.min().item(), X.max().item()
+        scaled = f"X / {high:g}" if low >= 0 and high > 1 else "sklearn's StandardScaler"
+        sentence = scale_warning(X, f"Give {scaled}.")
+        found = [f"X: {sentence}"] if sentence else []
+        if state.epoch == 0 and state.constraint is not None:
+            ranges = state.constraint.range_warnings
+            found += [warning.replace("constraint.", "") for warning in ranges]
+        return found
 
     def _recipe(self, epochs: int) -> Recipe:
         share: dict[str, Any] = {"min_val": 0, "max_val": 1, "include_boundaries": "left"}

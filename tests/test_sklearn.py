@@ -150,6 +150,7 @@ def test_string_labels_come_back_as_they_were(digits: Samples, words: np.ndarray
     assert named.score(digits[0], words) > 0.7 < numbers.score(*digits)
 
 
+@pytest.mark.filterwarnings("ignore:.* of the initial weights")  # direct stays at chance
 def test_grid_search_in_a_pipeline_finds_the_mapping_that_learns(
     digits: Samples, words: np.ndarray
 ) -> None:
@@ -303,3 +304,26 @@ def test_wrong_parameters_are_refused_by_name(
 def test_dimensions_that_agree_with_the_data_change_nothing(digits: Samples) -> None:
     given = PyTorchNNWrapper(784, 20, 10, epochs=1, random_state=0).fit(*digits)
     assert same_weights(given, PyTorchNNWrapper(None, 20, epochs=1, random_state=0).fit(*digits))
+
+
+@pytest.mark.parametrize(("factor", "remedy"), [(255, "X / 255"), (16, "X / 16"), (0.01, "Scaler")])
+def test_features_of_another_scale_than_1_are_warned_of_once_with_what_would_fit(
+    digits: Samples, factor: float, remedy: str
+) -> None:
+    X, y = digits
+    with pytest.warns(UserWarning, match=f"from 0 to .* Give .*{remedy}") as caught:
+        PyTorchNNWrapper(epochs=1, random_state=0).fit(X * factor, y)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_devices_that_cannot_hold_the_weights_are_warned_of(digits: Samples) -> None:
+    with pytest.warns(UserWarning, match=r"With W_min=0 W_max=0\.4 the devices reach"):
+        PyTorchNNWrapper(epochs=1, random_state=0, W_min=0, W_max=5e-6).fit(*digits)
+
+
+@pytest.mark.filterwarnings("error")
+def test_usual_features_raise_no_warning(digits: Samples) -> None:
+    X, y = digits
+    for features in (X, (X - 0.1307) / 0.3081, X * 5):
+        PyTorchNNWrapper(epochs=1, random_state=0).fit(features, y)

@@ -24,6 +24,7 @@ from mnist_exp.device.quantization import clip, quantize_nearest
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.synapses import find_synapses, gather, map_to_conductances
+from mnist_exp.device.weight_range import range_warnings
 
 
 class DeviceConstraint(DeviceSettings):
@@ -59,6 +60,7 @@ class DeviceConstraint(DeviceSettings):
     _random: RandomSource
     _effects: list[Effect]
     _tally: Tally
+    range_warnings: list[str]  # of the initial weights, told by `warnings`
     _until_sample: int  # steps until the next one that diagnostics look at
 
     def attach(self, model: nn.Module, seed: int) -> None:
@@ -87,6 +89,7 @@ class DeviceConstraint(DeviceSettings):
             for parameter in map_to_conductances(model, synapse, mapping)
         ]
         self._conductances = gather(self._parameters)
+        self.range_warnings = range_warnings(self, self._conductances)
         self._random = RandomSource(seed, self._conductances.device)
         self._devices = draw_devices(self, len(self._conductances), self._random)
         self._effects = build_effects(self, self._devices, self._random)
@@ -119,7 +122,7 @@ class DeviceConstraint(DeviceSettings):
         self._keep_for_next_step()
 
     def warnings(self, learning_rate: float) -> list[str]:
-        """Return a sentence for each dead zone of rounding that the settings run into.
+        """Return a sentence for each dead zone of rounding, and for a range that does not suit.
 
         Called after a backward pass, it also tells the share of the gradients that are lost.
 
@@ -129,7 +132,8 @@ class DeviceConstraint(DeviceSettings):
             The larger rate, where there are two, of plain gradient descent.
         """
         gradients = [p.grad.reshape(-1) for p in self._parameters if p.grad is not None]
-        return dead_zone_warnings(self, learning_rate, torch.cat(gradients) if gradients else None)
+        lost = dead_zone_warnings(self, learning_rate, torch.cat(gradients) if gradients else None)
+        return [*self.range_warnings, *lost]
 
     def diagnostics(self) -> dict[str, float]:
         """Return the figures of the epoch that ended and begin the next.

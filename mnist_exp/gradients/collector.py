@@ -174,6 +174,23 @@ class GradientCollector:
                 model, chosen, self.settings, directory=directory, num_epochs=collections
             )
 
+    def check_epochs(self, num_epochs: int) -> None:
+        """Check that a training of ``num_epochs`` epochs has those to be collected.
+
+        Raises
+        ------
+        UserError
+            If one of them does not come, or there is nothing to collect at all.
+        """
+        if self.epochs is None:
+            return
+        never = sorted(self.epochs - set(range(1, num_epochs + 1)), key=str)
+        if never or not (self.epochs or self.at_start):
+            raise UserError(
+                f"gradients.epochs={never}: the training has the epochs 1 to {num_epochs}; give "
+                "some of them, or null for all."
+            )
+
     def collects(self, epoch: int) -> bool:
         """Tell whether the gradients of ``epoch`` are collected."""
         return self.epochs is None or epoch in self.epochs
