@@ -20,7 +20,7 @@ help: ## list the targets
 $(PY):
 	$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): $(PY) pyproject.toml $(KERNELS)
+$(RUNTIME): $(PY) pyproject.toml setup.py $(KERNELS)
 	$(PY) -m pip install --quiet --editable .
 	@touch $@
 
