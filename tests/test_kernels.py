@@ -149,7 +149,7 @@ def test_a_weight_that_is_not_finite_shows_even_where_inputs_are_0(
     x, labels = sparse_batch(30, 40, 0)
     x[:, 7] = 0
     with torch.no_grad():
-        model.network[0].weight[3, 7] = value
+        next(model.parameters())[3, 7] = value
     taken = gradients(model, (x, labels), 0.1)
     with using("torch"):
         torch.testing.assert_close(taken, gradients(model, (x, labels), 0.1), equal_nan=True)

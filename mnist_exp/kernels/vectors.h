@@ -32,9 +32,9 @@ INLINE __mmask16 first(int64_t count) {
 INLINE Vector load_first(const float *p, int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
 INLINE void store_first(float *p, Vector v, int64_t count) { _mm512_mask_storeu_ps(p, first(count), v); }
 
-/* v where x > 0, else 0 */
+/* v where x > 0, and where x is NaN, else 0 */
 INLINE Vector where_positive(Vector x, Vector v) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_GT_OQ), v);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_NLE_UQ), v);
 }
 
 /* NaN where a or b is, else v */
@@ -101,9 +101,9 @@ INLINE __m256i first(int64_t count) {
 INLINE Vector load_first(const float *p, int64_t count) { return _mm256_maskload_ps(p, first(count)); }
 INLINE void store_first(float *p, Vector v, int64_t count) { _mm256_maskstore_ps(p, first(count), v); }
 
-/* v where x > 0, else 0 */
+/* v where x > 0, and where x is NaN, else 0 */
 INLINE Vector where_positive(Vector x, Vector v) {
-    return _mm256_and_ps(_mm256_cmp_ps(x, zero(), _CMP_GT_OQ), v);
+    return _mm256_and_ps(_mm256_cmp_ps(x, zero(), _CMP_NLE_UQ), v);
 }
 
 /* NaN where a or b is, else v */

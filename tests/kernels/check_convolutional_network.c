@@ -64,7 +64,7 @@ static void go_back(const Convolution *layer, NaiveConvolution *n, const double 
         for (int64_t y = 0; y < n->out_height; y++)
             for (int64_t x = 0; x < n->out_width; x++) {
                 int64_t from = (o * n->out_height + y) * n->out_width + x;
-                if (n->out[from] > 0)
+                if (!(n->out[from] <= 0))
                     n->sums_delta[layer->pooled ? largest_of(n, o, y, x) : from] = out_delta[from];
             }
         for (int64_t y = 0; y < n->height; y++)

@@ -49,7 +49,7 @@ void naive_linear(Case *c, NaiveLinear *n, const double *x, const int64_t *label
                     n->weight_gradient[l][o * n->sizes[l] + k] += delta[l + 1][o] * y[l][k];
                     n->bias_gradient[l][o] += k ? 0 : delta[l + 1][o];
                 }
-                delta[l][k] = y[l][k] > 0 ? sum : 0;
+                delta[l][k] = y[l][k] <= 0 ? 0 : sum; /* NaN goes through, as in torch */
             }
         for (int64_t k = 0; k < n->sizes[0]; k++)
             n->x_gradient[b * n->sizes[0] + k] = delta[0][k];
