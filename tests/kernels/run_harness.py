@@ -55,7 +55,7 @@ def runs_here(build: str) -> bool:
 
 def passes(compiler: str, build: str, sanitizer: str) -> bool:
     """Whether nothing is found; a build for another processor is only compiled."""
-    flags = ["-g", "-fno-omit-frame-pointer", *SANITIZERS[sanitizer]]
+    flags = ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZERS[sanitizer]]
     with tempfile.TemporaryDirectory() as folder:
         harness = compile_harness(Path(folder), compiler, build, flags)
         if not runs_here(build):
