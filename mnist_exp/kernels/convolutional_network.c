@@ -2,9 +2,12 @@
 #include <string.h>
 
 #include "convolutions.h"
-#include "linear_layers.h"
+#include "interface.h"
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Where no space is given, it is only counted. */
+static float *at(float *scratch, int64_t used) { return scratch ? scratch + used : 0; }
 
 /* Say where everything lies and return the floats of scratch space that it takes. Without pooling
    the sums become the next layer's input. */
@@ -23,21 +26,21 @@ static int64_t arrange(const Convolution *layers, int64_t count, float *scratch,
         if (l > 0 && !layers[l - 1].pooled)
             place->input = places[l - 1].sums;
         else {
-            place->input = scratch + used;
+            place->input = at(scratch, used);
             used += of_input;
         }
-        place->sums = scratch + used;
+        place->sums = at(scratch, used);
         used += most(of_sums, of_input);
-        place->weights = scratch + used;
+        place->weights = at(scratch, used);
         used += PADDED(weights);
-        place->flipped = scratch + used;
+        place->flipped = at(scratch, used);
         used += PADDED(weights);
         int64_t of_delta = product(layer->out_channels, place->height + 2 * BORDER,
                                    place->width + 2 * BORDER);
         delta = most(delta, of_delta);
     }
     for (int64_t l = 0; l < count; l++)
-        places[l].delta = scratch + used;
+        places[l].delta = at(scratch, used);
     return used + delta;
 }
 
