@@ -12,7 +12,8 @@ KERNELS := $(wildcard mnist_exp/kernels/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-model test-training check-model \
-	check-params view-results lint bench reproduce torture clean clean-checkpoints
+	check-params view-results lint bench reproduce torture sanitize clean \
+	clean-checkpoints
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +21,7 @@ help: ## list the targets
 $(PY):
 	$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): $(PY) pyproject.toml $(KERNELS)
+$(RUNTIME): $(PY) pyproject.toml setup.py $(KERNELS)
 	$(PY) -m pip install --quiet --editable .
 	@touch $@
 
@@ -73,6 +74,9 @@ bench: $(BENCH) ## epochs of ours and of the baselines, timed in one run; WHAT=m
 
 torture: $(DEV) ## kill, damage and starve runs for half an hour; every result must survive
 	$(PY) -m tests.torture $(WHAT) $(ARGS)
+
+sanitize: $(DEV) ## the C kernels under the address, undefined-behaviour and thread sanitizers
+	$(PY) -m tests.kernels.run_harness
 
 clean: ## remove caches and build files
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,28 @@ def test_weights_that_are_moved_or_converted_are_noticed(compiled: Kernels) -> N
     torch.testing.assert_close(layers(*data)[0], loss)
     model.double()
     torch.testing.assert_close(layers(*data)[0], loss)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_shows_even_where_inputs_are_0(
+    compiled: Kernels, value: float
+) -> None:
+    model = MLP(hidden_sizes=[50], num_classes=3, activation="relu", dropout=0.0, in_features=40)
+    x, labels = sparse_batch(30, 40, 0)
+    x[:, 7] = 0
+    with torch.no_grad():
+        next(model.parameters())[3, 7] = value
+    taken = gradients(model, (x, labels), 0.1)
+    with using("torch"):
+        torch.testing.assert_close(taken, gradients(model, (x, labels), 0.1), equal_nan=True)
+    assert taken[0].isnan()
+
+
+@needs_kernels
+@pytest.mark.parametrize("build", library.builds())
+def test_importing_a_build_says_what_it_is(build: str) -> None:
+    with pytest.raises(ImportError, match="not a Python module but a library that ctypes loads"):
+        import_module(f"{library.__package__}._{build}")
 
 
 def test_dense_batches_are_left_to_torch(compiled: Kernels) -> None:

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy, so that no build files appear in the checkout."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("mnist_exp", "conf", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("mnist_exp", "conf", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         subprocess.run(["cp", "-r", str(REPOSITORY / name), str(source)], check=True)
     for compiled in source.rglob("*.so"):
         compiled.unlink()

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "convolutions.h"
-#include "linear_layers.h"
+#include "interface.h"
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 

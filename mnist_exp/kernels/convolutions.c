@@ -117,8 +117,10 @@ void pool(const Convolution *layer, const Place *place, float *out) {
                 const float *window = place->sums
                     + product(o * place->height + 2 * y, place->width, 1) + 2 * x * WIDTH;
                 const float *below = window + place->width * WIDTH;
-                Vector largest = larger(larger(load(window), load(window + WIDTH)),
-                                        larger(load(below), load(below + WIDTH)));
+                Vector a = load(window), b = load(window + WIDTH);
+                Vector c = load(below), d = load(below + WIDTH);
+                Vector largest = larger(larger(a, b), larger(c, d));
+                largest = unless_nan(a, b, unless_nan(c, d, largest));
                 int64_t at = product(o * place->out_height + y, place->out_width, 1) + x * WIDTH;
                 store(out + at, relu(largest));
             }

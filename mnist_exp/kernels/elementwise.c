@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "interface.h"
 #include "threads.h"
 
-#define INTERFACE 2 /* counts the changes of what interface.py describes */
 #define AHEAD 4 /* images */
 /* Pieces of work of about a microsecond, for which no thread is woken up. */
 #define IMAGES 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int, c_int64, c_void_p
 
-# Counts the changes of what stands below, as INTERFACE does in elementwise.c.
+# Counts the changes of what stands below, as INTERFACE does in interface.h.
 INTERFACE = 2
 POINTER, COUNT, NUMBER = c_void_p, c_int64, c_float
 

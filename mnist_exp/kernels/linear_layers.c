@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "linear_layers.h"
+#include "interface.h"
 #include "linear_products.h"
 #include "threads.h"
 #include "vectors.h"

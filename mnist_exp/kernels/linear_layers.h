@@ -16,9 +16,4 @@ typedef struct {
     Weight weight, bias; /* [outputs][inputs], [outputs] */
 } LinearLayer;
 
-int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t samples);
-int linear_layers(const LinearLayer *layers, int64_t count, const float *x, const int64_t *labels,
-                  int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
-                  float *x_gradient, float *scratch, int64_t threads);
-
 #endif

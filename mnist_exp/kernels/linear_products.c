@@ -1,6 +1,7 @@
 /* The products of a linear layer, which skip inputs of the background. */
 #include <string.h>
 
+#include "interface.h"
 #include "linear_products.h"
 #include "threads.h"
 #include "vectors.h"
@@ -32,7 +33,32 @@ INLINE void set_gradients(const Weight *weight, int64_t at, int64_t stride, int6
         store_first(weight->plus_gradient + at + i * stride, gradients[i], count);
 }
 
-/* sums[0:vectors] += value * row of each element that is not 0 */
+/* Whether `count` numbers, whole vectors, are all finite: 0 times any other number is NaN. */
+static int all_finite(const float *x, int64_t count) {
+    Vector total[4] = {zero(), zero(), zero(), zero()}; /* side by side: none waits for the other */
+    int64_t i = 0;
+    for (; i + 4 * WIDTH <= count; i += 4 * WIDTH)
+        for (int j = 0; j < 4; j++)
+            total[j] = multiply_add(load(x + i + j * WIDTH), zero(), total[j]);
+    for (; i < count; i += WIDTH)
+        total[0] = multiply_add(load(x + i), zero(), total[0]);
+    return sum(add(add(total[0], total[1]), add(total[2], total[3]))) == 0;
+}
+
+/* List the factors x[0:count] - background of rows, and which rows those are; return how many. A
+   factor of 0 is left out, unless it meets a number that is not finite: their product is NaN. */
+INLINE int64_t list_factors(const float *x, int64_t count, float background, int rows_finite,
+                            float *values, int32_t *positions) {
+    if (rows_finite)
+        return nonzeros(x, count, background, values, positions);
+    for (int64_t i = 0; i < count; i++) {
+        values[i] = x[i] - background;
+        positions[i] = (int32_t)i;
+    }
+    return count;
+}
+
+/* sums[0:vectors] += value * row of each value */
 INLINE void add_rows(const float *rows, int64_t stride, const float *values, const int32_t *positions,
                      int64_t count, float *sums, const int vectors) {
     Vector total[MAX_VECTORS];
@@ -61,11 +87,12 @@ INLINE void add_rows(const float *rows, int64_t stride, const float *values, con
 #define MORE_CASES(call)
 #endif
 
-/* block[k][o] = weight[o][k] for so many outputs and inputs; 0 in the padding */
-static void transpose_weights(const LinearLayer *layer, int64_t from_output, int64_t outputs,
-                              int64_t from_input, int64_t inputs, float *block) {
+/* block[k][o] = weight[o][k] for so many outputs and inputs; 0 in the padding. Return whether all are
+   finite. */
+static int transpose_weights(const LinearLayer *layer, int64_t from_output, int64_t outputs,
+                             int64_t from_input, int64_t inputs, float *block) {
     int64_t width = PADDED(outputs), stride = layer->inputs;
-    Vector rows[WIDTH];
+    Vector rows[WIDTH], zeros = zero(); /* NaN if a weight is not finite */
     for (int64_t k = 0; k < inputs; k += WIDTH)
         for (int64_t o = 0; o < width; o += WIDTH) {
             int64_t at = (from_output + o) * stride + from_input + k;
@@ -77,9 +104,12 @@ static void transpose_weights(const LinearLayer *layer, int64_t from_output, int
                 load_values(&layer->weight, at, stride, outputs - o, inputs - k, rows);
             }
             transpose(rows);
-            for (int64_t i = 0; i < WIDTH && k + i < inputs; i++)
+            for (int64_t i = 0; i < WIDTH && k + i < inputs; i++) {
                 store(block + (k + i) * width + o, rows[i]);
+                zeros = multiply_add(rows[i], zero(), zeros);
+            }
         }
+    return sum(zeros) == 0;
 }
 
 /* y[b][o] = bias[o] + sum over k of (x[b][k] - background) weight[o][k], for some samples and a block
@@ -98,9 +128,10 @@ INLINE void forward_block(const Product *p, int64_t from, int64_t to, int64_t ou
     }
     for (int64_t k = 0; k < layer->inputs; k += CHUNK) {
         int64_t inputs = smaller(layer->inputs - k, CHUNK);
-        transpose_weights(layer, output, outputs, k, inputs, block);
+        int finite = transpose_weights(layer, output, outputs, k, inputs, block);
         for (int64_t b = from; b < to; b++) {
-            int64_t count = nonzeros(p->x + b * p->stride + k, inputs, p->background, values, positions);
+            const float *x = p->x + b * p->stride + k;
+            int64_t count = list_factors(x, inputs, p->background, finite, values, positions);
             add_rows(block, vectors * WIDTH, values, positions, count, y + b * width, vectors);
         }
     }
@@ -130,10 +161,16 @@ INLINE void transpose_inputs(const float *x, int64_t stride, int64_t samples, in
     }
 }
 
+typedef struct {
+    const Product *product;
+    int finite; /* whether all deltas are */
+} Deltas;
+
 /* weight_gradient[o][k] = sum over b of y[b][o] (x[b][k] - background), for some inputs and a block of
    outputs */
-INLINE void weight_gradient_block(const Product *p, int64_t from, int64_t to, int64_t output,
+INLINE void weight_gradient_block(const Deltas *deltas, int64_t from, int64_t to, int64_t output,
                                   const int vectors) {
+    const Product *p = deltas->product;
     ALIGNED float sums[WIDTH][MAX_VECTORS * WIDTH], columns[WIDTH][SAMPLES], values[SAMPLES + WIDTH];
     ALIGNED int32_t positions[SAMPLES + WIDTH];
     Vector rows[WIDTH];
@@ -146,7 +183,8 @@ INLINE void weight_gradient_block(const Product *p, int64_t from, int64_t to, in
             int64_t here = smaller(p->samples - b, SAMPLES);
             transpose_inputs(p->x + b * p->stride + k, p->stride, here, inputs, columns);
             for (int64_t i = 0; i < inputs; i++) {
-                int64_t count = nonzeros(columns[i], here, p->background, values, positions);
+                int64_t count = list_factors(columns[i], here, p->background, deltas->finite, values,
+                                             positions);
                 add_rows(p->y + b * width + output, width, values, positions, count, sums[i], vectors);
             }
         }
@@ -161,17 +199,19 @@ INLINE void weight_gradient_block(const Product *p, int64_t from, int64_t to, in
 }
 
 static void some_weight_gradients(const void *task, int64_t from, int64_t to) {
-    const Product *product = task;
-    int64_t width = PADDED(product->layer->outputs);
+    const Deltas *deltas = task;
+    int64_t width = PADDED(deltas->product->layer->outputs);
     for (int64_t o = 0; o < width; o += MAX_VECTORS * WIDTH) {
         int64_t vectors = smaller((width - o) / WIDTH, MAX_VECTORS);
-        WITH_VECTORS(vectors, weight_gradient_block(product, from, to, o, VECTORS))
+        WITH_VECTORS(vectors, weight_gradient_block(deltas, from, to, o, VECTORS))
     }
 }
 
 void weight_gradients(const Product *product, int64_t threads) {
     enum { INPUTS = 32 }; /* of a piece of work, some microseconds */
-    share(some_weight_gradients, product, product->layer->inputs, INPUTS, threads, WAKE);
+    int64_t count = product->samples * PADDED(product->layer->outputs);
+    Deltas deltas = {product, all_finite(product->y, count)};
+    share(some_weight_gradients, &deltas, product->layer->inputs, INPUTS, threads, WAKE);
 }
 
 void bias_gradients(const Product *product) {

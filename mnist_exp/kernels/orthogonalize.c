@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "interface.h"
 #include "threads.h"
 #include "vectors.h"
 

@@ -17,15 +17,16 @@
 #define LOOKING_OUT 200000 /* ns; between two jobs of a training step lies less */
 #define LOOKS 64           /* between two looks at the clock */
 
-/* Where cores are far apart, or others want them too, it is faster not to share. So some jobs of a
-   period are done the other way, and the faster way is the usual one from then on. */
+/* Where cores are many or far apart, or others want them too, fewer threads are faster. So some jobs
+   of a period are done in half or twice as many, and the faster number is the usual one from then on. */
 enum { PERIOD = 128, TRIALS = 4 };
 static struct {
     atomic_int busy;
     int64_t job;         /* of the period */
-    int alone;           /* the usual way */
+    int64_t halvings;    /* of the number of threads there are: what is usual */
+    int64_t step;        /* to the halvings that are tried next */
     double usual, other; /* ns for an amount of one, the least of some jobs */
-} trials = {.job = TRIALS, .usual = INFINITY, .other = INFINITY};
+} trials = {.job = TRIALS, .step = 1, .usual = INFINITY, .other = INFINITY};
 
 /* Pieces that one thread takes first, so that what it wrote is in its cache the next time. */
 typedef struct {
@@ -37,10 +38,11 @@ static struct {
     Work *work; /* these are written while nobody is active */
     const void *task;
     int64_t count, at_once, threads;
+    unsigned arithmetic; /* the caller's: what becomes of denormal numbers, and how to round */
     Range ranges[MOST_THREADS];
     atomic_uint job; /* counts them */
     atomic_int busy, open, active, sleeping;
-    atomic_int alone; /* the way of the latest trial */
+    atomic_int halvings; /* of the number of threads, in the latest trial */
     int64_t helpers;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -89,8 +91,10 @@ static void *help(void *number) {
         wait_for_job(job);
         atomic_fetch_add(&team.active, 1); /* from here on the job stays as it is */
         job = atomic_load(&team.job);
-        if (atomic_load(&team.open) && (intptr_t)number < team.threads)
+        if (atomic_load(&team.open) && (intptr_t)number < team.threads) {
+            _mm_setcsr(team.arithmetic);
             take_pieces((intptr_t)number);
+        }
         atomic_fetch_sub(&team.active, 1);
     }
     return 0;
@@ -115,9 +119,13 @@ static void start_helpers(int64_t count) {
     if (team.helpers >= count)
         return;
     pthread_once(&once, forget_helpers_after_fork);
-    sigset_t all, before; /* signals are for the threads of the program */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    /* Signals are for the threads of the program, but for those that tell of a fault right here. */
+    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+    sigset_t others, before;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(&others, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &others, &before);
     for (pthread_t thread; team.helpers < count; team.helpers++) {
         if (pthread_create(&thread, 0, help, (void *)(intptr_t)(team.helpers + 1)))
             break; /* there are as many as the system allows */
@@ -128,16 +136,16 @@ static void start_helpers(int64_t count) {
 
 /* Call work(task, from, to) until `count` elements are done, so many at once, in so many threads at
    most. It takes as long as 10 us of work to wake threads that sleep; calls so small that it would not
-   pay follow the way of the latest trial. Another call meanwhile, from another thread or from a piece
-   of work, does its work alone. */
+   pay take as many threads as the latest trial. Another call meanwhile, from another thread or from a
+   piece of work, does its work alone. */
 void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t threads,
            enum Sleepers sleepers) {
     if (count < 1)
         return;
     int64_t pieces = (count + at_once - 1) / at_once;
+    if (sleepers == LET_SLEEP)
+        threads >>= atomic_load(&team.halvings);
     threads = smaller(threads, smaller(pieces, MOST_THREADS));
-    if (sleepers == LET_SLEEP && atomic_load(&team.alone))
-        threads = 1;
     if (threads < 2 || atomic_exchange(&team.busy, 1)) {
         for (int64_t piece = 0; piece < pieces; piece++)
             do_piece(work, task, count, at_once, piece);
@@ -149,6 +157,7 @@ void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t
     team.count = count;
     team.at_once = at_once;
     team.threads = threads;
+    team.arithmetic = _mm_getcsr() & ~(unsigned)_MM_EXCEPT_MASK;
     for (int64_t i = 0; i < threads; i++) {
         atomic_store(&team.ranges[i].next, pieces * i / threads);
         team.ranges[i].end = pieces * (i + 1) / threads;
@@ -174,9 +183,13 @@ void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t
 Trial begin_trial(int64_t threads) {
     if (threads < 2 || atomic_exchange(&trials.busy, 1))
         return (Trial){threads, 0, 0};
-    int alone = trials.job < TRIALS ? !trials.alone : trials.alone;
-    atomic_store(&team.alone, alone);
-    return (Trial){alone ? 1 : threads, nanoseconds(), 1};
+    int64_t most = 63 - __builtin_clzll((unsigned long long)threads); /* halvings, down to one thread */
+    trials.halvings = smaller(trials.halvings, most);
+    if (trials.halvings + trials.step < 0 || trials.halvings + trials.step > most)
+        trials.step = -trials.step;
+    int64_t halvings = trials.halvings + (trials.job < TRIALS ? trials.step : 0);
+    atomic_store(&team.halvings, halvings);
+    return (Trial){threads >> halvings, nanoseconds(), 1};
 }
 
 /* Learn from a job that was done, of some amount such as samples. */
@@ -191,7 +204,9 @@ void end_trial(const Trial *trial, int64_t amount) {
         trials.usual = fmin(trials.usual, time);
     if (job == TRIALS - 1) {
         if (trials.other < trials.usual)
-            trials.alone = !trials.alone;
+            trials.halvings += trials.step;
+        else
+            trials.step = -trials.step;
         trials.usual = trials.other = INFINITY;
     }
     trials.job %= PERIOD;

@@ -23,7 +23,7 @@ INLINE Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
 INLINE Vector subtract(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
 INLINE Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
 INLINE Vector relu(Vector v) { return _mm512_max_ps(zero(), v); } /* NaN stays NaN */
-INLINE Vector larger(Vector a, Vector b) { return _mm512_max_ps(a, b); }
+INLINE Vector larger(Vector a, Vector b) { return _mm512_max_ps(a, b); } /* b if one is NaN */
 INLINE float sum(Vector v) { return _mm512_reduce_add_ps(v); }
 
 INLINE __mmask16 first(int64_t count) {
@@ -32,9 +32,14 @@ INLINE __mmask16 first(int64_t count) {
 INLINE Vector load_first(const float *p, int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
 INLINE void store_first(float *p, Vector v, int64_t count) { _mm512_mask_storeu_ps(p, first(count), v); }
 
-/* v where x > 0, else 0 */
+/* v where x > 0, and where x is NaN, else 0 */
 INLINE Vector where_positive(Vector x, Vector v) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_GT_OQ), v);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_NLE_UQ), v);
+}
+
+/* NaN where a or b is, else v */
+INLINE Vector unless_nan(Vector a, Vector b, Vector v) {
+    return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q), broadcast(__builtin_nanf("")));
 }
 
 /* v where a = b, else 0 */
@@ -82,7 +87,7 @@ INLINE Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
 INLINE Vector subtract(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
 INLINE Vector multiply(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
 INLINE Vector relu(Vector v) { return _mm256_max_ps(zero(), v); } /* NaN stays NaN */
-INLINE Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); }
+INLINE Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); } /* b if one is NaN */
 INLINE float sum(Vector v) {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     half = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -96,9 +101,14 @@ INLINE __m256i first(int64_t count) {
 INLINE Vector load_first(const float *p, int64_t count) { return _mm256_maskload_ps(p, first(count)); }
 INLINE void store_first(float *p, Vector v, int64_t count) { _mm256_maskstore_ps(p, first(count), v); }
 
-/* v where x > 0, else 0 */
+/* v where x > 0, and where x is NaN, else 0 */
 INLINE Vector where_positive(Vector x, Vector v) {
-    return _mm256_and_ps(_mm256_cmp_ps(x, zero(), _CMP_GT_OQ), v);
+    return _mm256_and_ps(_mm256_cmp_ps(x, zero(), _CMP_NLE_UQ), v);
+}
+
+/* NaN where a or b is, else v */
+INLINE Vector unless_nan(Vector a, Vector b, Vector v) {
+    return _mm256_or_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q), v); /* all bits set is NaN */
 }
 
 /* v where a = b, else 0 */
@@ -113,15 +123,29 @@ INLINE void interleave(Vector a, Vector b, Vector *low, Vector *high) {
     *high = _mm256_permute2f128_ps(even, odd, 0x31);
 }
 
+/* bits_set[m]: the positions of the bits that are set in m, a byte each, the lowest first */
+#define BIT(m, i) (((m) >> (i)) & INT64_C(1))
+#define PUT(m, i, rest) ((rest) << (8 * BIT(m, i)) | BIT(m, i) * (i))
+#define BITS_SET(m) PUT(m, 0, PUT(m, 1, PUT(m, 2, PUT(m, 3, PUT(m, 4, PUT(m, 5, PUT(m, 6, BIT(m, 7) * 7)))))))
+#define FOUR(m) BITS_SET(m), BITS_SET((m) + 1), BITS_SET((m) + 2), BITS_SET((m) + 3)
+#define SIXTEEN(m) FOUR(m), FOUR((m) + 4), FOUR((m) + 8), FOUR((m) + 12)
+#define SIXTY_FOUR(m) SIXTEEN(m), SIXTEEN((m) + 16), SIXTEEN((m) + 32), SIXTEEN((m) + 48)
+static const int64_t bits_set[256] = {SIXTY_FOUR(0), SIXTY_FOUR(64), SIXTY_FOUR(128), SIXTY_FOUR(192)};
+
 /* Append the elements that are not 0 of x[0:count] - background and their positions; return how
    many. Both lists need WIDTH elements of room beyond count. */
 INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values,
                         int32_t *positions) {
     int64_t found = 0;
-    for (int64_t i = 0; i < count; i++) {
-        values[found] = x[i] - background;
-        positions[found] = (int32_t)i;
-        found += values[found] != 0;
+    for (int64_t i = 0; i < count; i += WIDTH) {
+        Vector v = subtract(load_first(x + i, count - i), broadcast(background));
+        Vector unlike_zero = _mm256_cmp_ps(v, zero(), _CMP_NEQ_UQ);
+        int mask = _mm256_movemask_ps(_mm256_and_ps(unlike_zero, _mm256_castsi256_ps(first(count - i))));
+        __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits_set[mask]));
+        __m256i position = _mm256_add_epi32(order, _mm256_set1_epi32((int32_t)i));
+        store(values + found, _mm256_permutevar8x32_ps(v, order));
+        _mm256_storeu_si256((__m256i *)(positions + found), position);
+        found += __builtin_popcount(mask);
     }
     return found;
 }

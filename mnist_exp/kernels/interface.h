@@ -1,0 +1,44 @@
+/* What Python calls: the functions that interface.py describes to ctypes. */
+#ifndef INTERFACE_H
+#define INTERFACE_H
+
+#include <stdint.h>
+
+#include "convolutions.h"
+#include "linear_layers.h"
+
+#define INTERFACE 2 /* counts the changes of what interface.py describes */
+
+int64_t interface(void);
+
+int pixels_to_inputs(const uint8_t *pixels, int64_t images, int64_t size, const int64_t *indices,
+                     int64_t count, float scale, float shift, float *out, int64_t threads);
+void asymmetric_sgd(float *weight, const float *gradient, float *velocity, int64_t count, float momentum,
+                    float minus_rate, float ratio, int64_t threads);
+void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
+                   float step, int64_t threads);
+void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
+                      float step, uint64_t *lanes, float lowest, int64_t threads);
+int64_t unlike(const float *x, int64_t count, float background);
+int64_t correct_predictions(const float *logits, const int64_t *labels, int64_t samples, int64_t classes);
+float norm(const float *x, int64_t count, int64_t threads);
+void orthogonalize(float *x, int64_t rows, int64_t columns, int64_t steps, int64_t at_once, float a,
+                   float b, float c);
+
+int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t samples);
+int linear_layers(const LinearLayer *layers, int64_t count, const float *x, const int64_t *labels,
+                  int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
+                  float *x_gradient, float *scratch, int64_t threads);
+void linear_outputs(const LinearLayer *layer, const float *x, int64_t samples, float background, float *y,
+                    int64_t threads);
+void linear_weight_gradient(const LinearLayer *layer, const float *x, int64_t samples, float background,
+                            float *delta, int64_t threads);
+
+int64_t convolutional_network_scratch(const Convolution *convolutions, int64_t count,
+                                      const LinearLayer *layers, int64_t linear_count);
+int convolutional_network(const Convolution *convolutions, int64_t count, const LinearLayer *layers,
+                          int64_t linear_count, const float *images, const int64_t *labels,
+                          int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
+                          float *scratch);
+
+#endif

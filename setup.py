@@ -1,0 +1,37 @@
+"""The C kernels, compiled once for each instruction set that makes a difference.
+
+Where they cannot be compiled (no compiler, another processor) the installation goes on without, and
+torch does the work. All else stands in pyproject.toml.
+"""
+
+from glob import glob
+
+from setuptools import Extension, setup
+
+PACKAGE = "mnist_exp.kernels"
+SOURCES = "mnist_exp/kernels"
+FLAGS = ["-O3", "-pthread", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-g0"]
+BUILDS = {
+    "avx512": [
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+        *("-mavx2", "-mfma", "-mbmi2", "-mpopcnt"),
+    ],
+    "avx2": ["-mavx2", "-mfma"],
+}
+
+if __name__ == "__main__":
+    setup(
+        ext_modules=[
+            Extension(
+                f"{PACKAGE}._{build}",
+                sources=sorted(glob(f"{SOURCES}/*.c")),
+                depends=sorted(glob(f"{SOURCES}/*.h")),
+                extra_compile_args=FLAGS + instructions,
+                # functions call each other, not namesakes elsewhere
+                extra_link_args=["-pthread", "-Wl,-Bsymbolic"],
+                libraries=["m"],
+                optional=True,
+            )
+            for build, instructions in BUILDS.items()
+        ]
+    )
