@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mnist_exp.kernels import kernels_for
+from mnist_exp.cpu.ops import norm
 from mnist_exp.train import Callback
 from mnist_exp.training_state import Row, TrainState
 
@@ -23,9 +23,7 @@ class GradientNorm(Callback):
             self.first = next(p for p in parameters if p.ndim > 1 and p.grad is not None)
         gradient = self.first.grad
         assert gradient is not None, "it had one before"
-        kernels = kernels_for(gradient)
-        norm = kernels.norm(gradient) if kernels else gradient.norm().item()
-        state.gradient_norms.append(norm)
+        state.gradient_norms.append(norm(gradient))
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Report the epoch's norms in order of the batches."""

@@ -17,7 +17,7 @@ from mnist_exp.autograd import SMALLEST_PART, Autograd, AutogradInParts
 from mnist_exp.backpropagation import backpropagation
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.models import CNN20k, CNN21k
-from mnist_exp.threads import Threads
+from mnist_exp.threads import cpu_threads
 from tests.device_settings import device_settings
 from tests.kernel_builds import using
 
@@ -26,7 +26,7 @@ Batch = tuple[Tensor, Tensor]
 
 @pytest.fixture(scope="module", autouse=True)
 def _three_threads() -> Iterator[None]:
-    with Threads(3):
+    with cpu_threads(3):
         yield
 
 
