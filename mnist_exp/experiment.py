@@ -83,6 +83,8 @@ def run_experiment(
     jobs = min(config.cv.get("n_jobs") or room, len(splits))
     # a fold gets one thread however many folds train side by side: sums depend on the number
     torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
+    if (slower := kernels.absence(device)) is not None:
+        print(f"note: {slower}", file=sys.stderr)
     results = facts(config, dataset, run, rule, device)
     results["wall_seconds"] = go_on(run, splits, results) / jobs
     save_config(directory, config)
