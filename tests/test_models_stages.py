@@ -124,7 +124,12 @@ def test_a_network_that_tells_the_truth_is_compared_once(
     model: nn.Module, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, calls = copy.deepcopy(model), []
-    monkeypatch.setattr(Autograd, "__call__", lambda *a: calls.append(a) or original(*a))
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(Autograd, "__call__", counted)
     first = gradients(model, backpropagation(model, 0.1, precision))
     assert len(calls) == 1
     way = backpropagation(model, 0.1, precision)  # of the next epoch

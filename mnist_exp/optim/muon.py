@@ -41,7 +41,7 @@ def newton_schulz(X: Tensor, steps: int) -> Tensor:
     """
     a, b, c = QUINTIC
     identity = torch.eye(len(X), dtype=X.dtype, device=X.device)
-    norm = (X @ X.T).trace().sqrt() + 1e-7
+    norm = (X @ X.T).diagonal().sum().sqrt() + 1e-7
     for done in range(0, steps, STEPS_AT_ONCE):
         G = X @ X.T / norm**2
         product = identity
