@@ -178,7 +178,11 @@ def test_fits_in_threads_are_those_of_one_thread(digits: Samples, batch_size: in
 
     def fit(random_state: int) -> PyTorchNNWrapper:
         torch.rand(random_state + 1)
-        settings: dict[str, Any] = {"batch_size": batch_size, "device": "cpu"}
+        settings: dict[str, Any] = {
+            "batch_size": batch_size,
+            "device": "cpu",
+            "scheduler": "constant",
+        }
         fitted = PyTorchNNWrapper(epochs=1, random_state=random_state, **settings).fit(*digits)
         return fitted.partial_fit(*digits)
 

@@ -162,10 +162,9 @@ def check_settings(path: Path, config: dict[str, Any]) -> None:
     for directory in (checkpoints, *sorted(checkpoints.glob("fold_*"))):
         found = load_newest(directory)
         if found is not None:
-            saved = found[1].get("config")
-            if not isinstance(saved, dict):
-                raise UserError(f"{found[0]}: is no training checkpoint, it has no configuration.")
-            check_extends(saved, config, differences(saved, config), str(found[0]))
+            path, saved = found
+            check_format(saved, CHECKPOINT, path)
+            check_extends(saved["config"], config, differences(saved["config"], config), str(path))
 
 
 class Recorder(Callback):

@@ -40,9 +40,10 @@ def own_part(config: DictConfig) -> DictConfig:
 def training_config(config: DictConfig) -> dict[str, Any]:
     """Return everything that decides how a run trains, resolved, as plain values."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    if values["training"].get("averaging") is None:
+    training = values.get("training")
+    if isinstance(training, dict) and training.get("averaging") is None:
         # decides nothing then, and older runs have no such key
-        values["training"].pop("averaging_warmup", None)
+        training.pop("averaging_warmup", None)
     return {key: value for key, value in values.items() if key not in RUN_KEYS}
 
 
