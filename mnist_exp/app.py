@@ -28,8 +28,10 @@ from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
 from mnist_exp.run.saved_config import (
+    PLACES,
     as_typed,
     hash_config,
+    key_of,
     make_paths_absolute,
     training_config,
 )
@@ -47,9 +49,9 @@ def main() -> None:
         sys.argv[1:] = resumed_arguments(sys.argv[1:])
     except UserError as error:
         launch.refuse(error)
-    if any(argument.startswith(("resume=", "reproduce=")) for argument in sys.argv[1:]):
-        # a key of that run, but perhaps not of the options the command itself selects
-        sys.argv = [f"++{a}" if a.startswith("data.root=") else a for a in sys.argv]
+    if not {"resume", "reproduce"}.isdisjoint(map(key_of, sys.argv[1:])):
+        # keys of that run, but perhaps not of the options the command itself selects
+        sys.argv = [f"++{a.lstrip('+')}" if key_of(a) in PLACES else a for a in sys.argv]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
     try:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from mnist_exp.errors import UserError
 
 TARGET = "_target_"
+TARGET_IN_YAML = re.compile(r"_target_:\s*[\"']?([\w.]+)")
 # Where a class must be defined, whatever path names it: torch.nn.functional.torch.os.system and
 # mnist_exp.run.files.os.remove resolve too.
 HOMES = ("torch.nn.", "torch.optim.", "sklearn.model_selection.", "mnist_exp.models.")
@@ -77,7 +78,10 @@ def own_targets(hydra: Any) -> set[str]:
 def targets_of_options(directories: list[Path]) -> set[str]:
     """Return the targets that the YAML files below config directories name."""
     files = (path for directory in directories for path in directory.rglob("*.yaml"))
-    lines = (re.findall(r"_target_:\s*[\"']?([\w.]+)", path.read_text()) for path in files)
+    lines = (
+        re.findall(r"_target_:\s*[\"']?([\w.]+)", path.read_text(errors="replace"))
+        for path in files
+    )
     return {target for found in lines for target in found} - {"null"}
 
 

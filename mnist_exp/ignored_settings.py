@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.arguments import shown
+from mnist_exp.run.saved_config import key_of
 
 # Keys that have no effect, and why.
 Ignored = tuple[tuple[str, ...], str]
@@ -38,7 +39,7 @@ class Facts:
 
 def keys_of(overrides: Iterable[str]) -> frozenset[str]:
     """Return the keys and groups that a command line names."""
-    return frozenset(o.lstrip("+~").partition("=")[0].partition("@")[0] for o in overrides)
+    return frozenset(key_of(override).partition("@")[0] for override in overrides)
 
 
 def ignored_settings(config: DictConfig, said: Collection[str], facts: Facts) -> list[str]:

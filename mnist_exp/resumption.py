@@ -21,6 +21,7 @@ from mnist_exp.run.saved_config import (
     as_typed,
     check_extends,
     differences,
+    key_of,
     load_config,
     resume_command,
     save_config,
@@ -107,9 +108,9 @@ def asked_changes(
     overrides = [
         override
         for override in as_typed(config.hydra.overrides.task)
-        if not override.startswith((f"{key}=", "trust="))
+        if key_of(override) not in (key, "trust")
     ]
-    names = [override.lstrip("+").partition("=")[0] for override in overrides]
+    names = [key_of(override) for override in overrides]
     changes = {place: OmegaConf.select(config, place) for place in PLACES if place in names}
     for place in changes:
         if OmegaConf.select(saved, place) is None:

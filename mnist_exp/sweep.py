@@ -17,6 +17,7 @@ from mnist_exp.printable import printable
 from mnist_exp.run.files import write_atomic
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import COMPLETED, read_results
+from mnist_exp.run.saved_config import key_of
 from mnist_exp.run.sweep_record import (
     SWEEP_FILE,
     AskedJob,
@@ -263,11 +264,10 @@ def _row_of_record(sweep_dir: Path, number: int, asked: AskedJob | None = None) 
 
 
 def _row(name: str, overrides: list[str], outcome: Outcome) -> Row:
-    texts = (text.lstrip("+").partition("=") for text in overrides)
     results = outcome.results if outcome.status == COMPLETED else {}
     return Row(
         job=name,
-        overrides={setting: value for setting, _, value in texts},
+        overrides={key_of(text): text.partition("=")[2] for text in overrides},
         status=outcome.status,
         accuracy=results.get("mean_accuracy", results.get("test_accuracy")),
         std=results.get("std_accuracy"),

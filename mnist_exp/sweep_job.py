@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import sys
 from collections.abc import Mapping
@@ -16,9 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import (
+    PLACES,
     RUN_KEYS,
     as_typed,
     differences,
+    flat,
+    has_hash,
     hash_config,
     load_config,
     training_config,
@@ -77,13 +81,13 @@ class SweepJob:
             if asked is not None:
                 config = restore_config(config, asked, f"job {self.record.number}")
         trained = _hash_of_results(self.directory)
-        if trained in (None, hash_config(training_config(config))):
+        if trained is None or has_hash(training_config(config), trained):
             return config
         try:
             saved = training_config(load_config(self.directory, "sweep.resume"))
         except (UserError, OmegaConfBaseException):
             saved = {}
-        if hash_config(saved) != trained:  # not the configuration of these results
+        if not has_hash(saved, trained):  # not the configuration of these results
             raise UserError(
                 f"{self.directory}: holds the results of another configuration than job "
                 f"{self.record.number} has; they stay as they are. Start a sweep in a new "
@@ -131,9 +135,10 @@ def restore_config(config: DictConfig, before: dict[str, Any], name: str) -> Dic
     UserError
         If one of them has another value now.
     """
+    config = _in_places(config, before)
     now = json_values(training_config(config))
     shared = _restricted(now, before)
-    changed = differences(before, shared)
+    changed = {k: both for k, both in differences(before, shared).items() if k not in PLACES}
     if changed:
         sentences = [f"{key} was {was} and is {now} now" for key, (was, now) in changed.items()]
         raise UserError(
@@ -150,6 +155,16 @@ def restore_config(config: DictConfig, before: dict[str, Any], name: str) -> Dic
     restored = OmegaConf.create({**before, **run_keys})
     OmegaConf.set_struct(restored, True)
     return restored
+
+
+def _in_places(config: DictConfig, before: Mapping[str, Any]) -> DictConfig:
+    """Return ``config`` with the data where the job had them, if the record says that in full."""
+    for key in PLACES:
+        place = flat(before).get(key)
+        if isinstance(place, str) and os.path.isabs(place):
+            config = copy.deepcopy(config)
+            OmegaConf.update(config, key, place)
+    return config
 
 
 def _restricted(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

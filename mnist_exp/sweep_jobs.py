@@ -18,7 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.errors import UserError
 from mnist_exp.run.files import finite
-from mnist_exp.run.saved_config import RUN_KEYS, as_typed, own_part, training_config
+from mnist_exp.run.saved_config import (
+    RUN_KEYS,
+    as_typed,
+    key_of,
+    make_paths_absolute,
+    own_part,
+    training_config,
+)
 from mnist_exp.run.sweep_record import AskedJob, is_directory_name
 
 NUMBER = "${hydra.job.num}"
@@ -77,11 +84,6 @@ def without_run_keys(overrides: list[str]) -> list[str]:
     return [text for text in overrides if key_of(text).partition(".")[0] not in RUN_KEYS]
 
 
-def key_of(override: str) -> str:
-    """Return the key that an override sets."""
-    return override.lstrip("+").partition("=")[0]
-
-
 def json_values(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration as it comes back from a JSON file."""
     values: dict[str, Any] = json.loads(json.dumps(finite(config)))
@@ -122,7 +124,9 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> AskedJob:
         if job.hydra.output_subdir is not None:
             _directory(job, number, "output_subdir")
         with env_override(job.hydra.job.env_set):
-            trained = json_values(training_config(own_part(job)))
+            own = own_part(job)
+            make_paths_absolute(own, job.hydra.runtime.cwd)
+            trained = json_values(training_config(own))
     except OmegaConfBaseException:  # shows only where the job runs, or makes it fail there
         return AskedJob(number, without_run_keys(overrides), directory)
     finally:

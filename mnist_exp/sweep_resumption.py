@@ -16,7 +16,7 @@ from yaml import YAMLError
 from mnist_exp.claim import claim, give_back, hold, use_directory
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import NAME as RESULTS
-from mnist_exp.run.saved_config import as_typed
+from mnist_exp.run.saved_config import as_typed, key_of
 from mnist_exp.run.sweep_record import (
     VERSION,
     AskedJob,
@@ -30,7 +30,6 @@ from mnist_exp.shipped_config import config_directory
 from mnist_exp.sweep_jobs import (
     asked_jobs,
     fix_order,
-    key_of,
     number_directories,
     share_directories,
     without_run_keys,

@@ -151,14 +151,18 @@ def test_whatever_stands_in_a_record_is_read_or_refused(sound: Path, data: st.Da
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("sweep.json", {"overrides": ["a=\x1b[2J"]}, "'overrides'"),
-        ("sweep.json", {"overrides": "seed=1"}, "'overrides'"),
-        ("sweep.json", {"jobs": [{"number": 0}]}, "'overrides', 'directory'"),
-        ("sweep.json", {"version": 2}, "has version 2"),
-        ("sweep.json", {"more": 1}, "'more'"),
-        (f"{JOBS}/0.json", {"directory": "../elsewhere"}, "'directory'"),
+        ("sweep.json", {"overrides": ["a=\x1b[2J"]}, r"overrides\[0\] is .*no control characters"),
+        ("sweep.json", {"overrides": "seed=1"}, "overrides is 'seed=1'; allowed is a list"),
+        ("sweep.json", {"jobs": [{"number": 0}]}, r"\[0\]\.overrides is missing"),
+        ("sweep.json", {"version": 2}, "version is 2; allowed is a version up to 1"),
+        ("sweep.json", {"more": 1}, "'more' is no key of it"),
+        (
+            f"{JOBS}/0.json",
+            {"directory": "../elsewhere"},
+            "directory is '../elsewhere'; allowed is",
+        ),
         (f"{JOBS}/0.json", {"number": 3}, "is of job 3"),
-        (f"{JOBS}/0.json", {"status": "fine"}, "'status'"),
+        (f"{JOBS}/0.json", {"status": "fine"}, "status is 'fine'; allowed is running or"),
     ],
 )
 def test_a_damaged_record_is_told(

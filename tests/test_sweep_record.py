@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from mnist_exp.run.results import read_results, write_results
+from mnist_exp.run.saved_config import has_hash, hash_config
 from tests.fault_injection import (
     LONG,
     command,
@@ -61,6 +64,36 @@ def test_jobs_that_would_share_a_directory_get_one_each(tmp_path: Path, subdir: 
     code, output = command("sweep.resume=s", cwd=tmp_path)
     assert code == 0, output
     assert (tmp_path / "s" / "sweep.csv").read_text() == before
+
+
+def test_a_sweep_finds_its_data_from_any_directory(tmp_path: Path) -> None:
+    shutil.copytree(few_images()[1].partition("=")[2], tmp_path / "images")
+    settings = [*TINY, "data=idx", "data.root=images", "hydra.sweep.dir=s"]
+    code, output = command("-m", "seed=1,2", *settings, cwd=tmp_path)
+    assert code == 0, output
+    before = [results_of(tmp_path / "s" / job) for job in "01"]
+    shutil.rmtree(tmp_path / "s" / "1")
+    (tmp_path / "s" / ".jobs" / "1.json").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    code, output = command("sweep.resume=../s", cwd=tmp_path / "elsewhere")
+    assert code == 0, output
+    after = [results_of(tmp_path / "s" / job) for job in "01"]
+    assert after[0] == before[0]
+    assert after[1]["weights_sha256"] == before[1]["weights_sha256"]
+
+
+def test_a_hash_that_an_older_version_took_with_the_place_of_the_data_is_known() -> None:
+    config = {"seed": 1, "data": {"root": "here", "subset": None}}
+    moved = {"seed": 1, "data": {"root": "there", "subset": None}}
+    older = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    assert has_hash(config, older)
+    assert not has_hash(moved, older)
+    assert has_hash(moved, hash_config(config))
+    without = {"data": {"subset": None}, "seed": 1}
+    assert hash_config(without) == hash_config(config)
+    assert has_hash(
+        without, hashlib.sha256(json.dumps(without, sort_keys=True).encode()).hexdigest()
+    )
 
 
 @pytest.mark.parametrize("subdir", ["/tmp/elsewhere${hydra.job.num}", "../${seed}", ".", ".jobs"])

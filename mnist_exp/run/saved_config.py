@@ -32,6 +32,11 @@ def as_typed(overrides: Any) -> list[str]:
     return typed
 
 
+def key_of(override: str) -> str:
+    """Return the key or group that an override sets, adds or removes."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def own_part(config: DictConfig) -> DictConfig:
     """Return a configuration without Hydra's node."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -47,12 +52,27 @@ def training_config(config: DictConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in RUN_KEYS}
 
 
-def hash_config(config: dict[str, Any]) -> str:
+def hash_config(config: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a resolved configuration, whatever the order of keys and `PLACES`."""
-    kept = {key: value for key, value in flat(config).items() if key not in PLACES}
-    if len(kept) == len(flat(config)):
-        kept = config  # the hash that older versions of mnist_exp recorded
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return _sha256(_without(config, PLACES))
+
+
+def has_hash(config: Mapping[str, Any], recorded: str | None) -> bool:
+    """Whether a recorded hash is of this configuration; older versions took the places in."""
+    return recorded in (hash_config(config), _sha256(config))
+
+
+def _sha256(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _without(config: Mapping[str, Any], keys: Iterable[str], prefix: str = "") -> dict[str, Any]:
+    """Return a copy without some dotted keys."""
+    return {
+        key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{prefix}{key}" not in keys
+    }
 
 
 def make_paths_absolute(config: DictConfig, start: str | Path) -> None:

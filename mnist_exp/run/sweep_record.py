@@ -6,20 +6,23 @@ none. Both files may come from somebody else, so each is checked when it is read
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from mnist_exp.errors import UserError
+from mnist_exp.regular_files import read_json
 from mnist_exp.run.files import write_json
+from mnist_exp.run.formats import COUNT, STRING, ListOf, MapOf, Shape, check_format, shown
+from mnist_exp.schema import BOOLEAN, Rule, one_of, optional
 
 SWEEP_FILE = "sweep.json"
 JOBS = ".jobs"  # a file a job, for jobs may run in other processes
 VERSION = 1
 LARGEST_FILE = 1 << 26  # bytes; a job takes about 4 kB of sweep.json
 LONGEST_TEXT = 10_000  # characters of an override or a name
+Record = TypeVar("Record")
 STATUSES = ("running", "completed", "interrupted", "failed", "refused")
 
 
@@ -125,13 +128,14 @@ def read_sweep(sweep_dir: Path) -> SweepRecord:
         If it is missing, damaged or of a later version.
     """
     path = sweep_dir / SWEEP_FILE
-    values = _read(path, SWEEP_RULES, ("overrides", "hydra_overrides", "params"))
+    values = _read(path, SWEEP)
     if values.get("jobs") is not None:
-        jobs = [_checked(path, job, ASKED_RULES, ASKED_RULES) for job in values["jobs"]]
-        values["jobs"] = [AskedJob(**job) for job in jobs]
+        jobs = values["jobs"]
+        check_format(jobs, ListOf(ASKED), path)
+        values["jobs"] = [_built(AskedJob, ASKED, job, path) for job in jobs]
         if [job.number for job in values["jobs"]] != list(range(len(jobs))):
             raise UserError(f"{path}: is damaged; its jobs are not numbered from 0 on.")
-    return SweepRecord(**values)
+    return _built(SweepRecord, {key.rstrip("?") for key in SWEEP}, values, path)
 
 
 def read_job(sweep_dir: Path, number: int) -> JobRecord | None:
@@ -145,7 +149,7 @@ def read_job(sweep_dir: Path, number: int) -> JobRecord | None:
     path = _job_file(sweep_dir, number)
     if not path.exists():
         return None
-    record = JobRecord(**_read(path, JOB_RULES, JOB_RULES))
+    record = _built(JobRecord, JOB, _read(path, JOB), path)
     if record.number != number:
         raise UserError(f"{path}: is damaged; it is of job {record.number}.")
     return record
@@ -172,53 +176,36 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(is_text(text) for text in value)
-
-
-def _is_params(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        is_text(key) and (is_text(item) or isinstance(item, (int, float)))
-        for key, item in value.items()
-    )
-
-
-def _optional(rule: Rule) -> Rule:
-    return lambda value: value is None or rule(value)
-
-
-Rule = Callable[[Any], bool]
-SWEEP_RULES: dict[str, Rule] = {
-    "overrides": _is_texts,
-    "hydra_overrides": _is_texts,
-    "params": _is_params,
-    "config_dir": _optional(is_text),
-    "config_path": _optional(is_text),
-    "config_name": _optional(is_text),
-    "launcher": _optional(is_text),
-    "sweeper": _optional(is_text),
-    "jobs": _optional(lambda value: isinstance(value, list)),
-    "resumed": lambda value: isinstance(value, bool),
-    "version": _is_number,
+TEXT = Rule(is_text, f"a text of at most {LONGEST_TEXT} characters, no control characters")
+VERSION_READ = Rule(
+    lambda value: COUNT.accepts(value) and value <= VERSION, f"a version up to {VERSION}"
+)
+PARAM = Rule(lambda value: is_text(value) or isinstance(value, (int, float)), "a text or number")
+ASKED: dict[str, Shape] = {
+    "number": COUNT,
+    "overrides": ListOf(TEXT),
+    "directory": Rule(is_directory_name, "a directory inside the sweep's"),
+    "config": Rule(lambda value: value is None or isinstance(value, dict), "null or an object"),
 }
-ASKED_RULES: dict[str, Rule] = {
-    "number": _is_number,
-    "overrides": _is_texts,
-    "directory": is_directory_name,
-    "config": _optional(lambda value: isinstance(value, dict)),
+SWEEP: dict[str, Shape] = {
+    "overrides": ListOf(TEXT),
+    "hydra_overrides": ListOf(TEXT),
+    "params": MapOf(PARAM),
+    "config_dir?": optional(TEXT),
+    "config_path?": optional(TEXT),
+    "config_name?": optional(TEXT),
+    "launcher?": optional(TEXT),
+    "sweeper?": optional(TEXT),
+    "jobs?": Rule(lambda value: value is None or isinstance(value, list), "null or a list"),
+    "resumed?": BOOLEAN,
+    "version?": VERSION_READ,
 }
-JOB_RULES: dict[str, Rule] = {
-    "number": _is_number,
-    "overrides": _is_texts,
-    "directory": is_directory_name,
-    "config_hash": _optional(is_text),
-    "status": lambda value: value in STATUSES,
-    "error": lambda value: isinstance(value, str),
-    "version": _is_number,
+JOB: dict[str, Shape] = {
+    **{key: shape for key, shape in ASKED.items() if key != "config"},
+    "config_hash": optional(TEXT),
+    "status": one_of(*STATUSES),
+    "error": STRING,
+    "version": VERSION_READ,
 }
 
 
@@ -226,32 +213,17 @@ def _job_file(sweep_dir: Path, number: int) -> Path:
     return sweep_dir / JOBS / f"{number}.json"
 
 
-def _read(path: Path, rules: Mapping[str, Rule], required: Iterable[str]) -> Any:
+def _read(path: Path, shape: Shape) -> dict[str, Any]:
     try:
-        if not path.is_file():  # a pipe of that name would be waited for
-            raise UserError(f"{path}: there is no such file.")
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise UserError(f"{path}: is larger than {LARGEST_FILE >> 20} MB, so it is damaged.")
-        values = json.loads(content)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read, it is damaged ({error}).") from error
-    return _checked(path, values, rules, required)
+        values = read_json(path, LARGEST_FILE)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    check_format(values, shape, path)
+    return dict(values)
 
 
-def _checked(
-    path: Path, values: Any, rules: Mapping[str, Rule], required: Iterable[str]
-) -> dict[str, Any]:
-    """Return ``values`` if they are what a file of this format holds."""
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: is damaged; it holds no entries.")
-    version = values.get("version", 0)
-    if _is_number(version) and version > VERSION:
-        raise UserError(f"{path}: has version {version}, this mnist_exp reads up to {VERSION}.")
-    wrong = [key for key, value in values.items() if key not in rules or not rules[key](value)]
-    wrong += [key for key in required if key not in values]
-    if wrong:
-        listed = ", ".join(repr(key[:40]) for key in wrong[:8])
-        raise UserError(f"{path}: is damaged; wrong or missing: {listed}.")
-    return values
+def _built(kind: Callable[..., Record], names: Collection[str], values: Any, path: Path) -> Record:
+    unknown = sorted(values.keys() - names)
+    if unknown:
+        raise UserError(f"{path}: is damaged: {shown(unknown[0])} is no key of it.")
+    return kind(**values)
