@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.errors import UserError
-from mnist_exp.run.results import read_results
+from mnist_exp.run.results import finished_results, read_results
 from mnist_exp.run.saved_config import (
     PLACES,
     RUN_KEYS,
@@ -96,8 +96,10 @@ class SweepJob:
         return restore_config(config, saved, str(self.directory))
 
     def begin(self, config: DictConfig) -> None:
-        """Record that the job trains ``config``."""
-        self.record.config_hash = hash_config(training_config(config))
+        """Record that the job trains ``config``, or that its results are there already."""
+        finished = finished_results(self.directory)  # perhaps of an older version, by its hash
+        trains = hash_config(training_config(config))
+        self.record.config_hash = trains if finished is None else finished["config_hash"]
         self._write()
 
     def refuse(self, error: UserError) -> None:

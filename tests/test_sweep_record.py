@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from mnist_exp.run.results import read_results, write_results
-from mnist_exp.run.saved_config import has_hash, hash_config
+from mnist_exp.run.saved_config import RUN_KEYS, has_hash, hash_config
 from tests.fault_injection import (
     LONG,
     command,
@@ -80,6 +81,24 @@ def test_a_sweep_finds_its_data_from_any_directory(tmp_path: Path) -> None:
     after = [results_of(tmp_path / "s" / job) for job in "01"]
     assert after[0] == before[0]
     assert after[1]["weights_sha256"] == before[1]["weights_sha256"]
+
+
+def test_results_with_a_hash_of_an_older_version_are_those_of_the_job(tmp_path: Path) -> None:
+    sweep("seed=1,2", cwd=tmp_path)
+    job = tmp_path / "s" / "0"
+    config = OmegaConf.to_container(OmegaConf.load(job / "config.yaml"))
+    assert isinstance(config, dict)
+    for key in RUN_KEYS:
+        config.pop(key, None)
+    config["training"].pop("averaging_warmup")
+    older = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    results = results_of(job) | {"config_hash": older}
+    write_results(job, results)
+    shutil.rmtree(tmp_path / "s" / ".jobs")
+    code, output = command("sweep.resume=s", cwd=tmp_path)
+    assert code == 0, output
+    assert results_of(job) == results
+    assert [row["status"] for row in table(tmp_path / "s")] == ["completed"] * 2
 
 
 def test_a_hash_that_an_older_version_took_with_the_place_of_the_data_is_known() -> None:
