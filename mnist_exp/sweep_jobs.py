@@ -138,7 +138,8 @@ def _directory(job: DictConfig, number: int, key: str) -> str:
     try:
         directory = str(OmegaConf.select(job.hydra, key, throw_on_missing=True))
     except OmegaConfBaseException as error:
-        raise UserError(f"hydra.{key}: cannot be resolved for job {number} ({error}).") from error
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"hydra.{key}: cannot be resolved for job {number} ({reason}).") from error
     if not is_directory_name(directory):
         raise UserError(
             f"hydra.{key}={directory}: allowed is a directory inside hydra.sweep.dir, "
