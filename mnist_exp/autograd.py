@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.float32_products import fast_float32_products
-from mnist_exp.threads import Threads, side_by_side
+from mnist_exp.threads import cpu_threads, side_by_side
 
 SMALLEST_PART = 32  # images; parts below it cost more to hand over than a second thread gains
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which forward passes of this precision run."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+@contextmanager
+def fast_products(device: torch.device, precision: str) -> Iterator[None]:
+    """Run forward passes in a block at a precision, "fp32" or "bf16", in the fastest library."""
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    with fast_float32_products(device), autocast:
+        yield
 
 
 class Autograd:
@@ -26,18 +30,17 @@ class Autograd:
         self.model = model
         self.label_smoothing = label_smoothing
         self.precision = precision
-        self.products = fast_float32_products(next(model.parameters()).device)
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
         self.model.zero_grad()  # spares the hooks of optimizer.zero_grad(), 20 us a batch
         loss, logits = self._forward(inputs, labels, "mean")
-        with self.products:
+        with fast_float32_products(inputs.device):
             loss.backward()
         return loss.detach(), logits.detach()
 
     def _forward(self, inputs: Tensor, labels: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
-        with self.products, autocast(inputs.device, self.precision):
+        with fast_products(inputs.device, self.precision):
             logits: Tensor = self.model(inputs)
             loss = F.cross_entropy(
                 logits, labels, reduction=reduction, label_smoothing=self.label_smoothing
@@ -68,7 +71,7 @@ class AutogradInParts(Autograd):
         batches = list(zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True))
         parts = side_by_side(lambda part: self._part(*part, len(labels), threads // count), batches)
         losses, logits, gradients = zip(*parts, strict=True)
-        with Threads(1):
+        with cpu_threads(1):
             for p, *of_parts in zip(self.parameters, *gradients, strict=True):
                 p.grad = _sum(of_parts)
             return torch.stack(losses).sum(), torch.cat(logits)
@@ -76,10 +79,10 @@ class AutogradInParts(Autograd):
     def _part(
         self, inputs: Tensor, labels: Tensor, batch_size: int, threads: int
     ) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
-        with Threads(threads):
+        with cpu_threads(threads):
             loss, logits = self._forward(inputs, labels, "sum")
             loss = loss / batch_size
-            with self.products:
+            with fast_float32_products(inputs.device):
                 gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         return loss.detach(), logits.detach(), gradients
 

@@ -12,12 +12,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mnist_exp.backpropagation import fast_precision
 from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
-from mnist_exp.hardware import fast_precision
-from mnist_exp.kernels import kernels_for
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.schedule import check_schedule
 from mnist_exp.schema import LENGTH_ARGUMENTS
@@ -234,18 +233,11 @@ def has_momentum(optimizer: Optimizer) -> bool:
 
 
 def precision_on(device: torch.device, config: DictConfig) -> str:
-    """Return ``training.precision``; "auto" is the faster one for the model on this hardware.
-
-    That is bf16 where there are instructions for it, but for models that say their ``stages()``:
-    the compiled kernels, which know float32 alone, are faster still.
-    """
+    """Return ``training.precision``; "auto" is the faster one for the model on this hardware."""
     if config.training.precision != "auto":
         precision: str = config.training.precision
         return precision
-    model = find_target(config, "model")
-    if device.type == "cpu" and hasattr(model, "stages") and kernels_for():
-        return "fp32"
-    return fast_precision(device)
+    return fast_precision(device, find_target(config, "model"))
 
 
 def build_recipe(config: DictConfig, device: torch.device) -> Recipe:

@@ -10,38 +10,12 @@ from torch import Tensor, nn
 
 from mnist_exp.autograd import AutogradInParts
 from mnist_exp.kernels import Convolution, Kernels, Layer, are_labels, kernels_for
-from mnist_exp.models import Stages
-from mnist_exp.threads import Threads, side_by_side
-from mnist_exp.weights import Weight, make_gradients
+from mnist_exp.models.stages import Stages
+from mnist_exp.threads import cpu_threads, side_by_side
+from mnist_exp.weights import Weight, are_known, make_gradients
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 IMAGES_AT_A_TIME = 16  # go through the kernels together; a thread's part should be no fewer
-
-
-def is_for_kernels(model: nn.Module) -> bool:
-    """Tell whether the kernels know all layers of a model whose own class says its ``stages()``."""
-    if "stages" not in vars(type(model)) or not kernels_for():
-        return False
-    stages: Stages = model.stages()  # type: ignore[operator]
-    convolutions, linear = [convolution for convolution, _ in stages[0]], stages[1]
-    layers = [*convolutions, *linear]
-    own = [p for _, p in model.named_parameters(remove_duplicate=False)]
-    return (
-        all(_is_kind(layer, nn.Conv2d) and _is_plain(layer) for layer in convolutions)
-        and all(_is_kind(layer, nn.Linear) and layer.weight.is_contiguous() for layer in linear)
-        and all(one.out_channels == two.in_channels for one, two in pairwise(convolutions))
-        and all(one.out_features == two.in_features for one, two in pairwise(linear))
-        and all(isinstance(layer.bias, Tensor) for layer in layers)
-        and all(p.is_contiguous() for p in own if p.ndim == 1)  # biases
-        and all(p.requires_grad and p.dtype == torch.float32 for p in own)
-        and len(set(own)) == len(own) == sum(len(list(layer.parameters())) for layer in layers)
-    )
-
-
-def _is_kind(layer: nn.Module, kind: type[nn.Module]) -> bool:
-    """Tell whether a layer is of this class itself, its weights held by devices or not."""
-    parametrized = hasattr(layer, "parametrizations")
-    return (type(layer).__bases__[0] if parametrized else type(layer)) is kind
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
@@ -61,8 +35,8 @@ class CompiledConvolutions:
     """3x3 convolutions and the linear layers after them, in compiled kernels.
 
     Each of torch's CPU threads takes a part of the batch, and their gradients are added in order.
-    Arguments as those of `backpropagation`, for a model that `is_for_kernels`; the precision is
-    float32. Batches that do not fit the network are left to autograd.
+    Arguments as those of `backpropagation`, for a model whose stages this class ``knows``; the
+    precision is float32. Batches that do not fit the network are left to autograd.
     """
 
     def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
@@ -80,13 +54,26 @@ class CompiledConvolutions:
         self.shape = torch.Size()  # of an image, for which the parts are made
         self.places = self._places()
 
+    @staticmethod
+    def knows(stages: Stages) -> bool:
+        """Return whether there are kernels, and they know all layers of a network."""
+        convolutions, linear = [convolution for convolution, _ in stages[0]], stages[1]
+        return (
+            bool(convolutions and kernels_for())
+            and all(map(are_known, [*convolutions, *linear]))
+            and all(map(_is_plain, convolutions))
+            and all(layer.weight.is_contiguous() for layer in linear)
+            and all(one.out_channels == two.in_channels for one, two in pairwise(convolutions))
+            and all(one.out_features == two.in_features for one, two in pairwise(linear))
+        )
+
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
         kernels = kernels_for(inputs)
         if kernels is None or self._places() != self.places or not self._fits(inputs, labels):
             return self.autograd(inputs, labels)
         threads = torch.get_num_threads()
-        with torch.no_grad(), Threads(1):
+        with torch.no_grad(), cpu_threads(1):
             return self._in_parts(kernels, inputs, labels, threads)
 
     def _places(self) -> list[tuple[object, ...]]:
@@ -99,7 +86,7 @@ class CompiledConvolutions:
 
     def _fits(self, images: Tensor, labels: Tensor) -> bool:
         convolutions, linear = self.stages
-        if images.ndim != 4 or not 0 < len(images) == len(labels) or not are_labels(labels):
+        if images.ndim != 4 or not len(images) or not are_labels(labels, len(images)):
             return False
         channels, *sides = images.shape[1:]
         if channels != convolutions[0][0].in_channels:

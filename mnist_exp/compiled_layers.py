@@ -17,9 +17,6 @@ from mnist_exp.weights import Weight
 if TYPE_CHECKING:
     from mnist_exp.linear_layers import LinearLayer
 
-# A product in the kernels takes as long as so many of torch's in one thread, and torch's other
-# operations of a step as long as so many of its products (measured on AMD Zen 4).
-KERNEL_PRODUCT, OTHER_OPERATIONS = 2.2, 4e6
 SAMPLES_LOOKED_AT = 16  # of a batch, for the density of its inputs
 
 
@@ -57,13 +54,13 @@ class CompiledLayers:
         """Return the kernels if they can take this batch and are less work than torch's calls."""
         kernels = kernels_for(x, *self.tensors)  # nothing was moved or converted meanwhile
         samples = len(labels)
-        if kernels is None or x.shape != (samples, self.inputs) or not are_labels(labels):
+        if kernels is None or x.shape != (samples, self.inputs) or not are_labels(labels, samples):
             return None
         density = kernels.density(x, SAMPLES_LOOKED_AT)
         products = samples * (density * self.first + self.others / 2)
         of_torch = samples * (self.first + self.others)
-        more = (KERNEL_PRODUCT * products - of_torch) / available()
-        return kernels if more < OTHER_OPERATIONS else None
+        more = (kernels.measured.multiply_add * products - of_torch) / available()
+        return kernels if more < kernels.measured.other_operations else None
 
     def __call__(self, kernels: Kernels, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""

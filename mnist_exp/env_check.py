@@ -13,8 +13,7 @@ from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
 from mnist_exp.float32_products import library
 from mnist_exp.hardware import cpu_features, cpu_name, fast_precision, versions
-from mnist_exp.kernels import description
-from mnist_exp.kernels.library import builds
+from mnist_exp.kernels import absence, description
 from mnist_exp.output import outlive_readers
 
 
@@ -35,8 +34,7 @@ def rows() -> Iterator[tuple[str, str]]:
     but = "" if kernels == "torch" else "; fp32 where the kernels train a CNN"
     yield "precision auto", f"{fast_precision(cpu)} on the CPU{but}"
     yield "fp32 products", f"{library(cpu)} on the CPU"
-    none = ", for there are none: they need x86-64, Linux and a C compiler at installation"
-    yield "kernels", f"{kernels} on the CPU{'' if builds() else none}"
+    yield "kernels", absence(cpu) or f"{kernels} on the CPU"
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     yield "CUDA device", cuda
     yield "MPS device", "yes" if torch.backends.mps.is_available() else "none"

@@ -98,6 +98,8 @@ def run_experiment(
     # a fold gets one thread however many folds train side by side: sums depend on the number
     torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
     warn_of_overload(config, jobs)
+    if (slower := kernels.absence(device)) is not None:
+        print(f"note: {slower}", file=sys.stderr)
     results = facts(config, dataset, run, rule, device)
     with signals.at_once():  # it may wait for the processes of a killed run
         results["wall_seconds"] = go_on(run, splits, results) / jobs

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from mnist_exp.cpu.ops import norm
 from mnist_exp.errors import UserError
-from mnist_exp.kernels import kernels_for
 from mnist_exp.train import Callback
 from mnist_exp.training_state import Row, TrainState
 
@@ -22,9 +22,7 @@ class GradientNorm(Callback):
             self.first = first_weight(state.model, with_gradient=True)
         gradient = self.first.grad
         assert gradient is not None, "it had one before"
-        kernels = kernels_for(gradient)
-        norm = kernels.norm(gradient) if kernels else gradient.norm().item()
-        state.gradient_norms.append(norm)
+        state.gradient_norms.append(norm(gradient))
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Report the epoch's norms in order of the batches."""

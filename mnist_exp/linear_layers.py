@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.compiled_layers import CompiledLayers
-from mnist_exp.float32_products import FastFloat32Products, take_turns
+from mnist_exp.float32_products import fast_float32_products, take_turns
 from mnist_exp.kernels import kernels_for
-from mnist_exp.threads import OneThread, Threads
-from mnist_exp.weights import Weight, make_gradients
+from mnist_exp.models.stages import Stages
+from mnist_exp.threads import available, cpu_threads, one_thread
+from mnist_exp.weights import Weight, are_known, make_gradients
 
 LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay
 threshold_backward = torch.ops.aten.threshold_backward
@@ -22,9 +24,8 @@ class LinearLayers:
     """The chain rule through linear layers with ReLU between them, written out.
 
     In networks so small, autograd's bookkeeping and the passes over one tensor after the other cost
-    as much as the matrix products. All gradients lie in one buffer, in the order that the
-    parameters have in memory, so that an optimizer can move at once what lies side by side, as
-    conductances do. Arguments as those of `backpropagation`, for a model that `is_plain`.
+    as much as the matrix products. Arguments as those of `backpropagation`, for a model whose
+    stages this class ``knows``.
 
     Where there are compiled kernels, they take the batches for which they are less work.
     """
@@ -32,25 +33,33 @@ class LinearLayers:
     def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
         _, gradients = make_gradients(model.parameters())
         parameters = list(gradients)
-        modules = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        modules = model.stages()[1]  # type: ignore[operator]
         self.layers = [LinearLayer(module, gradients, precision) for module in modules]
         self.label_smoothing = label_smoothing
         classes = modules[-1].out_features
-        targets = torch.full((classes, classes), label_smoothing / classes)
-        targets += (1 - label_smoothing) * torch.eye(classes)
-        self.one_thread = OneThread()  # but for the products of large layers
         self.turn = take_turns(parameters[0].device)
-        self.targets = targets.to(parameters[0].device)  # column c: what class c aims at
+        own = torch.eye(classes, dtype=torch.float32, device=parameters[0].device)
+        own *= 1 - label_smoothing
+        self.targets = own + label_smoothing / classes  # column c: what class c aims at
         exact = all(layer.dtype == torch.float32 for layer in self.layers)
         there = exact and kernels_for(*parameters)
         self.compiled = CompiledLayers(self.layers, label_smoothing) if there else None
+
+    @staticmethod
+    def knows(stages: Stages) -> bool:
+        """Return whether a network is linear layers alone, all of it trained and in float32."""
+        convolutions, linear = stages
+        return not convolutions and all(
+            are_known(layer) and all(p.is_contiguous() for p in layer.parameters())
+            for layer in linear
+        )
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
         x = inputs.flatten(1)
         kernels = self.compiled and self.compiled.kernels_for(x, labels)
-        with self.one_thread:
+        with one_thread():  # but for the products of large layers
             if self.compiled and kernels:
                 return self.compiled(kernels, x, labels)
             with self.turn:
@@ -99,40 +108,32 @@ class LinearLayer:
         large = self.inputs * self.outputs >= LARGE
         self.dtype = torch.bfloat16 if precision == "bf16" and large else torch.float32
         on_cpu = layer.bias.device.type == "cpu"
-        self.products = LargeProducts() if large and on_cpu else nullcontext()
+        self.products = large_products if large and on_cpu else nullcontext
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs [B, out] of ``x`` [B, in], and keep what the backward pass needs."""
         self.input = x.to(self.dtype)
         self.value = self.weight.value().to(self.dtype)
         bias = self.bias.value().to(self.dtype)
-        with self.products:
+        with self.products():
             return F.linear(self.input, self.value, bias)
 
     def backward(self, delta: Tensor) -> Tensor:
         """Set the parameters' gradients, given that of the outputs [B, out]; return that one."""
         delta = delta.to(self.dtype)
-        with self.products:
+        with self.products():
             self.weight.set_gradient(torch.mm, delta.T, self.input)
         self.bias.set_gradient(torch.sum, delta, 0)
         return delta
 
     def through(self, delta: Tensor) -> Tensor:
         """Return the gradient of the inputs [B, in]."""
-        with self.products:
+        with self.products():
             return delta @ self.value
 
 
-class LargeProducts:
-    """A block in which products take all threads that torch uses now, and the faster library."""
-
-    def __init__(self) -> None:
-        self.threads, self.library = Threads(torch.get_num_threads()), FastFloat32Products()
-
-    def __enter__(self) -> None:
-        self.threads.__enter__()
-        self.library.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self.library.__exit__(*error)
-        self.threads.__exit__(*error)
+@contextmanager
+def large_products() -> Iterator[None]:
+    """Let products in a block take all threads there are, and the faster library."""
+    with cpu_threads(available()), fast_float32_products(torch.device("cpu")):
+        yield

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TypeVar
 
@@ -18,27 +19,27 @@ Result = TypeVar("Result")
 SMALL = 2**18
 
 
-class Threads:
-    """Let torch use ``count`` CPU threads in a block; not to be nested in itself.
+_here = threading.local()
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Let torch use ``count`` CPU threads in a block.
 
     The number is the Python thread's own, but another one that uses torch for the first time
     meanwhile starts with it, unless it calls `settle_threads`.
     """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __enter__(self) -> None:
-        self._before = _blocks.begin()
-        torch.set_num_threads(self.count)
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_num_threads(self._before)
+    before = _blocks.begin()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
         _blocks.end()
 
 
 class _Blocks:
-    """The blocks of `Threads` under way in all Python threads, and the number outside of them."""
+    """Blocks of `cpu_threads` under way in all Python threads; the number outside of them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -60,6 +61,9 @@ class _Blocks:
             self.under_way -= 1
 
 
+_blocks = _Blocks()
+
+
 def settle_threads() -> None:
     """Let a Python thread that is new use as many CPU threads as torch does outside of blocks.
 
@@ -75,37 +79,29 @@ def settle_threads() -> None:
         _here.settled = True
 
 
-class OneThread(Threads):
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Let torch use one CPU thread in a block of small operations, for which it would wake others.
 
     The compiled kernels, whose threads need no waking up, go on to use what is `available`.
     """
-
-    def __init__(self) -> None:
-        super().__init__(1)
-
-    def __enter__(self) -> None:
-        self._outer = getattr(_here, "available", None)
-        super().__enter__()
-        _here.available = self._outer or self._before
-
-    def __exit__(self, *error: object) -> None:
-        _here.available = self._outer
-        super().__exit__(*error)
-
-
-_here = threading.local()
-_blocks = _Blocks()
+    outer = getattr(_here, "available", None)
+    _here.available = available()
+    try:
+        with cpu_threads(1):
+            yield
+    finally:
+        _here.available = outer
 
 
 def available() -> int:
-    """Return how many CPU threads there are for the caller: torch's, outside of `OneThread`."""
+    """Return how many CPU threads there are for the caller: torch's, outside of `one_thread`."""
     return getattr(_here, "available", None) or torch.get_num_threads()
 
 
-def threads_for(elements: int) -> Threads:
-    """Return one thread for work on so few elements, else all that torch uses now."""
-    return OneThread() if elements < SMALL else Threads(torch.get_num_threads())
+def threads_for(elements: int) -> AbstractContextManager[None]:
+    """Return a block in one thread for work on few elements, else in all that torch uses now."""
+    return one_thread() if elements < SMALL else nullcontext()
 
 
 def cores() -> int:

@@ -12,10 +12,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mnist_exp.backpropagation import backpropagation
+from mnist_exp.cpu.ops import threads_for
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
 from mnist_exp.evaluate import correct_predictions
-from mnist_exp.threads import threads_for
 from mnist_exp.training_state import Row, TrainState
 
 
@@ -73,10 +73,6 @@ class Batches(Protocol):
     def device(self) -> torch.device:
         """Where the batches live."""
 
-    @property
-    def sample_size(self) -> int:
-        """Numbers in a network input."""
-
     def batch(
         self, indices: Tensor, augmentation: Augmentation | None, generator: Generator | None
     ) -> tuple[Tensor, Tensor]:
@@ -130,20 +126,18 @@ def train(
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
     for callback in callbacks:
         callback.on_train_start(state)
-    making = threads_for(recipe.batch_size * images.sample_size)
-    updating = threads_for(sum(p.numel() for p in model.parameters()))
+    size = sum(p.numel() for p in model.parameters())
     while state.epoch < recipe.epochs:
         state.begin_epoch(indices)
         model.train()
         backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
         started = time.perf_counter() - state.seconds
         for batch in state.remaining_batches(recipe.batch_size):
-            with making:
-                inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
+            inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
             for callback in callbacks:
                 callback.on_batch_start(state, batch, inputs)
             loss, logits = backpropagate(inputs, labels)
-            with updating:
+            with threads_for(size):
                 loss_value = loss.item()
                 if math.isfinite(loss_value):
                     optimizer.step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -15,33 +14,37 @@ from mnist_exp.models.parametrizations import parametrizations
 def make_gradients(
     parameters: Iterable[nn.Parameter],
 ) -> tuple[Tensor, dict[nn.Parameter, Tensor]]:
-    """Make room for the gradients of float32 parameters, in the order they have in memory.
-
-    So an optimizer can move at once what lies side by side, as conductances do.
+    """Make room for the gradients of float32 parameters, side by side.
 
     Returns
     -------
     buffer : Tensor
         [elements of all parameters].
     gradients : dict
-        For each parameter, in this order, its part of the buffer, with its shape and strides.
+        For each parameter its part of the buffer, with its shape and strides.
     """
-    ordered = _in_memory_order(parameters)
-    buffer = torch.empty(sum(p.numel() for p in ordered), device=ordered[0].device)
+    parameters = list(parameters)
+    elements, device = sum(p.numel() for p in parameters), parameters[0].device
+    buffer = torch.empty(elements, dtype=torch.float32, device=device)
     gradients, start = {}, 0
-    for p in ordered:
+    for p in parameters:
         gradients[p] = buffer.as_strided(p.shape, p.stride(), start)
         start += p.numel()
     return buffer, gradients
 
 
-def _in_memory_order(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Sort parameters by place in their storage; storages stay in order of appearance."""
-    storages: dict[int, list[nn.Parameter]] = {}
-    for p in parameters:
-        storages.setdefault(p.untyped_storage().data_ptr(), []).append(p)
-    ordered = [sorted(group, key=lambda p: p.storage_offset()) for group in storages.values()]
-    return list(chain(*ordered))
+def are_known(layer: nn.Module) -> bool:
+    """Return whether `Weight` knows weight and bias of a layer: parameters, or held by devices.
+
+    They are float32 and trained, and biases lie side by side in memory.
+    """
+    behind = [mapping for of_weight in parametrizations(layer).values() for mapping in of_weight]
+    return (
+        all(isinstance(mapping, Mapping) for mapping in behind)
+        and getattr(layer, "bias", None) is not None
+        and all(p.requires_grad and p.dtype == torch.float32 for p in layer.parameters())
+        and all(p.is_contiguous() for p in layer.parameters() if p.ndim == 1)
+    )
 
 
 class Weight:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mnist_exp.autograd import SMALLEST_PART, Autograd, AutogradInParts
-from mnist_exp.backpropagation import backpropagation
+from mnist_exp.backpropagation import fastest_way
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.models import CNN20k, CNN21k
-from mnist_exp.threads import Threads
+from mnist_exp.threads import cpu_threads
 from tests.device_settings import device_settings
 from tests.kernel_builds import using
 
@@ -26,7 +26,7 @@ Batch = tuple[Tensor, Tensor]
 
 @pytest.fixture(scope="module", autouse=True)
 def _three_threads() -> Iterator[None]:
-    with Threads(3):
+    with cpu_threads(3):
         yield
 
 
@@ -128,9 +128,9 @@ def replaced_forward(model: CNN21k) -> CNN21k:
 
 
 def test_a_network_that_says_so_is_taken_apart() -> None:
-    assert isinstance(backpropagation(network(), 0.0, "bf16"), AutogradInParts)
+    assert isinstance(fastest_way(network(), 0.0, "bf16"), AutogradInParts)
     with using("torch"):
-        assert isinstance(backpropagation(network(), 0.0, "fp32"), AutogradInParts)
+        assert isinstance(fastest_way(network(), 0.0, "fp32"), AutogradInParts)
 
 
 @pytest.mark.parametrize(
@@ -144,4 +144,4 @@ def test_a_network_that_says_so_is_taken_apart() -> None:
     ids=lambda model: type(model).__name__,
 )
 def test_any_other_network_is_not(model: nn.Module) -> None:
-    assert type(backpropagation(model, 0.0, "fp32")) is Autograd
+    assert type(fastest_way(model, 0.0, "fp32")) is Autograd

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.autograd import Autograd
-from mnist_exp.backpropagation import backpropagation
+from mnist_exp.backpropagation import backpropagation, fastest_way
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.linear_layers import LinearLayers
 from mnist_exp.models import MLP
-from mnist_exp.optim.adjacent import adjacent_runs, as_one
 from tests.device_settings import device_settings
 from tests.kernel_builds import COMPILED, using
 
@@ -52,7 +51,7 @@ def gradients(model: nn.Module, data: Batch, way: Any, smoothing: float, precisi
 
 def check(model: nn.Module, data: Batch, smoothing: float = 0.0) -> None:
     other = copy.deepcopy(model)
-    assert isinstance(backpropagation(model, smoothing, "fp32"), LinearLayers)
+    assert isinstance(fastest_way(model, smoothing, "fp32"), LinearLayers)
     torch.testing.assert_close(
         gradients(model, data, backpropagation, smoothing, "fp32"),
         gradients(other, data, Autograd, smoothing, "fp32"),
@@ -96,18 +95,6 @@ def test_bf16_errs_as_little_as_autograd_does() -> None:
 
     for ours, theirs in zip(error(LinearLayers), error(Autograd), strict=True):
         assert 0 < ours < 1.2 * theirs < 0.1
-
-
-def test_gradients_follow_the_order_of_the_conductances_in_memory() -> None:
-    model = network(7)
-    DeviceConstraint(**device_settings(mapping="differential")).attach(model, seed=0)
-    backpropagation(model, 0.0, "fp32")(*batch(5, 12))
-    rows = [(p, p.grad) for p in model.parameters() if p.grad is not None]
-    runs = adjacent_runs(rows)
-    assert len(runs) == 3  # all conductances, and two free biases
-    weights, together = zip(*max(runs, key=len), strict=True)
-    assert len(weights) == 4
-    torch.testing.assert_close(as_one(together), torch.cat([g.flatten() for g in together]))
 
 
 def hooked(model: MLP) -> MLP:
@@ -199,16 +186,16 @@ class Doubled(MLP):
     ids=lambda model: type(model).__name__,
 )
 def test_any_other_network_is_left_to_autograd(model: nn.Module) -> None:
-    assert isinstance(backpropagation(model, 0.0, "fp32"), Autograd)
+    assert isinstance(fastest_way(model, 0.0, "fp32"), Autograd)
 
 
 def test_hooks_on_all_modules_are_not_passed_over() -> None:
     handle = nn.modules.module.register_module_forward_hook(lambda *arguments: None)
     try:
-        assert isinstance(backpropagation(network(5), 0.0, "fp32"), Autograd)
+        assert isinstance(fastest_way(network(5), 0.0, "fp32"), Autograd)
     finally:
         handle.remove()
-    assert isinstance(backpropagation(network(5), 0.0, "fp32"), LinearLayers)
+    assert isinstance(fastest_way(network(5), 0.0, "fp32"), LinearLayers)
 
 
 def test_an_impossible_class_costs_nothing_where_it_is_not_the_right_one() -> None:

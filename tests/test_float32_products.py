@@ -5,8 +5,9 @@ import threading
 import pytest
 import torch
 
-from mnist_exp.float32_products import FastFloat32Products, onednn_is_better
+from mnist_exp.float32_products import fast_float32_products, onednn_is_better
 
+CPU = torch.device("cpu")
 SETTING = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 needs_onednn = pytest.mark.skipif(not onednn_is_better(), reason="MKL is the faster library here")
 
@@ -19,7 +20,7 @@ def test_products_are_exact_to_float32(shape: tuple[int, int, int]) -> None:
     a = torch.randn(rows, inner, generator=generator)
     b = torch.randn(inner, columns, generator=generator)
     exact = a.double() @ b.double()
-    with FastFloat32Products():
+    with fast_float32_products(CPU):
         error = (a @ b - exact).norm() / exact.norm()
     assert error < 1e-6
 
@@ -27,8 +28,8 @@ def test_products_are_exact_to_float32(shape: tuple[int, int, int]) -> None:
 @needs_onednn
 def test_setting_lasts_as_long_as_the_outermost_block() -> None:
     before = SETTING.fp32_precision
-    with FastFloat32Products():
-        with FastFloat32Products():
+    with fast_float32_products(CPU):
+        with fast_float32_products(CPU):
             assert SETTING.fp32_precision == "bf16"
         assert SETTING.fp32_precision == "bf16"
     assert SETTING.fp32_precision == before
@@ -41,7 +42,7 @@ def test_setting_is_put_back_when_blocks_of_threads_overlap_and_fail() -> None:
 
     def work(leave_first: bool) -> None:
         try:
-            with FastFloat32Products():
+            with fast_float32_products(CPU):
                 barrier.wait()
                 if leave_first:
                     raise ValueError

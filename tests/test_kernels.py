@@ -309,7 +309,7 @@ def test_the_environment_variable_chooses_and_a_wrong_one_says_what_is_allowed(
     overrides = ("model=mlp100", "debug=fast", f"hydra.run.dir={tmp_path}/run")
     wrong = run("fast", "mnist_exp", *overrides)
     assert wrong.returncode == 2
-    assert "MNIST_EXP_KERNELS=fast: allowed are torch and compiled" in wrong.stderr
+    assert "MNIST_EXP_KERNELS=fast: allowed are torch, compiled, avx512 and avx2" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 
 

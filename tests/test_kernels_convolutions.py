@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.autograd import Autograd
-from mnist_exp.backpropagation import backpropagation
+from mnist_exp.backpropagation import fastest_way
 from mnist_exp.compiled_convolutions import CompiledConvolutions
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.models import CNN21k, Stages
-from mnist_exp.threads import Threads
+from mnist_exp.threads import cpu_threads
 from tests.device_settings import device_settings
 from tests.kernel_builds import COMPILED, using
 
@@ -30,7 +30,7 @@ CLASSES = 5
 @pytest.fixture(params=COMPILED, scope="module", autouse=True)
 def _build(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each build that this machine can run, with as many threads as make parts of unequal size."""
-    with using(request.param), Threads(3):
+    with using(request.param), cpu_threads(3):
         yield
 
 
@@ -73,7 +73,7 @@ def gradients(model: nn.Module, data: Batch, way: Any, smoothing: float) -> list
 
 def check(model: nn.Module, data: Batch, smoothing: float = 0.1, tolerance: float = 1e-5) -> None:
     """Compare with autograd in float64."""
-    assert isinstance(backpropagation(model, smoothing, "fp32"), CompiledConvolutions)
+    assert isinstance(fastest_way(model, smoothing, "fp32"), CompiledConvolutions)
     exact = copy.deepcopy(model).double()
     taken = gradients(model, data, CompiledConvolutions, smoothing)
     truth = gradients(exact, (data[0].double(), data[1]), Autograd, smoothing)
@@ -212,5 +212,5 @@ def frozen(model: CNN21k) -> CNN21k:
     ids=["derived", "padded", "other parameters", "frozen", "gaps", "float64"],
 )
 def test_other_networks_are_left_to_autograd(model: nn.Module) -> None:
-    assert not isinstance(backpropagation(model, 0.0, "fp32"), CompiledConvolutions)
-    assert not isinstance(backpropagation(CNN21k(num_classes=9), 0.0, "bf16"), CompiledConvolutions)
+    assert not isinstance(fastest_way(model, 0.0, "fp32"), CompiledConvolutions)
+    assert not isinstance(fastest_way(CNN21k(num_classes=9), 0.0, "bf16"), CompiledConvolutions)

@@ -19,8 +19,8 @@ from mnist_exp.device.random_source import RandomSource
 from mnist_exp.linear_layers import LinearLayers
 from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
-from mnist_exp.sparse_products import linear, transposed_product
-from mnist_exp.threads import OneThread, Threads, available
+from mnist_exp.sparse_products import linear, linear_weight_gradient
+from mnist_exp.threads import available, cpu_threads, one_thread
 from tests.kernel_builds import COMPILED, using
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def results(mnist: Dataset, threads: int) -> list[Tensor]:
     optimizer = AsymmetricSGD(model.parameters(), lr_pos=0.3, lr_neg=0.2, momentum=0.9)
     layers = LinearLayers(model, 0.1, "fp32")
     assert layers.compiled is not None
-    with Threads(threads):
+    with cpu_threads(threads):
         images = Images(mnist, device=CPU, mean=0, std=1)
         inputs, labels = images.batch(torch.arange(0, 70_000, 331))
         assert layers.compiled.kernels_for(inputs.flatten(1), labels) is not None
@@ -54,7 +54,7 @@ def results(mnist: Dataset, threads: int) -> list[Tensor]:
             found += [p.detach().clone() for p in model.parameters()]
         x = inputs.flatten(1).repeat(3, 1)
         outputs = linear(x, weight.detach()[:48].clone(), torch.zeros(48))
-        return [*found, outputs, transposed_product(outputs, x)]
+        return [*found, outputs, linear_weight_gradient(outputs, x)]
 
 
 def same(one: list[Tensor], other: list[Tensor]) -> bool:
@@ -72,7 +72,7 @@ def test_no_bit_depends_on_whether_sharing_pays() -> None:
     x, labels = torch.eye(20, 30), torch.arange(20) % 3
     model = MLP(hidden_sizes=[40], num_classes=3, activation="relu", dropout=0.0, in_features=30)
     layers = LinearLayers(model, 0.0, "fp32")
-    with Threads(2):
+    with cpu_threads(2):
         losses = {layers(x, labels)[0].item() for _ in range(300)}
     assert len(losses) == 1
 
@@ -108,15 +108,15 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
 
 
 def test_small_operations_of_torch_leave_the_kernels_their_threads() -> None:
-    with Threads(3):
-        with OneThread():
+    with cpu_threads(3):
+        with one_thread():
             assert (torch.get_num_threads(), available()) == (1, 3)
-            with Threads(2):
+            with cpu_threads(2):
                 assert (torch.get_num_threads(), available()) == (2, 3)
             with ThreadPoolExecutor(1) as pool:  # what one thread said is not for another
                 assert (
                     pool.submit(available).result() == pool.submit(torch.get_num_threads).result()
                 )
         assert available() == 3
-        with Threads(1):
+        with cpu_threads(1):
             assert available() == 1

@@ -1,6 +1,5 @@
 """AsymmetricSGD: its formula, its agreement with torch's SGD, schedulers and refusals."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -44,15 +43,6 @@ def test_update_is_the_scalar_formula(
     torch.testing.assert_close(parameter.detach(), torch.tensor(expected))
 
 
-def test_update_of_replicas_equals_each_alone() -> None:
-    weights, gradients = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
-    lr_pos, lr_neg = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.3, 0.1, 0.2])
-    together = asymmetric_update(weights, gradients, lr_pos.view(3, 1, 1), lr_neg.view(3, 1, 1))
-    for r in range(3):
-        alone = asymmetric_update(weights[r], gradients[r], lr_pos[r].item(), lr_neg[r].item())
-        assert torch.equal(together[r], alone)
-
-
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("foreach", [True, False])
 def test_equal_rates_are_sgd_bit_for_bit(momentum: float, foreach: bool) -> None:
@@ -60,40 +50,6 @@ def test_equal_rates_are_sgd_bit_for_bit(momentum: float, foreach: bool) -> None
     take_steps(AsymmetricSGD(ours, lr_pos=0.1, lr_neg=0.1, momentum=momentum), ours)
     take_steps(torch.optim.SGD(theirs, lr=0.1, momentum=momentum, foreach=foreach), theirs)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-
-
-def side_by_side(parameters: list[Tensor]) -> None:
-    """Move the values of parameters, and of their gradients, into one buffer each."""
-    sizes = [p.numel() for p in parameters]
-    values = torch.cat([p.detach().flatten() for p in parameters]).split(sizes)
-    for p, value, gradient in zip(
-        parameters, values, torch.zeros(sum(sizes)).split(sizes), strict=True
-    ):
-        p.data, p.grad = value.view(p.shape), gradient.view(p.shape)
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_parameters_side_by_side_in_memory_move_as_they_would_apart(momentum: float) -> None:
-    """Also after a saved state was loaded, whose velocities lie apart."""
-    apart, together = two_parameters(), two_parameters()
-    side_by_side(together)
-    rates = {"lr_pos": 0.2, "lr_neg": 0.1, "momentum": momentum}
-    optimizers = [AsymmetricSGD(parameters, **rates) for parameters in (apart, together)]
-    generator = torch.Generator().manual_seed(1)
-    for step in range(6):
-        for one, other in zip(apart, together, strict=True):
-            one.grad = torch.randn(one.shape, generator=generator)
-            assert other.grad is not None
-            other.grad.copy_(one.grad)
-        if step == 3:
-            saved = copy.deepcopy(optimizers[1].state_dict())
-            for velocity in saved["state"].values():
-                velocity["momentum_buffer"] = velocity["momentum_buffer"].clone()
-            optimizers[1].load_state_dict(saved)
-        for optimizer in optimizers:
-            optimizer.step()
-        for one, other in zip(apart, together, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
 
 
 def test_weights_in_another_memory_layout_than_their_gradients_move_right() -> None:

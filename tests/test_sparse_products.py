@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_exp.kernels.functions import Kernels
-from mnist_exp.sparse_products import _kernels_for, linear, transposed_product
-from mnist_exp.threads import Threads
+from mnist_exp.sparse_products import _that_pay, linear, linear_weight_gradient
+from mnist_exp.threads import cpu_threads
 from tests.kernel_builds import COMPILED, using
 
 
 @pytest.fixture(params=COMPILED, scope="module", autouse=True)
 def _build(request: pytest.FixtureRequest) -> Iterator[None]:
-    with using(request.param), Threads(3):
+    with using(request.param), cpu_threads(3):
         yield
 
 
@@ -48,11 +48,11 @@ def test_products_are_those_of_torch(
     exact = F.linear(x.double(), weight.double(), bias.double())
     assert (linear(x, weight, bias) - exact).norm() <= 1e-6 * exact.norm()
     exact = delta.double().T @ x.double()
-    assert (transposed_product(delta, x) - exact).norm() <= 1e-6 * exact.norm()
+    assert (linear_weight_gradient(delta, x) - exact).norm() <= 1e-6 * exact.norm()
 
 
 def test_where_the_kernels_are_used() -> None:
-    assert isinstance(_kernels_for(images(100, 784, -0.4), 512), Kernels)
+    assert isinstance(_that_pay(images(100, 784, -0.4), 512), Kernels)
     for x, outputs in (
         (images(100, 784, 0.0, density=0.6), 512),
         (images(10, 784, 0.0), 512),
@@ -60,7 +60,7 @@ def test_where_the_kernels_are_used() -> None:
         (images(100, 784, 0.0).double(), 512),
         (images(100, 784, 0.0).T, 512),
     ):
-        assert _kernels_for(x, outputs) is None
+        assert _that_pay(x, outputs) is None
 
 
 def test_a_gradient_can_follow() -> None:
@@ -76,4 +76,4 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(RuntimeError):
         linear(x, torch.ones(32, 10), torch.zeros(31))
     with pytest.raises(RuntimeError):
-        transposed_product(torch.ones(32, 32), x)
+        linear_weight_gradient(torch.ones(32, 32), x)

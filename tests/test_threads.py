@@ -9,7 +9,7 @@ from mnist_exp import threads
 from mnist_exp.backpropagation import backpropagation
 from mnist_exp.experiment import warn_of_overload
 from mnist_exp.models import MLP
-from mnist_exp.threads import SMALL, OneThread, settle_threads, threads_for
+from mnist_exp.threads import SMALL, one_thread, settle_threads, threads_for
 from tests.conftest import Compose
 
 
@@ -84,7 +84,7 @@ def settled() -> int:
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_new_python_thread_does_not_keep_the_number_of_anothers_block() -> None:
-    with OneThread(), ThreadPoolExecutor(1) as unsettled, ThreadPoolExecutor(1) as other:
+    with one_thread(), ThreadPoolExecutor(1) as unsettled, ThreadPoolExecutor(1) as other:
         assert unsettled.submit(torch.get_num_threads).result() == 1  # what torch does
         assert other.submit(settled).result() == 2
         assert torch.get_num_threads() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -9,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
+from mnist_exp.cpu.ops import pixels_to_inputs, threads_for
 from mnist_exp.data.dataset import Dataset
-from mnist_exp.kernels import Kernels, kernels_for
 
 
 class Augmentation(Protocol):
@@ -49,6 +50,7 @@ class Images:
         self.mean = mean
         self.std = std
         self.memory_format = memory_format
+        self.sample_size = math.prod(self.pixels.shape[1:])
 
     def batch(
         self,
@@ -57,12 +59,13 @@ class Images:
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return network inputs [B, 1, 28, 28] and int64 labels [B] of ``indices``."""
-        labels = self.labels.index_select(0, indices)
-        if augmentation is None and (kernels := self._kernels(indices)):
-            images = kernels.pixels_to_inputs(self.pixels, indices, *self._line).unsqueeze(1)
-            return images.contiguous(memory_format=self.memory_format), labels
-        pixels = self.pixels.index_select(0, indices)
-        return self.inputs(pixels, augmentation, generator), labels
+        with threads_for(len(indices) * self.sample_size):
+            labels = self.labels.index_select(0, indices)
+            if augmentation is None:
+                images = pixels_to_inputs(self.pixels, indices, *self._line).unsqueeze(1)
+                return images.contiguous(memory_format=self.memory_format), labels
+            pixels = self.pixels.index_select(0, indices)
+            return self.inputs(pixels, augmentation, generator), labels
 
     def inputs(
         self,
@@ -95,16 +98,6 @@ class Images:
         """Factor and difference that make (p / 255 - mean) / std of a pixel."""
         return 1 / (255 * self.std), self.mean / self.std
 
-    def _kernels(self, indices: Tensor) -> Kernels | None:
-        there = indices.device.type == self.device.type == "cpu" and indices.is_contiguous()
-        as_usual = indices.dtype == torch.int64 and self.pixels.dtype == torch.uint8
-        return kernels_for() if there and as_usual else None
-
-    @property
-    def sample_size(self) -> int:
-        """Pixels of an image."""
-        return self.pixels[0].numel()
-
     @property
     def device(self) -> torch.device:
         """Where the batches live."""
@@ -128,7 +121,6 @@ class Features:
         self.device = device
         self.X = torch.tensor(X, device=device)
         self.labels = torch.tensor(labels, device=device)
-        self.sample_size = self.X.shape[1]
 
     def batch(
         self, indices: Tensor, augmentation: object, generator: object

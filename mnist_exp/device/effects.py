@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from mnist_exp.cpu.ops import round_nearest_, round_stochastic_
 from mnist_exp.device.pulses import curve_parameter, program, write_noise
 from mnist_exp.device.quantization import (
     Number,
@@ -26,10 +27,9 @@ from mnist_exp.device.quantization import (
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain
 from mnist_exp.device.settings import DeviceSettings
-from mnist_exp.kernels import kernels_for
 
 # Offset and slope of the line from conductances to levels, W_min, W_max, distance of two levels.
-Grid = tuple[tuple[float, float], float, float, float]
+Grid = tuple[float, float, float, float, float]
 
 
 class Effect(Protocol):
@@ -113,24 +113,22 @@ class Round:
     random: RandomSource | None
 
     def __post_init__(self) -> None:
-        self.grid: Grid | None = None  # where it is the same for all devices, as the kernels need
+        self.grid: Grid | None = None  # where it is the same for all devices
         if not any(isinstance(n, Tensor) for n in (self.W_min, self.W_max, self.target)):
             step = level_distance(self.W_min, self.W_max, self.levels)
             offset, slope = line_of_levels(self.W_min, step, self.retention, self.target)
-            bounds = (float(self.W_min), float(self.W_max))
-            self.grid = ((float(offset), float(slope)), *bounds, float(step))
+            line, bounds = (float(offset), float(slope)), (float(self.W_min), float(self.W_max))
+            self.grid = (*line, *bounds, float(step))
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Let a step's drift happen, then round: up or down at random, or to the nearest."""
-        if self.grid and (kernels := kernels_for(w)):
-            if self.random is None:
-                kernels.round_nearest(w, *self.grid)
-            else:
-                kernels.round_stochastic(w, *self.grid, *self.random.generators(w.numel()))
-            return
         settings = (self.W_min, self.W_max, self.levels, self.retention, self.target)
-        if self.random is None:
+        if self.random is None and self.grid:
+            round_nearest_(w, *self.grid)
+        elif self.random is None:
             quantize_nearest(w, *settings, out=w)
+        elif self.grid:
+            round_stochastic_(w, *self.grid, random=self.random)
         else:
             quantize_stochastic(w, self.random.uniform(len(w)), *settings, out=w)
 
@@ -227,7 +225,7 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
     if settings.rate_variation > 0:
         devices["rate_factor"] = (1 + settings.rate_variation * random.normal(count)).clamp_(min=0)
     if settings.quantize and settings.rounding == "accumulate":
-        devices["remainder"] = torch.zeros(count, device=random.device)
+        devices["remainder"] = torch.zeros(count, device=random.device, dtype=torch.float32)
     at_min, at_max = (
         round(share * count) for share in (settings.stuck_at_min, settings.stuck_at_max)
     )

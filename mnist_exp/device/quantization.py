@@ -84,7 +84,9 @@ def quantize_stochastic(
 
 def _line(offset: Number, slope: Number, x: Tensor, out: Tensor | None) -> Tensor:
     """Return ``offset + slope * x`` in one pass."""
-    offset = torch.as_tensor(offset, dtype=x.dtype)
+    if not isinstance(offset, Tensor):
+        offset = torch.tensor(offset, dtype=x.dtype, device="cpu")  # which any device takes
+    offset = offset.to(x.dtype)
     if isinstance(slope, Tensor):
         return torch.addcmul(offset.to(x), x, slope, out=out)
     return torch.add(offset, x, alpha=slope, out=out)

@@ -42,32 +42,27 @@ class RandomSource:
         even for the tiny steps of retention. The next call may overwrite the numbers.
         """
         if self.device.type != "cpu":
-            return torch.rand(count, generator=self._torch, device=self.device)
-        words, lowest = self._draw(count)
+            return torch.rand(count, generator=self._torch, device=self.device, dtype=torch.float32)
+        words, lowest = self.generators(count)
         shifted = self._shifted[: len(words)]
         for shift, by in ((np.left_shift, 13), (np.right_shift, 7), (np.left_shift, 17)):
             shift(words, np.uint64(by), out=shifted)
             np.bitwise_xor(words, shifted, out=words)
         own = torch.from_numpy(words.view(np.int16)[:count])
         numbers = self._numbers[:count].copy_(own)
-        return torch.add(torch.tensor(lowest), numbers, alpha=2**-16, out=numbers)
+        return torch.add(numbers.new_tensor(lowest), numbers, alpha=2**-16, out=numbers)
 
-    def generators(self, count: int) -> tuple[int, float]:
+    def generators(self, count: int) -> tuple[npt.NDArray[np.uint64], float]:
         """Return what `uniform` makes ``count`` numbers of, for a kernel that does so by itself.
 
         Returns
         -------
-        address : int
-            Of the states of the xorshift64 generators, uint64 [ceil(count / 4)]. The kernel moves
-            each of them by a step; four int16, the lowest bits first, are its numbers' own bits.
+        states : ndarray
+            Of the xorshift64 generators, uint64 [ceil(count / 4)]. The kernel moves each of them by
+            a step; four int16, the lowest bits first, are its numbers' own bits.
         lowest : float
             A number is ``lowest + 2**-16 * own``.
         """
-        words, lowest = self._draw(count)
-        return words.ctypes.data, lowest
-
-    def _draw(self, count: int) -> tuple[npt.NDArray[np.uint64], float]:
-        """Return the generators for ``count`` numbers, and the bits that all of them share."""
         needed = -(-count // 4)
         if len(self._lanes) < needed:
             more = self._bits.random_raw(needed - len(self._lanes))
@@ -79,12 +74,14 @@ class RandomSource:
         self._lanes = lanes  # the generators' states, as many as the largest draw needs
         # scratch space: to work in fresh memory every time costs as much as the work
         self._shifted = np.empty_like(lanes)
-        self._numbers = torch.empty(4 * len(lanes))
+        self._numbers = torch.empty(4 * len(lanes), dtype=torch.float32, device="cpu")
 
     def normal(self, count: int) -> Tensor:
         """Return ``count`` standard normal numbers, float32."""
         if self.device.type != "cpu":
-            return torch.randn(count, generator=self._torch, device=self.device)
+            return torch.randn(
+                count, generator=self._torch, device=self.device, dtype=torch.float32
+            )
         return torch.from_numpy(self._numpy.standard_normal(count, dtype=np.float32))
 
     def state_dict(self) -> dict[str, Any]:

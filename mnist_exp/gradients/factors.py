@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnist_exp.sparse_products import transposed_product
+from mnist_exp.cpu.ops import linear_weight_gradient
 
 # Elements of an unfolded convolution input held at once: 32 MiB of float32.
 UNFOLD_ELEMENTS = 1 << 23
@@ -117,7 +117,7 @@ class OuterProductGradients(SampleGradients):
 
     def sum(self) -> Tensor:
         """Sum over the samples: D^T X, [out, in]."""
-        return transposed_product(self.output_gradient, self.input)
+        return linear_weight_gradient(self.output_gradient, self.input)
 
     def sum_of_squares(self) -> Tensor:
         """Sum the squared elements: (D*D)^T (X*X), [out, in]."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mnist_exp.errors import UserError
 from mnist_exp.hardware import cpu_flags
+from mnist_exp.kernels.boundary import are_plain
 from mnist_exp.kernels.functions import Kernels
 
 VARIABLE = "MNIST_EXP_KERNELS"
@@ -23,32 +24,52 @@ BUILDS = {
 
 @cache
 def compiled() -> Kernels | None:
-    """Return the fastest build that is installed and that this processor can run, if any.
+    """Return the build that ``MNIST_EXP_KERNELS`` names, or else the fastest that runs here.
 
     Raises
     ------
     UserError
-        If the environment variable ``MNIST_EXP_KERNELS`` is not "torch", "compiled" or empty, or
-        is "compiled" and there are none.
+        If the variable names none, or one that is not there.
     """
     wanted = os.environ.get(VARIABLE, "")
-    if wanted not in ("", "torch", "compiled"):
+    if wanted not in ("", "torch", "compiled", *BUILDS):
         raise UserError(
-            f"{VARIABLE}={wanted}: allowed are torch and compiled; unset it to take the compiled "
-            "kernels where there are any."
+            f"{VARIABLE}={wanted}: allowed are torch, compiled, {' and '.join(BUILDS)}; unset it "
+            "to take the fastest build there is."
         )
     if wanted == "torch":
         return None
     paths = builds()
-    if paths:
-        return Kernels(*next(iter(paths.items())))
-    if wanted == "compiled":
+    if wanted not in ("", "compiled", *paths) or (wanted == "compiled" and not paths):
         raise UserError(
-            f"{VARIABLE}=compiled: there are no compiled kernels for this processor. They need "
-            "x86-64 with AVX2, Linux, and a C compiler when the package is installed; unset the "
-            "variable to let torch do the work."
+            f"{VARIABLE}={wanted}: it is not there; {_there(paths)}. Unset the variable to take "
+            "the fastest build there is."
         )
-    return None
+    build = wanted if wanted in paths else next(iter(paths), None)
+    return None if build is None else Kernels(build, paths[build])
+
+
+def _there(paths: dict[str, str]) -> str:
+    if paths:
+        return f"this processor can run {' and '.join(paths)}"
+    return f"there are no compiled kernels: {_why_none()}"
+
+
+def _why_none() -> str:
+    if not cpu_flags().issuperset(BUILDS["avx2"]):
+        return "they need Linux on an x86-64 processor with AVX2"
+    return "they need a C compiler when the package is installed"
+
+
+def absence(device: torch.device) -> str | None:
+    """Say in a sentence why no compiled kernels train on ``device``; None where they do.
+
+    Neither do they on a GPU, or where ``MNIST_EXP_KERNELS=torch`` asks for none, but that needs no
+    sentence.
+    """
+    if device.type != "cpu" or os.environ.get(VARIABLE) == "torch" or compiled() is not None:
+        return None
+    return f"no compiled kernels: {_why_none()}; training runs on torch's operations"
 
 
 def builds() -> dict[str, str]:
@@ -68,27 +89,9 @@ def description(device: torch.device) -> str:
 
 
 def kernels_for(*tensors: Tensor) -> Kernels | None:
-    """Return the compiled kernels if there are any and they can work on all of ``tensors``."""
+    """Return the compiled kernels if there are any and float32 ``tensors`` are as they need them.
+
+    Whether autograd would record an operation on them is for the caller to know.
+    """
     kernels = compiled()
-    if kernels is None or not all(map(_is_plain, tensors)):
-        return None
-    return kernels
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    return (
-        tensor.dtype is torch.float32
-        and tensor.is_cpu
-        and tensor.layout is torch.strided
-        and tensor.is_contiguous()
-    )
-
-
-def are_labels(tensor: Tensor) -> bool:
-    """Tell whether a tensor is such as the kernels take for labels: int64 [B] on the CPU."""
-    return (
-        tensor.dtype is torch.int64
-        and tensor.ndim == 1
-        and tensor.is_cpu
-        and tensor.is_contiguous()
-    )
+    return kernels if kernels is not None and are_plain(*tensors) else None

@@ -3,9 +3,10 @@
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from mnist_exp.models.cnn import CNN20k, CNN21k, Stages
+from mnist_exp.models.cnn import CNN20k, CNN21k
 from mnist_exp.models.mlp import MLP
 from mnist_exp.models.parametrizations import parametrizations
+from mnist_exp.models.stages import Stages
 
 __all__ = ["MLP", "CNN20k", "CNN21k", "Stages", "count_parameters"]
 

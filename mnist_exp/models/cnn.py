@@ -8,10 +8,7 @@ from torch.nn import functional as F
 
 from mnist_exp.errors import UserError
 from mnist_exp.models.batch_norm import BatchNorm2d
-
-# 3x3 convolutions, each with whether 2x2 max pooling follows, and linear layers. A ReLU comes after
-# each of them, and the pooling, but the last.
-Stages = tuple[list[tuple[nn.Conv2d, bool]], list[nn.Linear]]
+from mnist_exp.models.stages import Stages
 
 
 class CNN21k(nn.Module):
@@ -22,8 +19,6 @@ class CNN21k(nn.Module):
     num_classes : int
         Number of logits.
     """
-
-    independent_samples = True  # no image changes what another gives, and nothing is random
 
     def __init__(self, *, num_classes: int) -> None:
         super().__init__()
@@ -49,7 +44,7 @@ class CNN21k(nn.Module):
         return logits
 
     def stages(self) -> Stages:
-        """Return the layers as the compiled kernels know them."""
+        """Say what `forward` does."""
         convolutions = [(self.conv1, False), (self.conv2, True)]
         convolutions += [(self.conv3, False), (self.conv4, True)]
         return convolutions, [self.fc1, self.out]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
+from mnist_exp.models.stages import Stages
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -77,6 +78,15 @@ class MLP(nn.Module):
         """Return logits ``[B, num_classes]`` of ``images`` ``[B, ...]``, flattened a sample."""
         logits: Tensor = self.network(images.flatten(1))  # (B, 1, 28, 28) -> (B, 784)
         return logits
+
+    def stages(self) -> Stages | None:
+        """Say what `forward` does; None with another activation than ReLU, or with dropout."""
+        linear, between = list(self.network[::2]), self.network[1::2]
+        if not all(type(activation) is nn.ReLU for activation in between):
+            return None
+        if not all(isinstance(layer, nn.Linear) for layer in linear):
+            return None
+        return [], linear  # type: ignore[return-value]
 
 
 def _linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:

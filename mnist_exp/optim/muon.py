@@ -2,84 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mnist_exp.cpu import ops
 from mnist_exp.errors import UserError
-from mnist_exp.kernels import kernels_for
 
 # Coefficients of the quintic iteration, chosen for a steep slope at 0: Keller Jordan,
 # "Muon: an optimizer for hidden layers in neural networks", 2024.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-SMALL_SIDE = 64  # for the kernels (SIDE in orthogonalize.c); torch works on them together
 STEPS_AT_ONCE = 5  # iterations on G alone; rounding grows twelvefold in each, so more would show
 
 
-def orthogonalize(matrices: Sequence[Tensor], steps: int) -> list[Tensor]:
-    """Return roughly the nearest semi-orthogonal matrices: singular values from about 0.7 to 1.2.
-
-    The iteration of Newton and Schulz, ``X <- (a + b G + c G^2) X`` with ``G = X X^T``, multiplies
-    X by polynomials in G alone. So five of them at a time are done on G, whose sides are the
-    shorter ones of X, and X is multiplied a single time. Small matrices go through the compiled
-    kernels or, where there are none, through torch all at once.
+def orthogonalize(matrix: Tensor, steps: int) -> Tensor:
+    """Return roughly the nearest semi-orthogonal matrix: singular values from about 0.7 to 1.2.
 
     Parameters
     ----------
-    matrices : sequence of Tensor
-        float32 [R, C] each.
+    matrix : Tensor
+        float32 [R, C].
     steps : int
-        Iterations; 5 are enough.
+        Iterations of `newton_schulz`; 5 are enough.
     """
-    wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
-    small = [i for i, x in enumerate(wide) if len(x) <= SMALL_SIDE]
-    copies = [wide[i].clone(memory_format=torch.contiguous_format) for i in small]
-    if kernels := kernels_for(*copies):
-        for i, copy in zip(small, copies, strict=True):
-            kernels.orthogonalize(copy, steps, STEPS_AT_ONCE, QUINTIC)
-            wide[i] = copy
-        small = []
-    groups = [small] if small else []
-    groups += [[i] for i, x in enumerate(wide) if len(x) > SMALL_SIDE]
-    for group in groups:
-        for done in range(0, steps, STEPS_AT_ONCE):
-            now = min(STEPS_AT_ONCE, steps - done)
-            factors = _factors([wide[i] for i in group], now, normalise=done == 0)
-            for i, factor in zip(group, factors, strict=True):
-                wide[i] = factor[: len(wide[i]), : len(wide[i])] @ wide[i]
-    return [
-        x.T if matrix.shape[0] > matrix.shape[1] else x
-        for x, matrix in zip(wide, matrices, strict=True)
-    ]
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonalize(matrix.T, steps).T
+    return ops.orthogonalize(matrix, steps, STEPS_AT_ONCE, QUINTIC, newton_schulz)
 
 
-def _factors(wide: Sequence[Tensor], steps: int, normalise: bool) -> Tensor:
-    """Return what ``steps`` iterations multiply each matrix by, from the left: [K, R, R].
+def newton_schulz(X: Tensor, steps: int) -> Tensor:
+    """Iterate ``X <- (a + b G + c G^2) X`` with ``G = X X^T``, from ``X / |X|`` [R, C], R <= C.
 
-    R is the largest number of rows; matrices with fewer are continued with zeros. With
-    ``normalise`` they are divided by their norms first.
+    The iteration multiplies X by polynomials P in G alone. So up to five of them are done on G,
+    whose sides are the shorter ones of X, and X is multiplied by their product a single time.
     """
     a, b, c = QUINTIC
-    rows = max(map(len, wide))
-    gram = wide[0].new_zeros(len(wide), rows, rows)
-    for whole, x in zip(gram, wide, strict=True):
-        whole[: len(x), : len(x)] = x @ x.T
-    norms = gram.new_ones(len(wide), 1, 1)
-    if normalise:
-        norms = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt_().add_(1e-7).view(-1, 1, 1)
-        gram /= norms**2
-    factor: Tensor | None = None
-    for step in range(steps):
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal(dim1=1, dim2=2).add_(a)
-        factor = polynomial if factor is None else polynomial @ factor
-        if step < steps - 1:
-            gram = polynomial @ (gram @ polynomial)
-    assert factor is not None, "at least one step"
-    return factor / norms
+    identity = torch.eye(len(X), dtype=X.dtype, device=X.device)
+    norm = (X @ X.T).diagonal().sum().sqrt() + 1e-7
+    for done in range(0, steps, STEPS_AT_ONCE):
+        G = X @ X.T / norm**2
+        product = identity
+        for _ in range(min(STEPS_AT_ONCE, steps - done)):
+            P = torch.addmm(G, G, G, beta=b, alpha=c) + a * identity  # a + b G + c G^2
+            product = P @ product
+            G = P @ (G @ P)
+        X = product / norm @ X
+        norm = torch.ones_like(norm)
+    return X
 
 
 class Muon(Optimizer):
@@ -154,8 +126,9 @@ class Muon(Optimizer):
         averages = self._remembered(matrices, "average")
         torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, averages, group["momentum"])
-        ahead = [m.flatten(1) for m in nesterov]  # (out, in, height, width) -> (out, in * ...)
-        for p, update in zip(matrices, orthogonalize(ahead, group["steps"]), strict=True):
+        for p, ahead in zip(matrices, nesterov, strict=True):
+            # (out, in, height, width) -> (out, in * height * width)
+            update = orthogonalize(ahead.flatten(1), group["steps"])
             rows, columns = update.shape
             rate = group["lr"] * max(1.0, rows / columns) ** 0.5
             p.add_(update.reshape(p.shape), alpha=-rate)

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_exp import build
 from mnist_exp.app import config_directory
-from mnist_exp.autograd import autocast
+from mnist_exp.autograd import fast_products
 from mnist_exp.data import Dataset, load_mnist
 from mnist_exp.float32_products import fast_float32_products
 from mnist_exp.gradient_norm import GradientNorm
@@ -90,7 +90,7 @@ def bare(*overrides: str, compiled: bool = False) -> Epoch:
         model.train()
         for batch in torch.randperm(60_000).split(recipe.batch_size):
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
-            with autocast(CPU, recipe.precision):
+            with fast_products(CPU, recipe.precision):
                 loss = F.cross_entropy(
                     network(inputs), labels, label_smoothing=recipe.label_smoothing
                 )
