@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
-KERNELS := $(wildcard mnist_exp/kernels/*.[ch])
+KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-model test-training check-model \
@@ -36,7 +36,7 @@ $(BENCH): $(RUNTIME)
 setup: $(DEV) ## make the virtual environment and install everything into it
 
 env-check: $(RUNTIME) ## Python, torch, CPU features, threads, data: one table
-	@$(PY) -m mnist_exp.env_check
+	@$(PY) -m mnist_exp.app.commands.env_check
 
 env-update: env-check ## the same
 
@@ -53,16 +53,16 @@ test-training: $(DEV) ## the tests of the training loop and of whole runs
 	$(PY) -m pytest tests/test_train.py tests/test_experiment.py $(ARGS)
 
 check-model: $(RUNTIME) ## every layer's output shape, and what each network must have
-	@$(PY) -m mnist_exp.check_models shapes
+	@$(PY) -m mnist_exp.app.commands.check_models shapes
 
 check-params: $(RUNTIME) ## the parameter counts against the published ones
-	@$(PY) -m mnist_exp.check_models parameters
+	@$(PY) -m mnist_exp.app.commands.check_models parameters
 
 view-results: $(RUNTIME) ## the best and latest runs; ARGS="--sort accuracy"
-	@$(PY) -m mnist_exp.run.table $(ARGS)
+	@$(PY) -m mnist_exp.app.commands.view_results $(ARGS)
 
 reproduce: $(RUNTIME) ## accuracy over seeds; WHAT="cnn21k mlp300" SEEDS=10
-	$(PY) -m mnist_exp.recipe_over_seeds $(WHAT) --seeds $(SEEDS) $(ARGS)
+	$(PY) -m mnist_exp.app.commands.seeds $(WHAT) --seeds $(SEEDS) $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -4,7 +4,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from mnist_exp.app import main
+        from mnist_exp.app.main import main
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         sys.exit(130)

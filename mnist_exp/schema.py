@@ -1,7 +1,7 @@
 """Types and ranges of every fixed configuration key, checked before anything is loaded.
 
 Keys of groups whose option names a ``_target_`` (model, optimizer, ...) are the arguments of that
-target; ``mnist_exp.targets`` checks them against its signature.
+target; ``mnist_exp.experiment.instantiate`` checks them against its signature.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.errors import UserError
-from mnist_exp.names import PLAIN_NAME, is_plain_name
+from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mnist_exp import app
+from mnist_exp.app import main as app
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import run_experiment
+from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.results import read_results
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mnist_exp.kernels import library
+from mnist_exp.cpu.kernels import library
 
 COMPILED = list(library.builds())  # none without a C compiler, or on another processor
 

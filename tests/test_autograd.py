@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mnist_exp.autograd import SMALLEST_PART, Autograd, AutogradInParts
-from mnist_exp.backpropagation import fastest_way
+from mnist_exp.train.backprop.autograd import SMALLEST_PART, Autograd, AutogradInParts
+from mnist_exp.train.backprop.choose import fastest_way
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.models import CNN20k, CNN21k
-from mnist_exp.threads import cpu_threads
+from mnist_exp.cpu.threads import cpu_threads
 from tests.device_settings import device_settings
 from tests.kernel_builds import using
 
@@ -103,7 +103,7 @@ def test_what_a_part_raises_is_raised(place: int) -> None:
 def test_a_forked_process_has_threads_of_its_own() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from mnist_exp.threads import workers
+    from mnist_exp.cpu.threads import workers
 
     parents: ThreadPoolExecutor = workers(1)
     assert parents.submit(int, "3").result() == 3

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mnist_exp import build, schema
-from mnist_exp.app import config_directory
+from mnist_exp.experiment import build
+from mnist_exp import schema
+from mnist_exp.app.main import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from tests.conftest import Compose
@@ -39,7 +40,7 @@ def test_heavy_packages_are_not_imported(tmp_path: Path, arguments: list[str]) -
         "import sys, atexit\n"
         "heavy = ('torch', 'matplotlib', 'sklearn', 'numpy')\n"
         "atexit.register(lambda: print('imported:', [m for m in heavy if m in sys.modules]))\n"
-        "from mnist_exp.app import main\n"
+        "from mnist_exp.app.main import main\n"
         "main()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -214,7 +215,7 @@ def test_every_experiment_composes_and_passes_the_check(compose_config: Compose,
 def test_settings_that_only_their_target_can_judge_are_refused(
     compose_config: Compose, mnist: Dataset, overrides: list[str], message: str
 ) -> None:
-    from mnist_exp.experiment import selection_rule
+    from mnist_exp.experiment.run import selection_rule
 
     if overrides == ["runtime.device=cuda"] and __import__("torch").cuda.is_available():
         pytest.skip("this machine has CUDA")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp import build
-from mnist_exp.app import config_directory
+from mnist_exp.experiment import build
+from mnist_exp.app.main import config_directory
 from mnist_exp.data import Dataset
-from mnist_exp.evaluate import evaluate
-from mnist_exp.train import train
+from mnist_exp.train.evaluate import evaluate
+from mnist_exp.train.loop import train
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")

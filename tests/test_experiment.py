@@ -13,10 +13,10 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from mnist_exp import build
+from mnist_exp.experiment import build
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import ALL_THREADS, augmented_examples, room_for_folds, run_experiment
+from mnist_exp.experiment.run import ALL_THREADS, augmented_examples, room_for_folds, run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint
 from mnist_exp.run.report import summary_lines
 from tests.conftest import Compose
@@ -187,7 +187,7 @@ def test_as_many_folds_at_a_time_as_threads_leave_cores_for_and_one_on_a_gpu(
     device: str,
     expected: int,
 ) -> None:
-    monkeypatch.setattr("mnist_exp.experiment.ALL_THREADS", cores)
+    monkeypatch.setattr("mnist_exp.experiment.run.ALL_THREADS", cores)
     config = compose_config(f"threads={threads}")
     assert room_for_folds(config, torch.device(device)) == expected
 

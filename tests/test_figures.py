@@ -19,7 +19,7 @@ import mnist_exp
 def test_pictures_need_no_backend_and_set_none(tmp_path: Path, named: str) -> None:
     code = (
         "import os\n"
-        "from mnist_exp.figures import Figure\n"
+        "from mnist_exp.plots.figures import Figure\n"
         "figure = Figure(layout='constrained')\n"
         "figure.subplots().plot([1, 2])\n"
         "figure.savefig('a.png')\n"

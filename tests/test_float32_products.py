@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from mnist_exp.float32_products import fast_float32_products, onednn_is_better
+from mnist_exp.cpu.float32_matmul import fast_float32_products, onednn_is_better
 
 CPU = torch.device("cpu")
 SETTING = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_exp import fold_processes
+from mnist_exp.experiment import fold_processes
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from tests.fault_injection import SMALL, exit_code, few_images, start_command, status, wait_until
 

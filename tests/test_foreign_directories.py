@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from mnist_exp.app import config_directory
+from mnist_exp.app.main import config_directory
 from mnist_exp.errors import UserError
-from mnist_exp.foreign_targets import is_known_part, judge_targets, targets_of_options
+from mnist_exp.app.foreign_targets import is_known_part, judge_targets, targets_of_options
 from mnist_exp.run.saved_config import CONFIG_FILE
 from tests.fault_injection import SMALL, command, few_images, without_times
 
@@ -49,7 +49,7 @@ def change(run: Path, key: str, value: object) -> None:
         ),
         ("tracker", {"_target_": "subprocess.run", "args": ["touch", "HIT"]}),
         ("cv._target_", "torch.nn.functional.torch.os.system"),
-        ("augmentation", {"_target_": "mnist_exp.run.files.write_atomic", "path": "HIT"}),
+        ("augmentation", {"_target_": "mnist_exp.files.atomic.write_atomic", "path": "HIT"}),
         ("model.hidden_sizes", {"_target_": "pathlib.Path.touch", "self": "HIT"}),
         ("data.extra", [{"deeper": {"_target_": "antigravity"}}]),
     ],
@@ -139,7 +139,7 @@ def test_hydras_own_settings_are_not_read_from_a_run(foreign: Path, tmp_path: Pa
         ("torch.nn.nowhere", False),
         ("torch.optim.Optimizer.load_state_dict", False),
         ("sklearn.model_selection.train_test_split", False),
-        ("mnist_exp.run.files.os.remove", False),
+        ("mnist_exp.files.atomic.os.remove", False),
         ("mnist_exp.models.mlp.nn.functional.torch.os.system", False),
         ("antigravity", False),
         ({"not": "a text"}, False),

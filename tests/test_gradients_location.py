@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mnist_exp import gradients, schema
+from mnist_exp import gradients
+from mnist_exp import schema
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import run_experiment
+from mnist_exp.experiment.run import run_experiment
 from mnist_exp.gradients import Samples, collect, epoch_writer
 from mnist_exp.gradients.location import located, own_directory
 from mnist_exp.run.results import read_results

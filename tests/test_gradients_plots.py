@@ -10,7 +10,7 @@ import torch
 
 from mnist_exp.data import Dataset
 from mnist_exp.gradients import collect
-from mnist_exp.gradients.plots import (
+from mnist_exp.plots.gradients import (
     draw_gradients,
     hardest_figure,
     norms_by_class_figure,

@@ -21,10 +21,10 @@ from mnist_exp.data.batches import Images
 from mnist_exp.device.effects import Round
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.errors import UserError
-from mnist_exp.evaluate import correct_predictions
-from mnist_exp.kernels import kernels_for, library
-from mnist_exp.kernels.functions import Kernels
-from mnist_exp.linear_layers import LinearLayers
+from mnist_exp.train.evaluate import correct_predictions
+from mnist_exp.cpu.kernels import kernels_for, library
+from mnist_exp.cpu.kernels.functions import Kernels
+from mnist_exp.train.backprop.mlp import LinearLayers
 from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
 from tests.conftest import Compose
@@ -264,7 +264,7 @@ def test_norm_and_density(compiled: Kernels, count: int) -> None:
 
 @needs_kernels
 def test_a_library_compiled_from_other_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnist_exp.kernels.functions.INTERFACE", 0)
+    monkeypatch.setattr("mnist_exp.cpu.kernels.functions.INTERFACE", 0)
     build, path = next(iter(library.builds().items()))
     with pytest.raises(UserError, match=r"another version of the package\. Install it again"):
         Kernels(build, path)
@@ -305,7 +305,7 @@ def run(variable: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_environment_variable_chooses_and_a_wrong_one_says_what_is_allowed(
     tmp_path: Path,
 ) -> None:
-    assert "torch on the CPU" in run("torch", "mnist_exp.env_check").stdout
+    assert "torch on the CPU" in run("torch", "mnist_exp.app.commands.env_check").stdout
     overrides = ("model=mlp100", "debug=fast", f"hydra.run.dir={tmp_path}/run")
     wrong = run("fast", "mnist_exp", *overrides)
     assert wrong.returncode == 2
@@ -319,7 +319,7 @@ def test_training_goes_the_same_way_with_and_without_kernels(
     constraint: str, mnist: Dataset, compose_config: Compose
 ) -> None:
     from mnist_exp import build
-    from mnist_exp.train import train
+    from mnist_exp.train.loop import train
 
     def losses() -> list[float]:
         config = compose_config(

@@ -16,11 +16,11 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.device.effects import Round
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.linear_layers import LinearLayers
+from mnist_exp.train.backprop.mlp import LinearLayers
 from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
-from mnist_exp.sparse_products import linear, linear_weight_gradient
-from mnist_exp.threads import available, cpu_threads, one_thread
+from mnist_exp.cpu.sparse_linear import linear, linear_weight_gradient
+from mnist_exp.cpu.threads import available, cpu_threads, one_thread
 from tests.kernel_builds import COMPILED, using
 
 CPU = torch.device("cpu")
@@ -85,7 +85,7 @@ def test_python_threads_can_call_at_the_same_time(mnist: Dataset) -> None:
 
 FORK = """
 import os, sys, torch
-from mnist_exp.kernels import library
+from mnist_exp.cpu.kernels import library
 
 kernels = library.Kernels(sys.argv[1], library.builds()[sys.argv[1]])
 torch.set_num_threads(4)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_exp.output import DroppingFile, outlive_readers
+from mnist_exp.terminal import DroppingFile, outlive_readers
 from tests.fault_injection import KFOLD, command, few_images, outcome, status
 
 
@@ -74,7 +74,7 @@ def test_a_sweep_outlives_its_reader_and_says_how_it_ended(
 
 
 @pytest.mark.parametrize(
-    "module", [["mnist_exp", "--cfg", "job"], ["mnist_exp", "--help"], ["mnist_exp.run.table", "."]]
+    "module", [["mnist_exp", "--cfg", "job"], ["mnist_exp", "--help"], ["mnist_exp.app.commands.view_results", "."]]
 )
 @pytest.mark.parametrize("redirection", ["| true", ">&-", ">/dev/full", "<&-"])
 def test_the_interpreter_ends_in_silence(

@@ -14,11 +14,11 @@ import torch
 from omegaconf import DictConfig
 
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import run_experiment
+from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint, save_checkpoint
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.results import read_results, write_results
-from mnist_exp.run.table import main
+from mnist_exp.app.commands.view_results import main
 from tests.fault_injection import (
     CNN,
     KFOLD,
@@ -232,7 +232,7 @@ def test_a_checkpoint_of_another_fold_or_of_other_data_is_refused(
     shutil.copy(folds / "fold_1" / "epoch_00002.pt", folds / "fold_2" / "epoch_00002.pt")
     with pytest.raises(UserError, match=r"fold_2/epoch_00002\.pt: is of fold 1, not 2"):
         run_experiment(composed(*KFOLD), stopped)
-    monkeypatch.setattr("mnist_exp.fold.sha256", lambda dataset: "0" * 64)
+    monkeypatch.setattr("mnist_exp.experiment.fold.sha256", lambda dataset: "0" * 64)
     with pytest.raises(UserError, match="was trained on other data"):
         run_experiment(composed(*KFOLD), stopped)
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import run_experiment
+from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint, save_checkpoint
 from mnist_exp.run.interruption import Interrupted
 from tests.fault_injection import SMALL, composed

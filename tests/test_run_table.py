@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mnist_exp.run.results import write_results
-from mnist_exp.run.table import best, find_runs, latest, main
+from mnist_exp.app.commands.view_results import best, find_runs, latest, main
 
 
 def test_the_table_sorts_and_survives_damage(
@@ -35,7 +35,7 @@ def test_the_table_sorts_and_survives_damage(
 
 def test_the_table_needs_no_heavy_package() -> None:
     heavy = "{'torch', 'matplotlib', 'numpy'}"
-    code = f"import sys, mnist_exp.run.table; print({heavy} & {{*sys.modules}})"
+    code = f"import sys, mnist_exp.app.commands.view_results; print({heavy} & {{*sys.modules}})"
     root = Path(__file__).parents[1]
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True

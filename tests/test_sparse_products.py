@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnist_exp.kernels.functions import Kernels
-from mnist_exp.sparse_products import _that_pay, linear, linear_weight_gradient
-from mnist_exp.threads import cpu_threads
+from mnist_exp.cpu.kernels.functions import Kernels
+from mnist_exp.cpu.sparse_linear import _that_pay, linear, linear_weight_gradient
+from mnist_exp.cpu.threads import cpu_threads
 from tests.kernel_builds import COMPILED, using
 
 

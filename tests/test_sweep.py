@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
-from mnist_exp import sweep, sweep_plots
+from mnist_exp.run import sweep_table as sweep
+from mnist_exp.plots import sweep as sweep_plots
 from mnist_exp.run.results import write_results
-from mnist_exp.sweep import Row
+from mnist_exp.run.sweep_table import Row
 from tests.test_command_line import run
 
 Swept = tuple[subprocess.CompletedProcess[str], Path]
@@ -75,7 +76,7 @@ def test_a_sweep_ends_with_a_picture(asymmetry: Swept) -> None:
 
 
 def test_reading_and_writing_the_table_needs_no_heavy_package() -> None:
-    code = "import sys, mnist_exp.sweep; print(sorted({'torch', 'matplotlib'} & {*sys.modules}))"
+    code = "import sys, mnist_exp.run.sweep_table; print(sorted({'torch', 'matplotlib'} & {*sys.modules}))"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     ended = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

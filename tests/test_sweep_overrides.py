@@ -24,8 +24,8 @@ from mnist_exp.run.sweep_record import (
     write_job,
     write_sweep,
 )
-from mnist_exp.sweep_job import restore_config
-from mnist_exp.sweep_overrides import check_trusted, is_plain
+from mnist_exp.app.sweep.job import restore_config
+from mnist_exp.app.sweep.overrides import check_trusted, is_plain
 from tests.fault_injection import command
 
 PLAIN = [

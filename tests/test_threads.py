@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from mnist_exp import threads
-from mnist_exp.backpropagation import backpropagation
-from mnist_exp.experiment import warn_of_overload
+from mnist_exp.cpu import threads
+from mnist_exp.train.backprop.choose import backpropagation
+from mnist_exp.experiment.run import warn_of_overload
 from mnist_exp.models import MLP
-from mnist_exp.threads import SMALL, one_thread, settle_threads, threads_for
+from mnist_exp.cpu.threads import SMALL, one_thread, settle_threads, threads_for
 from tests.conftest import Compose
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_exp.waiting_threads import SPINS, wait_briefly
+from mnist_exp.cpu.openmp import SPINS, wait_briefly
 
 
 @pytest.mark.parametrize(

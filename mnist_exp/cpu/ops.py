@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from mnist_exp.kernels import library
-from mnist_exp.sparse_products import linear, linear_weight_gradient
-from mnist_exp.threads import threads_for
+from mnist_exp.cpu.kernels import library
+from mnist_exp.cpu.sparse_linear import linear, linear_weight_gradient
+from mnist_exp.cpu.threads import threads_for
 
 __all__ = [
     "asymmetric_sgd_",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.errors import UserError
-from mnist_exp.regular_files import check_memory, open_regular
+from mnist_exp.files.regular import check_memory, open_regular
 
 IDX_UINT8 = 0x08  # type code of unsigned bytes, third byte of the magic number
 LARGEST_GROWTH = 1032  # a bit of deflated data stands for 129 bytes at most (zlib's manual)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
-from mnist_exp.float32_products import fast_float32_products
+from mnist_exp.cpu.float32_matmul import fast_float32_products
 from mnist_exp.gradients.epoch_recording import EpochRecording
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation

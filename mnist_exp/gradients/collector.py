@@ -20,7 +20,7 @@ from mnist_exp.gradients.location import check_root, own_directory
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines
-from mnist_exp.names import check_plain_name
+from mnist_exp.files.names import check_plain_name
 
 MODES = ("epoch", "batch")
 CHOICES = ("random", "first")

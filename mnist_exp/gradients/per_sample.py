@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnist_exp.errors import UserError
-from mnist_exp.gradients.effective_copy import (
+from mnist_exp.models.effective_copy import (
     effective_copy,
     effective_tensor,
     load_effective_weights,
@@ -34,7 +34,7 @@ from mnist_exp.gradients.layer_gradients import (
     network_gradients,
 )
 from mnist_exp.models import MLP
-from mnist_exp.sparse_products import linear
+from mnist_exp.cpu.sparse_linear import linear
 
 
 class PerSampleModel:

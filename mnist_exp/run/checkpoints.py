@@ -14,8 +14,8 @@ import torch
 
 from mnist_exp.errors import UserError
 from mnist_exp.printable import printable_lines
-from mnist_exp.regular_files import check_nesting, read_regular
-from mnist_exp.run.files import write_atomic
+from mnist_exp.files.regular import check_nesting, read_regular
+from mnist_exp.files.atomic import write_atomic
 
 SCHEMA_VERSION = 1
 # torch.save writes a zip archive. The checksum goes into the archive's comment, which every

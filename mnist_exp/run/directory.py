@@ -21,12 +21,12 @@ from mnist_exp.run.checkpoints import (
     remove_old_checkpoints,
     save_checkpoint,
 )
-from mnist_exp.run.files import append_json_line, json_line, remove_unfinished, write_atomic
+from mnist_exp.files.atomic import append_json_line, json_line, remove_unfinished, write_atomic
 from mnist_exp.run.formats import check_format
 from mnist_exp.run.saved_config import check_extends, differences
 from mnist_exp.run.saved_state import CHECKPOINT, check_state
-from mnist_exp.train import Callback
-from mnist_exp.training_state import Row, TrainState
+from mnist_exp.train.loop import Callback
+from mnist_exp.train.state import Row, TrainState
 
 
 class RunDirectory:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO
 
 from mnist_exp.errors import UserError
-from mnist_exp.regular_files import open_own, open_regular
+from mnist_exp.files.regular import open_own, open_regular
 
 if sys.platform == "win32":
     import msvcrt

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.errors import UserError
-from mnist_exp.run.files import write_atomic
+from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.yaml_files import load_yaml
 from mnist_exp.schema import LENGTH_ARGUMENTS
 

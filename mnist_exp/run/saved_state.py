@@ -21,7 +21,7 @@ from mnist_exp.run.formats import (
     shown,
 )
 from mnist_exp.schema import Rule, integer, optional
-from mnist_exp.training_state import STATEFUL, TrainState
+from mnist_exp.train.state import STATEFUL, TrainState
 
 # NaN and infinities too: a batch whose loss is not finite may be skipped.
 FLOAT = Rule(lambda value: isinstance(value, float | int), "a number")

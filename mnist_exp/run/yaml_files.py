@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.errors import UserError
-from mnist_exp.regular_files import DEEPEST, read_regular
+from mnist_exp.files.regular import DEEPEST, read_regular
 from mnist_exp.run.formats import STRING, ListOf, check_format
 
 LARGEST = 1 << 18  # bytes; a configuration has some 3,000

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 
-from mnist_exp.hardware import cpu_name
-from mnist_exp.run.files import write_atomic
+from mnist_exp.cpu.features import cpu_name
+from mnist_exp.files.atomic import write_atomic
 from tests.benchmarks import baselines, constraint_scripts, loops
 from tests.benchmarks.compare import SIDE_BY_SIDE, WITHOUT_KERNELS, table, time_in_turn
 

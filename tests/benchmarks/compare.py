@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mnist_exp.waiting_threads import wait_briefly
+from mnist_exp.cpu.openmp import wait_briefly
 
 SIDE_BY_SIDE = "folds side by side"  # ends a contender's name
 WITHOUT_KERNELS = "without kernels"  # likewise

@@ -20,14 +20,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mnist_exp import build
-from mnist_exp.app import config_directory
-from mnist_exp.autograd import fast_products
+from mnist_exp.experiment import build
+from mnist_exp.app.main import config_directory
+from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.data import Dataset, load_mnist
-from mnist_exp.float32_products import fast_float32_products
-from mnist_exp.gradient_norm import GradientNorm
-from mnist_exp.train import train
-from mnist_exp.training_state import TrainState
+from mnist_exp.cpu.float32_matmul import fast_float32_products
+from mnist_exp.callbacks.gradient_norm import GradientNorm
+from mnist_exp.train.loop import train
+from mnist_exp.train.state import TrainState
 
 Epoch = Callable[[], None]
 CPU = torch.device("cpu")

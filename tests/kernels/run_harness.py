@@ -16,8 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mnist_exp.hardware import cpu_flags
-from mnist_exp.kernels.library import BUILDS
+from mnist_exp.cpu.features import cpu_flags
+from mnist_exp.cpu.kernels.library import BUILDS
 
 REPOSITORY = Path(__file__).parents[2]
 SETUP = runpy.run_path(str(REPOSITORY / "setup.py"))  # sources and flags as they are installed

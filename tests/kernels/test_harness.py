@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_exp.kernels.interface import SIGNATURES
+from mnist_exp.cpu.kernels.interface import SIGNATURES
 from tests.kernels.run_harness import SETUP, compile_harness, runs_here
 
 COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)

@@ -1,0 +1,111 @@
+"""``python -m mnist_exp.app.commands.check_models parameters|shapes``: do the networks keep their promises?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+
+from mnist_exp.app.main import config_directory
+from mnist_exp.experiment.build import build_model
+from mnist_exp.models import count_parameters
+from mnist_exp.terminal import outlive_readers
+
+# The published counts; cnn20k's description gives an upper limit, the count is the design's.
+PARAMETERS = {
+    "mlp100": 79_510,
+    "mlp300": 328_810,
+    "mlp": 407_050,
+    "cnn21k": 21_844,
+    "cnn20k": 18_972,
+}
+LIMIT = {"cnn20k": 20_000}  # the count must stay below
+REQUIRED = {"cnn20k": (nn.BatchNorm2d, nn.modules.dropout._DropoutNd, nn.MaxPool2d)}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A layer and what it makes of a batch."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+
+
+def configured_model(name: str) -> nn.Module:
+    """Build a model option for ten classes, as its YAML file has it."""
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        return build_model(compose("config", [f"model={name}"]), num_classes=10)
+
+
+def check_parameters() -> Iterator[str]:
+    """Print the counts in a table and yield what is wrong with them."""
+    print(f"{'model':<8} {'parameters':>10} {'expected':>10}")
+    for name, expected in PARAMETERS.items():
+        count = count_parameters(configured_model(name))
+        print(f"{name:<8} {count:>10,} {expected:>10,}")
+        if count != expected:
+            yield f"{name} has {count:,} parameters, expected {expected:,}"
+        if name in LIMIT and count >= LIMIT[name]:
+            yield f"{name} has {count:,} parameters, must stay below {LIMIT[name]:,}"
+
+
+def check_shapes() -> Iterator[str]:
+    """Print every layer's output shape and yield which required layers are missing."""
+    for name in PARAMETERS:
+        model = configured_model(name)
+        print(f"{name}: [1, 1, 28, 28] in")
+        for stage in stages(model, torch.zeros(1, 1, 28, 28)):
+            print(
+                f"  {stage.name:<16} {stage.kind:<14} {list(stage.shape)!s:<18} "
+                f"{stage.parameters or '':>8}"
+            )
+        for kind in REQUIRED.get(name, ()):
+            if not any(isinstance(layer, kind) for layer in model.modules()):
+                yield f"{name} has no {kind.__name__}"
+
+
+def stages(model: nn.Module, images: Tensor) -> list[Stage]:
+    """Run ``images`` through ``model`` in eval mode and list its layers in order of use."""
+    seen: list[Stage] = []
+
+    def record(name: str, layer: nn.Module) -> None:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            kind = type(layer).__name__
+            seen.append(Stage(name, kind, tuple(output.shape), count_parameters(layer)))
+
+        handles.append(layer.register_forward_hook(hook))
+
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+    for name, layer in model.named_modules():
+        if not list(layer.children()):
+            record(name, layer)
+    with torch.no_grad():
+        model.eval()(images)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+CHECKS = {"parameters": check_parameters, "shapes": check_shapes}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one check; 0 if nothing is wrong."""
+    if len(arguments) != 1 or arguments[0] not in CHECKS:
+        print(f"usage: python -m mnist_exp.app.commands.check_models {'|'.join(CHECKS)}", file=sys.stderr)
+        return 2
+    faults = list(CHECKS[arguments[0]]())
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    outlive_readers()
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""``python -m mnist_exp.app.commands.env_check``: is everything there to train, in one table."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Iterator
+
+import torch
+
+from mnist_exp.data import load_mnist
+from mnist_exp.errors import UserError
+from mnist_exp.cpu.float32_matmul import library
+from mnist_exp.cpu.features import cpu_features, cpu_name, fast_precision, versions
+from mnist_exp.cpu.kernels import absence, description
+from mnist_exp.terminal import outlive_readers
+
+
+def rows() -> Iterator[tuple[str, str]]:
+    """Yield name and finding, line by line.
+
+    Raises
+    ------
+    UserError
+        If the bundled data is damaged.
+    """
+    yield "platform", platform.platform()
+    yield from versions().items()
+    yield "CPU", f"{cpu_name()}, {torch.get_num_threads()} torch thread(s)"
+    yield "CPU features", ", ".join(cpu_features()) or "none of note"
+    cpu = torch.device("cpu")
+    kernels = description(cpu)
+    but = "" if kernels == "torch" else "; fp32 where the kernels train a CNN"
+    yield "precision auto", f"{fast_precision(cpu)} on the CPU{but}"
+    yield "fp32 products", f"{library(cpu)} on the CPU"
+    yield "kernels", absence(cpu) or f"{kernels} on the CPU"
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    yield "CUDA device", cuda
+    yield "MPS device", "yes" if torch.backends.mps.is_available() else "none"
+    started = time.perf_counter()
+    dataset = load_mnist()
+    seconds = time.perf_counter() - started
+    yield (
+        "bundled MNIST",
+        f"{len(dataset.train_labels):,} + {len(dataset.test_labels):,} images, MD5 as published, "
+        f"loaded in {seconds:.2f} s",
+    )
+
+
+def main() -> int:
+    """Print the table; 0 if all is well."""
+    try:
+        for name, finding in rows():
+            print(f"{name:<14} {finding}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    outlive_readers()
+    sys.exit(main())

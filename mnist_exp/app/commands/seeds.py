@@ -1,0 +1,118 @@
+"""``python -m mnist_exp.app.commands.seeds cnn21k --seeds 10``: a recipe's accuracy as mean and std.
+
+Each name is a model option or an experiment preset. Every seed is a whole run (weights, data
+order, augmentation and validation split all follow it); the table goes to
+``outputs/reproduce/<date>-<name>/table.md``. If a seed fails, the mean says of how many it is, and
+the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mnist_exp.terminal import outlive_readers
+from mnist_exp.files.atomic import write_atomic
+from mnist_exp.run.results import COMPLETED, read_results
+from mnist_exp.run.sweep_record import SWEEP_FILE
+from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.run.sweep_table import Row, read_jobs
+
+HEADER = (
+    "| recipe | parameters | test accuracy, mean ± std | n | epoch reported | seconds a run "
+    "| command |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
+
+
+def recipe_override(name: str) -> str:
+    """Return the override that selects a recipe.
+
+    Raises
+    ------
+    ValueError
+        If there is neither an experiment nor a model of that name.
+    """
+    for group in ("experiment", "model"):
+        if (config_directory() / group / f"{name}.yaml").is_file():
+            return f"{group}={name}"
+    known = [
+        path.stem for group in ("model", "experiment")
+        for path in sorted((config_directory() / group).glob("*.yaml"))
+    ]  # fmt: skip
+    raise ValueError(f"WHAT={name}: no such model or experiment; there are {', '.join(known)}")
+
+
+def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
+    """Run the recipe with seeds 0, 1, ... as one sweep; return its directory and exit code."""
+    directory = Path("outputs/reproduce") / f"{time.strftime('%Y-%m-%d-%H-%M-%S')}-{name}"
+    command = [sys.executable, "-m", "mnist_exp", "-m", recipe_override(name), *overrides]
+    command += [f"seed=range({seeds})", f"hydra.sweep.dir={directory}"]
+    return directory, subprocess.run(command, check=False).returncode
+
+
+def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str]) -> str:
+    """Return a line of the table from the jobs of a sweep over seeds."""
+    completed = [row for row in rows if row.status == COMPLETED]
+    results = [read_results(directory / row.job) or {} for row in completed]
+    accuracies = [row.accuracy for row in completed if row.accuracy is not None]
+    command = " ".join(["make reproduce", f"WHAT={name}", f"SEEDS={len(rows)}"])
+    if overrides:
+        command += f' ARGS="{" ".join(overrides)}"'
+    if not completed:
+        return f"| {name} | | none completed | 0 of {len(rows)} | | | `{command}` |\n"
+    n = str(len(rows)) if len(completed) == len(rows) else f"{len(completed)} of {len(rows)}"
+    spread = f" ± {statistics.stdev(accuracies):.2%}" if len(accuracies) > 1 else ""
+    seconds = statistics.median(run["wall_seconds"] for run in results)
+    return (
+        f"| {name} | {results[0]['parameters']:,} | {statistics.mean(accuracies):.2%}{spread} "
+        f"| {n} | {results[0]['selection_rule']} | {seconds:.0f} | `{command}` |\n"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the recipes named and print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="make reproduce")
+    parser.add_argument("names", nargs="+", help="models or experiments")
+    parser.add_argument("--seeds", type=int, default=5, help="runs a recipe")
+    options, overrides = parser.parse_known_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds {options.seeds}: allowed is 1 or more")
+    names = [name for name in options.names if "=" not in name]
+    overrides += [name for name in options.names if "=" in name]
+    try:
+        for name in names:
+            recipe_override(name)
+    except ValueError as error:
+        parser.error(str(error))
+    lines, failures, exit_code = "", [], 0
+    for name in names:
+        directory, code = run_seeds(name, options.seeds, overrides)
+        exit_code = exit_code or code
+        if not (directory / SWEEP_FILE).is_file():  # refused before it began: it has said why
+            break
+        rows = read_jobs(directory)
+        line = table_row(name, directory, rows, overrides)
+        write_atomic(directory / "table.md", (HEADER + line).encode())
+        lines += line
+        failures += [
+            f"{name} seed={row.overrides['seed']}: {row.status} {row.error}".rstrip()
+            for row in rows
+            if row.status != COMPLETED
+        ]
+        if code not in (0, 1):  # stopped by a signal
+            break
+    if lines:
+        print(HEADER + lines)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    outlive_readers()
+    sys.exit(main(sys.argv[1:]))

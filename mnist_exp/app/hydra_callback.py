@@ -1,0 +1,116 @@
+"""What Hydra calls around a run or a sweep: check the settings, then find a directory."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.errors import CompactHydraException, HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp import schema
+from mnist_exp.app.run_directories import claim
+from mnist_exp.errors import UserError
+from mnist_exp.printable import printable_lines
+from mnist_exp.app.resume import resume, use_reference
+from mnist_exp.run.results import COMPLETED
+from mnist_exp.run.saved_config import own_part
+from mnist_exp.run.sweep_table import print_table, report
+from mnist_exp.app.sweep.resume import resume_sweep, start_sweep
+
+USER_ERROR_EXIT_CODE = 2
+FAILURE_EXIT_CODE = 1
+
+
+class Directories(Callback):
+    """Give every run and every sweep a directory that no other process writes to.
+
+    Hydra makes its own files only later, so that a wrong setting leaves nothing behind.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the configuration and claim ``hydra.run.dir``, or the directory to resume."""
+        try:
+            if config.resume is not None and config.reproduce is not None:
+                raise UserError("resume and reproduce: give one of them.")
+            if config.resume is not None:
+                resume(config)
+                check_job(config)
+            else:
+                if config.reproduce is not None:
+                    use_reference(config)
+                check_job(config)
+                claim(config, "run")
+        except Exception as error:
+            refuse(error)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim ``hydra.sweep.dir``, or the sweep to resume; each job checks its own settings."""
+        try:
+            if config.resume is not None or config.reproduce is not None:
+                raise UserError(
+                    "resume and reproduce take one run, not a sweep. Give sweep.resume=SWEEP_DIR "
+                    "for a sweep, or leave --multirun out."
+                )
+            if config.sweep.resume is not None:
+                resume_sweep(config)
+            else:
+                start_sweep(config)
+        except Exception as error:
+            refuse(error)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table of the sweep; the exit code tells whether every job is completed."""
+        try:
+            rows = report(Path(config.hydra.sweep.dir))
+        except Exception as error:
+            refuse(error)
+        print_table(rows)
+        if not rows or any(row.status != COMPLETED for row in rows):
+            sys.exit(FAILURE_EXIT_CODE)
+
+
+def check_job(config: DictConfig) -> None:
+    """Check the part of a composed configuration that is not Hydra's own.
+
+    Raises
+    ------
+    UserError
+        Listing every mistake.
+    """
+    try:
+        schema.check(own_part(config))
+    except OmegaConfBaseException as error:
+        raise UserError(f"the configuration cannot be resolved: {error}") from error
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Print a user's mistake, or the traceback of anything else, and end the process.
+
+    Hydra turns exceptions of a callback into warnings and would go on with the job.
+    """
+    if not isinstance(error, (UserError, HydraException)):
+        traceback.print_exception(error)
+        sys.exit(FAILURE_EXIT_CODE)
+    print(f"error: {printable_lines(error)}", file=sys.stderr)
+    sys.exit(USER_ERROR_EXIT_CODE)
+
+
+def composition_message(error: CompactHydraException) -> str:
+    """Say why Hydra cannot compose the configuration, with the key that may have been meant."""
+    message = str(error).partition("Config search path:")[0].strip()
+    unknown = re.search(r"Could not override '(.+?)'", message)
+    if unknown is None:
+        return message
+    key = unknown[1]
+    close = difflib.get_close_matches(key, schema.RULES, n=1)
+    meant = (
+        f"did you mean {close[0]}?" if close else "python -m mnist_exp --cfg job lists all keys."
+    )
+    return f"{key}: there is no such key in this configuration; {meant}"

@@ -1,0 +1,163 @@
+"""Runs that exist already: resumed as they were started, or run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from mnist_exp.app.run_directories import hold
+from mnist_exp.errors import UserError
+from mnist_exp.app.foreign_targets import judge_targets, own_targets
+from mnist_exp.run.formats import check_complete
+from mnist_exp.run.results import COMPLETED, read_results
+from mnist_exp.run.results import NAME as RESULTS
+from mnist_exp.run.saved_config import (
+    EPOCHS,
+    PLACES,
+    as_typed,
+    check_extends,
+    differences,
+    key_of,
+    load_config,
+    resume_command,
+    save_config,
+    training_config,
+)
+from mnist_exp.run.yaml_files import load_overrides
+
+
+def resume(config: DictConfig) -> None:
+    """Turn ``config`` into that of the run to resume, in that run's directory.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, another process works on it, its configuration calls what is not
+        trusted, or a setting differs in more than additional epochs and the place of the data.
+    """
+    directory = Path(config.resume)
+    _read_run(config, directory, "resume")  # no lock is left in a directory that is no run's
+    if not (directory / RESULTS).exists() and not (directory / "checkpoints").exists():
+        raise UserError(
+            f"resume={directory}: that run was stopped before it began to train, so there is "
+            "nothing to go on from. Start it again."
+        )
+    hold(directory)
+    saved = _read_run(config, directory, "resume")
+    changes = asked_changes(config, saved, directory, "resume")
+    if changes:
+        for key, value in changes.items():
+            OmegaConf.update(saved, key, value)
+        save_config(directory, saved)
+    take_over(config, saved)
+    with read_write(config), open_dict(config):
+        config.hydra.run.dir = str(directory)
+        config.hydra.output_subdir = None  # what .hydra holds stays as it is
+
+
+def use_reference(config: DictConfig) -> None:
+    """Turn ``config`` into that of the finished run to reproduce, in a directory of its own.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, it is not finished, its configuration calls what is not trusted,
+        or the command gives other settings.
+    """
+    directory = Path(config.reproduce)
+    saved = _read_run(config, directory, "reproduce")
+    results = read_results(directory)
+    if results is None or results["status"] != COMPLETED:
+        status = "without results" if results is None else results["status"]
+        raise UserError(
+            f"reproduce={directory}: that run is {status}, so there is nothing to compare with. "
+            f"Finish it first: {resume_command(directory)}"
+        )
+    check_complete(results, directory / RESULTS)
+    changes = asked_changes(config, saved, directory, "reproduce")
+    if EPOCHS in changes:
+        raise UserError(f"reproduce={directory}: runs with that run's own training.epochs.")
+    for key, value in changes.items():
+        OmegaConf.update(saved, key, value)
+    saved.reproduce = str(directory.absolute())
+    take_over(config, saved)
+
+
+def _read_run(config: DictConfig, directory: Path, key: str) -> DictConfig:
+    """Return the configuration of the run in ``directory``, if what it calls may be called."""
+    saved = load_config(directory, key)
+    if config.get("trust") is not True:
+        judge_targets(saved, f"{key}={directory}", own_targets(config.hydra))
+    return saved
+
+
+def asked_changes(
+    config: DictConfig, saved: DictConfig, directory: Path, key: str
+) -> dict[str, Any]:
+    """Return what the command line changes of a saved configuration: epochs, places of data.
+
+    Raises
+    ------
+    UserError
+        If it changes anything else.
+    """
+    overrides = [
+        override
+        for override in as_typed(config.hydra.overrides.task)
+        if key_of(override) not in (key, "trust")
+    ]
+    names = [key_of(override) for override in overrides]
+    changes = {place: OmegaConf.select(config, place) for place in PLACES if place in names}
+    for place in changes:
+        if OmegaConf.select(saved, place) is None:
+            raise UserError(
+                f"{key}={directory}: {place} is no setting of that run, whose data comes from "
+                f"{saved.data.get('_target_')}. Leave it out."
+            )
+    others = [
+        override for override, name in zip(overrides, names, strict=True) if name not in PLACES
+    ]
+    if others:
+        changes |= _asked_epochs(saved, others, directory, key)
+    return changes
+
+
+def _asked_epochs(
+    saved: DictConfig, overrides: list[str], directory: Path, key: str
+) -> dict[str, Any]:
+    path = directory / ".hydra" / "overrides.yaml"
+    earlier = load_overrides(path) if path.is_file() else []
+    earlier.append(f"{EPOCHS}={saved.training.epochs}")  # may have been extended since
+    try:
+        base, asked = (
+            training_config(compose("config", last_of_each_key(given)))
+            for given in (earlier, earlier + overrides)
+        )
+    except HydraException as error:
+        raise UserError(
+            f"{key}={directory}: {' '.join(overrides)} does not go together with the settings of "
+            f"that run, {' '.join(earlier)} ({error}). Only {EPOCHS} may be raised."
+        ) from error
+    before = training_config(saved)
+    # only what the command line itself changes counts, not what a file of conf/ says by now
+    names = differences(base, asked).keys() & differences(before, asked).keys()
+    check_extends(before, asked, names, f"{key}={directory}")
+    return {EPOCHS: asked["training"]["epochs"]} if names else {}
+
+
+def last_of_each_key(overrides: list[str]) -> list[str]:
+    """Drop overrides that a later one of the same key replaces; Hydra refuses doubled groups."""
+    return list({override.partition("=")[0]: override for override in overrides}.values())
+
+
+def take_over(config: DictConfig, saved: DictConfig) -> None:
+    """Replace everything in ``config`` but Hydra's node and ``trust`` by ``saved``."""
+    with read_write(config), open_dict(config):
+        for key in [str(key) for key in config if key not in ("hydra", "trust")]:
+            del config[key]
+        saved.pop("trust", None)
+        config.merge_with(saved)

@@ -1,0 +1,191 @@
+"""A job of a sweep while it runs: it trains what the sweep asked for, and keeps its record."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.conf import HydraConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp.errors import UserError
+from mnist_exp.run.results import finished_results, read_results
+from mnist_exp.run.saved_config import (
+    PLACES,
+    RUN_KEYS,
+    as_typed,
+    differences,
+    flat,
+    has_hash,
+    hash_config,
+    load_config,
+    training_config,
+)
+from mnist_exp.run.sweep_record import JobRecord, is_directory_name, read_job, read_sweep, write_job
+from mnist_exp.run.sweep_table import read_outcome
+from mnist_exp.app.sweep.jobs import json_values, without_run_keys
+
+SHOWN = 8  # differences in a message
+
+
+class SweepJob:
+    """The record of a running job.
+
+    Parameters
+    ----------
+    hydra : HydraConf
+        Hydra's part of the job's configuration.
+    directory : Path
+        Where it trains.
+    """
+
+    def __init__(self, hydra: HydraConf, directory: Path) -> None:
+        self.sweep_dir = Path(hydra.sweep.dir)
+        self.directory = directory
+        self.resumed = False  # whether the sweep was started before, perhaps by somebody else
+        number = int(hydra.job.num)
+        before = None
+        with contextlib.suppress(UserError):  # damaged: written anew
+            before = read_job(self.sweep_dir, number)
+        self.record = JobRecord(
+            number=number,
+            overrides=without_run_keys(as_typed(hydra.overrides.task)),
+            directory=_relative(directory, self.sweep_dir),
+            config_hash=None if before is None else before.config_hash,
+        )
+
+    def as_asked(self, config: DictConfig) -> DictConfig:
+        """Return the configuration to train: that of the sweep when it began.
+
+        Keys that a later version of ``conf/`` has beyond those are left out, so that all jobs of a
+        sweep train alike.
+
+        Raises
+        ------
+        UserError
+            If the job composes to something else now, its directory lies outside the sweep's or
+            holds the results of another configuration.
+        """
+        self._check_directory()
+        sweep = read_sweep(self.sweep_dir)
+        self.resumed = sweep.resumed
+        if sweep.resumed and sweep.jobs is not None:
+            # the first time, values of the machine that the job runs on may differ
+            asked = sweep.jobs[self.record.number].config
+            if asked is not None:
+                config = restore_config(config, asked, f"job {self.record.number}")
+        trained = _hash_of_results(self.directory)
+        if trained is None or has_hash(training_config(config), trained):
+            return config
+        try:
+            saved = training_config(load_config(self.directory, "sweep.resume"))
+        except (UserError, OmegaConfBaseException):
+            saved = {}
+        if not has_hash(saved, trained):  # not the configuration of these results
+            raise UserError(
+                f"{self.directory}: holds the results of another configuration than job "
+                f"{self.record.number} has; they stay as they are. Start a sweep in a new "
+                "directory, or move them away."
+            )
+        return restore_config(config, saved, str(self.directory))
+
+    def begin(self, config: DictConfig) -> None:
+        """Record that the job trains ``config``, or that its results are there already."""
+        finished = finished_results(self.directory)  # perhaps of an older version, by its hash
+        trains = hash_config(training_config(config))
+        self.record.config_hash = trains if finished is None else finished["config_hash"]
+        self._write()
+
+    def refuse(self, error: UserError) -> None:
+        """Record why the job must not train in its directory."""
+        self.record.status, self.record.error = "refused", str(error)
+
+    def end(self) -> None:
+        """Record how the job ended."""
+        if self.record.status == "running":
+            outcome = read_outcome(self.sweep_dir, self.record)
+            self.record.status, self.record.error = outcome.status, outcome.error
+        self._write()
+
+    def _check_directory(self) -> None:
+        inside = self.directory.resolve().is_relative_to(self.sweep_dir.resolve())
+        if not inside or not is_directory_name(_relative(self.directory, self.sweep_dir)):
+            raise UserError(
+                f"{self.directory}: lies outside of the sweep {self.sweep_dir}, or is taken. "
+                "Change hydra.sweep.subdir, or remove the link that leads there."
+            )
+
+    def _write(self) -> None:
+        try:
+            write_job(self.sweep_dir, self.record)
+        except OSError as error:
+            print(f"warning: the record of {self.directory} is not up to date: {error}",
+                  file=sys.stderr)  # fmt: skip
+
+
+def restore_config(config: DictConfig, before: dict[str, Any], name: str) -> DictConfig:
+    """Return ``config`` with the keys of an earlier configuration only.
+
+    Raises
+    ------
+    UserError
+        If one of them has another value now.
+    """
+    config = _in_places(config, before)
+    now = json_values(training_config(config))
+    shared = _restricted(now, before)
+    changed = {k: both for k, both in differences(before, shared).items() if k not in PLACES}
+    if changed:
+        sentences = [f"{key} was {was} and is {now} now" for key, (was, now) in changed.items()]
+        raise UserError(
+            f"{name} was started with other settings: {'; '.join(sentences[:SHOWN])}"
+            + (f"; and {len(sentences) - SHOWN} more" if len(sentences) > SHOWN else "")
+            + ". Go on with the files and the environment the sweep was started with, or start a "
+            "new one."
+        )
+    new = differences(shared, now)
+    if not new:
+        return config
+    print(f"{name}: goes on as it was started, without {', '.join(new)}", file=sys.stderr)
+    run_keys = {key: config[key] for key in RUN_KEYS if key in config}
+    restored = OmegaConf.create({**before, **run_keys})
+    OmegaConf.set_struct(restored, True)
+    return restored
+
+
+def _in_places(config: DictConfig, before: Mapping[str, Any]) -> DictConfig:
+    """Return ``config`` with the data where the job had them, if the record says that in full."""
+    for key in PLACES:
+        place = flat(before).get(key)
+        if isinstance(place, str) and os.path.isabs(place):
+            config = copy.deepcopy(config)
+            OmegaConf.update(config, key, place)
+    return config
+
+
+def _restricted(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _restricted(value, before[key])
+        if isinstance(value, dict) and isinstance(before[key], dict) and before[key]
+        else value
+        for key, value in now.items()
+        if key in before
+    }
+
+
+def _hash_of_results(directory: Path) -> str | None:
+    try:
+        results = read_results(directory)
+    except UserError:  # damaged: the checkpoints say what was trained
+        return None
+    return None if results is None else results.get("config_hash")
+
+
+def _relative(directory: Path, sweep_dir: Path) -> str:
+    return Path(os.path.relpath(directory, sweep_dir)).as_posix()

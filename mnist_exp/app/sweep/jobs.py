@@ -1,0 +1,148 @@
+"""The jobs a sweep asks for: what each will train and where, composed before the first begins."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path, PurePath
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.core.utils import env_override
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_exp.errors import UserError
+from mnist_exp.files.atomic import finite
+from mnist_exp.run.saved_config import (
+    RUN_KEYS,
+    as_typed,
+    key_of,
+    make_paths_absolute,
+    own_part,
+    training_config,
+)
+from mnist_exp.run.sweep_record import AskedJob, is_directory_name
+
+NUMBER = "${hydra.job.num}"
+
+
+def asked_jobs(config: DictConfig) -> list[AskedJob] | None:
+    """Return the jobs that Hydra's own sweeper will start; None if another chooses them as it goes.
+
+    Raises
+    ------
+    UserError
+        If a job would leave the sweep's directory.
+    HydraException
+        If a job cannot be composed.
+    """
+    if config.hydra.sweeper._target_ != BasicSweeperConf._target_:
+        return None
+    texts = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    overrides = _parsed([*texts, *as_typed(config.hydra.overrides.task)])
+    (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [_compose(config, number, job) for number, job in enumerate(jobs)]
+
+
+def fix_order(config: DictConfig) -> None:
+    """Write out shuffled sweeps and patterns, which could come out otherwise the next time."""
+    with read_write(config), open_dict(config):
+        overrides = config.hydra.overrides
+        overrides.task = [_written_out(text) for text in as_typed(overrides.task)]
+        for key, value in (config.hydra.sweeper.get("params") or {}).items():
+            text = _written_out(f"{key}={value}")
+            config.hydra.sweeper.params[key] = text.partition("=")[2]
+
+
+def number_directories(config: DictConfig) -> None:
+    """Put the job's number behind ``hydra.sweep.subdir``."""
+    subdir = _subdir(config)
+    numbered = f"{subdir}-{NUMBER}"
+    print(f"hydra.sweep.subdir={subdir} is the same for several jobs: {numbered} is used")
+    with read_write(config):
+        config.hydra.sweep.subdir = numbered
+        config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={json.dumps(numbered)}")
+
+
+def share_directories(config: DictConfig, jobs: list[AskedJob] | None) -> bool:
+    """Whether a job's directory is another's too, or lies in it, as far as that is known."""
+    if jobs is None:
+        subdir = _subdir(config)
+        return not any(f"hydra{c}job.{key}" in subdir for c in ".:" for key in ("num", "id"))
+    paths = [PurePath(job.directory) for job in jobs]
+    taken = set(paths)
+    return len(taken) < len(paths) or any(taken & {*path.parents} for path in paths)
+
+
+def without_run_keys(overrides: list[str]) -> list[str]:
+    """Drop overrides that say which run is meant, and nothing about how it trains."""
+    return [text for text in overrides if key_of(text).partition(".")[0] not in RUN_KEYS]
+
+
+def json_values(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration as it comes back from a JSON file."""
+    values: dict[str, Any] = json.loads(json.dumps(finite(config)))
+    return values
+
+
+def _subdir(config: DictConfig) -> str:
+    """Return ``hydra.sweep.subdir`` as typed, interpolations unresolved."""
+    values: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    return str(values["subdir"])
+
+
+def _parsed(texts: list[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader()
+    return OverridesParser.create(config_loader=loader).parse_overrides(texts)
+
+
+def _written_out(text: str) -> str:
+    (override,) = _parsed([text])
+    values = override.value()
+    if not isinstance(values, Glob) and not getattr(values, "shuffle", False):
+        return text
+    return f"{override.get_key_element()}={','.join(override.sweep_string_iterator())}"
+
+
+def _compose(config: DictConfig, number: int, overrides: list[str]) -> AskedJob:
+    """Compose a job as Hydra's launcher does, and see what it will train."""
+    job = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
+    with open_dict(job):
+        job.hydra.job.id = job.hydra.job.num = number
+    current = HydraConfig.instance().cfg
+    try:
+        HydraConfig.instance().set_config(job)
+        directory = _directory(job, number, "sweep.subdir")
+        with read_write(job.hydra.runtime), open_dict(job.hydra.runtime):
+            job.hydra.runtime.output_dir = os.path.abspath(Path(job.hydra.sweep.dir) / directory)
+        HydraConfig.instance().set_config(job)
+        if job.hydra.output_subdir is not None:
+            _directory(job, number, "output_subdir")
+        with env_override(job.hydra.job.env_set):
+            own = own_part(job)
+            make_paths_absolute(own, job.hydra.runtime.cwd)
+            trained = json_values(training_config(own))
+    except OmegaConfBaseException:  # shows only where the job runs, or makes it fail there
+        return AskedJob(number, without_run_keys(overrides), directory)
+    finally:
+        HydraConfig.instance().cfg = current
+    return AskedJob(number, without_run_keys(overrides), directory, trained)
+
+
+def _directory(job: DictConfig, number: int, key: str) -> str:
+    try:
+        directory = str(OmegaConf.select(job.hydra, key, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"hydra.{key}: cannot be resolved for job {number} ({reason}).") from error
+    if not is_directory_name(directory):
+        raise UserError(
+            f"hydra.{key}={directory}: allowed is a directory inside hydra.sweep.dir, "
+            "relative to it, without '..'."
+        )
+    return PurePath(directory).as_posix()

@@ -1,0 +1,259 @@
+"""A sweep is written down when it starts, and goes on exactly as it was started."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from yaml import YAMLError
+
+from mnist_exp.app.run_directories import claim, give_back, hold, use_directory
+from mnist_exp.errors import UserError
+from mnist_exp.run.results import NAME as RESULTS
+from mnist_exp.run.saved_config import as_typed, key_of
+from mnist_exp.run.sweep_record import (
+    VERSION,
+    AskedJob,
+    SweepRecord,
+    read_job,
+    read_sweep,
+    write_sweep,
+)
+from mnist_exp.run.yaml_files import load_yaml
+from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.app.sweep.jobs import (
+    asked_jobs,
+    fix_order,
+    number_directories,
+    share_directories,
+    without_run_keys,
+)
+from mnist_exp.app.sweep.overrides import check_links, check_trusted
+
+RESUME = "sweep.resume"
+
+
+def resumed_arguments(arguments: list[str]) -> list[str]:
+    """Return the command line that goes on with a sweep: that of its start, and ``arguments``.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The command line without the program's name.
+
+    Returns
+    -------
+    list of str
+        ``arguments`` as they are if they resume no sweep.
+
+    Raises
+    ------
+    UserError
+        If there is no such sweep, a setting is given, or ``trust=true`` is needed.
+    """
+    if not any(key_of(argument) == RESUME for argument in arguments):
+        return arguments
+    given = get_args_parser().parse_args(arguments)
+    values = {key_of(text): _value(text) for text in given.overrides}
+    if values.get(RESUME) is None:
+        return arguments
+    directory = Path(str(values[RESUME]))
+    own = [text for text in given.overrides if key_of(text).startswith(("hydra.", "hydra/"))]
+    others = [t for t in given.overrides if t not in own and key_of(t) not in (RESUME, "trust")]
+    if others:
+        raise UserError(
+            f"{' '.join(others)}: {RESUME} runs the rest of a sweep as it was started; give no "
+            "other settings."
+        )
+    saved = _read(directory, trust=values.get("trust") is True)
+    flags = ["--multirun"]
+    for flag in ("config_dir", "config_path", "config_name"):
+        value = getattr(saved, flag)
+        if value is not None and getattr(given, flag) is None:
+            flags.append(f"--{flag.replace('_', '-')}={value}")
+            if flag != "config_name":
+                print(f"goes on with {flags[-1]}, as the sweep was started")
+    flags += [argument for argument in arguments if argument not in given.overrides]
+    typed = {key_of(text) for text in own}
+    engine = {"hydra/launcher": saved.launcher, "hydra/sweeper": saved.sweeper}
+    again = [text for text in saved.hydra_overrides if key_of(text) not in typed]
+    typed |= {key_of(text) for text in again}
+    again += [f"{key}={option}" for key, option in engine.items() if option and key not in typed]
+    return [*flags, *again, *saved.overrides, *given.overrides]
+
+
+def start_sweep(config: DictConfig) -> None:
+    """Claim a directory, give each job one of its own in it, and write down what is asked for.
+
+    Raises
+    ------
+    UserError
+        If the directory is taken, or a job would leave it.
+    HydraException
+        If a job cannot be composed.
+    """
+    fix_order(config)
+    directory = claim(config, "sweep")
+    try:
+        jobs = asked_jobs(config)
+        if share_directories(config, jobs):
+            number_directories(config)
+            jobs = asked_jobs(config)
+        if jobs == []:
+            raise UserError("a setting is swept over no value, so that there is no job.")
+    except (UserError, HydraException):
+        give_back()
+        raise
+    write_sweep(directory, _record(config, jobs))
+
+
+def resume_sweep(config: DictConfig) -> None:
+    """Turn ``config`` into that of the sweep to resume; jobs that have begun keep their files.
+
+    Raises
+    ------
+    UserError
+        If there is no such sweep, another process works on it, or it asks for other jobs now.
+    """
+    directory = Path(str(config.sweep.resume)).absolute()
+    saved = _read(directory, trust=config.get("trust") is True)
+    hold(directory, "sweep")
+    with read_write(config), open_dict(config):
+        overrides = config.hydra.overrides
+        overrides.task = [text for text in as_typed(overrides.task) if key_of(text) != RESUME]
+        if saved.params:
+            config.hydra.sweeper.params = saved.params
+    use_directory(config, "sweep", directory)
+    if saved.version == 0:
+        _check_invocation(config, directory)
+    _keep_hydra_files(config)
+    jobs = asked_jobs(config)
+    if saved.jobs is not None:
+        _check_same_jobs(saved.jobs, jobs, directory)
+        jobs = saved.jobs
+    if config.get("trust") is not True:
+        check_links(directory, jobs or [])
+    write_sweep(directory, replace(saved, jobs=jobs, resumed=True, version=VERSION))
+
+
+def hydra_files(sweep_dir: str, number: int, subdir: str, name: str) -> str | None:
+    """Return where Hydra saves a job's configuration; None if the job has begun and has it."""
+    directory = Path(sweep_dir)
+    try:
+        record = read_job(directory, number)
+    except UserError:  # damaged: judged by what the job left
+        record = None
+    begun = record is not None and record.config_hash is not None
+    return None if begun or (directory / subdir / RESULTS).exists() else name
+
+
+# where this file is imported, so that it is known in the processes of a launcher too
+OmegaConf.register_new_resolver("hydra_files", hydra_files, replace=True)
+
+
+def _record(config: DictConfig, jobs: list[AskedJob] | None) -> SweepRecord:
+    sources = {
+        source.provider: source.path
+        if source.schema == "file"
+        else f"{source.schema}://{source.path}"
+        for source in config.hydra.runtime.config_sources
+    }
+    main = sources.get("main")
+    choices = config.hydra.runtime.choices
+    return SweepRecord(
+        overrides=without_run_keys(as_typed(config.hydra.overrides.task)),
+        hydra_overrides=[
+            text
+            for text in as_typed(config.hydra.overrides.hydra)
+            if key_of(text) not in ("hydra.sweep.dir", "hydra.mode")
+        ],
+        # what a preset sweeps stands in none of the overrides
+        params=OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create()),  # type: ignore[arg-type]
+        config_dir=sources.get("command-line"),
+        config_path=None if main == str(config_directory()) else main,
+        config_name=config.hydra.job.config_name,
+        launcher=choices.get("hydra/launcher"),
+        sweeper=choices.get("hydra/sweeper"),
+        jobs=jobs,
+    )
+
+
+def _read(directory: Path, trust: bool) -> SweepRecord:
+    try:
+        saved = read_sweep(directory)
+    except UserError as error:
+        raise UserError(
+            f"{RESUME}={directory}: is no sweep that can be gone on with. {error} Give the "
+            "directory that holds the jobs' directories."
+        ) from error
+    if not trust:
+        check_trusted(directory, saved)
+    return saved
+
+
+def _keep_hydra_files(config: DictConfig) -> None:
+    hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)
+    name = hydra["output_subdir"]
+    if name is None:
+        return
+    job = "${hydra.sweep.dir},${hydra.job.num},${hydra.sweep.subdir}"
+    text = f"${{hydra_files:{job},{json.dumps(name)}}}"
+    config.hydra.overrides.hydra.append(f"hydra.output_subdir='{text}'")
+
+
+def _check_invocation(config: DictConfig, directory: Path) -> None:
+    """Check the configuration's source, which older commits left to Hydra's multirun.yaml.
+
+    Raises
+    ------
+    UserError
+        If the sweep was started with another one.
+    """
+    path = directory / "multirun.yaml"
+    if not path.is_file():
+        return
+    try:
+        saved = load_yaml(path)
+        before, now = _source(saved), _source(config)
+    except (OSError, YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read, it is damaged ({error}).") from error
+    if before != now:
+        raise UserError(
+            f"{RESUME}={directory}: was started with --config-name={before[0]}"
+            + (f" --config-dir={before[1]}" if before[1] else "")
+            + ". Give the same again."
+        )
+
+
+def _source(config: Any) -> tuple[str, str | None]:
+    hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)
+    paths = [
+        source["path"]
+        for source in hydra["runtime"]["config_sources"]
+        if source["provider"] == "command-line"
+    ]
+    return hydra["job"]["config_name"], paths[0] if paths else None
+
+
+def _check_same_jobs(before: list[AskedJob], now: list[AskedJob] | None, directory: Path) -> None:
+    def asked(jobs: list[AskedJob] | None) -> list[tuple[list[str], str]]:
+        return [(job.overrides, job.directory) for job in jobs or ()]
+
+    if asked(before) != asked(now):
+        raise UserError(
+            f"{RESUME}={directory}: asks for other jobs, or for other directories of them, than "
+            "when it was started. Go on with the configuration it was started with."
+        )
+
+
+def _value(override: str) -> Any:
+    try:
+        return OverridesParser.create().parse_override(override).value()
+    except HydraException:  # Hydra says what is wrong with it
+        return None

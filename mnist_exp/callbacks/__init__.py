@@ -1,0 +1,1 @@
+"""What happens around the training steps, a file each. Imports train and what lies below it."""

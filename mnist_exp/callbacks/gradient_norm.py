@@ -1,0 +1,47 @@
+"""The norm of the first layer's gradient, batch by batch."""
+
+from torch import Tensor, nn
+
+from mnist_exp.cpu.ops import norm
+from mnist_exp.errors import UserError
+from mnist_exp.train.loop import Callback
+from mnist_exp.train.state import Row, TrainState
+
+
+class GradientNorm(Callback):
+    """Record the Euclidean norm of the first weight's gradient for every batch.
+
+    Where devices hold the weights, it is the gradient of the first layer's conductances.
+    """
+
+    first: Tensor | None = None
+
+    def on_batch_end(self, state: TrainState, loss: float) -> None:
+        """Append the norm to ``state.gradient_norms``."""
+        if self.first is None:
+            self.first = first_weight(state.model, with_gradient=True)
+        gradient = self.first.grad
+        assert gradient is not None, "it had one before"
+        state.gradient_norms.append(norm(gradient))
+
+    def on_epoch_end(self, state: TrainState, row: Row) -> None:
+        """Report the epoch's norms in order of the batches."""
+        row["gradient_norms"] = state.gradient_norms
+
+
+def first_weight(model: nn.Module, with_gradient: bool = False) -> Tensor:
+    """Return the first weight that is trained; if asked for, the first that has a gradient.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    for p in model.parameters():
+        # a parametrized layer lists its bias first; weights have two dimensions and more
+        if p.ndim > 1 and p.requires_grad and not (with_gradient and p.grad is None):
+            return p
+    raise UserError(
+        f"training.gradient_norm=true: {type(model).__name__} has no weight of two or more "
+        "dimensions whose gradient could be recorded; set it, and verbose, to false."
+    )

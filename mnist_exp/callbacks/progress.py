@@ -1,0 +1,102 @@
+"""What a person watches while a network trains: a bar on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from typing import TextIO
+
+from torch import Tensor
+from tqdm import tqdm
+
+from mnist_exp.train.loop import Callback
+from mnist_exp.train.state import Row, TrainState
+
+
+class Progress(Callback):
+    """Print progress to standard output.
+
+    Parameters
+    ----------
+    epochs, batches : int
+        Epochs of the training and batches an epoch.
+    label : str
+        Stands before each line, for instance the fold.
+    verbose : bool
+        Whether to print the first layer's gradient norm after every batch.
+    stream : TextIO or None
+        Where to; None is standard output. A bar is drawn if it is a terminal, unless other
+        processes may draw theirs.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        batches: int,
+        *,
+        label: str = "",
+        verbose: bool = False,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.epochs = epochs
+        self.batches = batches
+        self.label = label
+        self.verbose = verbose
+        self.stream = stream or sys.stdout
+        self.draws_bar = self.stream.isatty() and multiprocessing.parent_process() is None
+        self.bar: tqdm | None = None
+
+    def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
+        """Open the bar with the first batch of an epoch."""
+        if self.bar is None and self.draws_bar:
+            self.bar = tqdm(
+                total=self.batches,
+                initial=state.batch,
+                desc=f"{self.label}epoch {state.epoch + 1}/{self.epochs}",
+                unit="batch",
+                file=self.stream,
+                leave=False,
+                mininterval=0.2,
+                dynamic_ncols=True,
+            )
+
+    def on_batch_end(self, state: TrainState, loss: float) -> None:
+        """Advance the bar; loss and accuracy are those of the epoch so far."""
+        if self.verbose:
+            print(f"{self.label}batch {state.batch}: loss {loss:.4f}{_norm(state)}")
+        if self.bar is not None and self.bar.update() and state.samples:
+            self.bar.set_postfix_str(
+                f"loss {state.loss_sum / state.samples:.4f}, "
+                f"accuracy {state.correct / state.samples:.2%}, "
+                f"{1000 * state.seconds / state.batch:.2f} ms/batch, "
+                f"{state.samples / state.seconds:,.0f} samples/s",
+                refresh=False,
+            )
+
+    def on_epoch_end(self, state: TrainState, row: Row) -> None:
+        """Close the bar and print the epoch's line."""
+        self.close()
+        print(self.label + epoch_line(row, self.epochs), file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Remove the bar from the terminal."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def epoch_line(row: Row, epochs: int) -> str:
+    """Say an epoch's metrics in one line."""
+    parts = [f"epoch {row['epoch']}/{epochs}"]
+    for part in ("train", "validation", "test"):
+        if f"{part}_loss" in row:
+            parts.append(
+                f"{part} loss {row[f'{part}_loss']:.4f} accuracy {row[f'{part}_accuracy']:.2%}"
+            )
+    parts.append(f"{row['seconds']:.1f} s, {row['samples_per_second']:,.0f} samples/s")
+    return " | ".join(parts)
+
+
+def _norm(state: TrainState) -> str:
+    norms = state.gradient_norms
+    return f", gradient norm of the first layer {norms[-1]:.4g}" if norms else ""

@@ -1,0 +1,318 @@
+"""The compiled functions on tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from ctypes import CDLL, Array, byref
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mnist_exp.errors import UserError
+from mnist_exp.cpu.kernels.boundary import (
+    are_plain,
+    are_recorded,
+    changed,
+    empty,
+    is_plain,
+    is_traced,
+)
+from mnist_exp.cpu.kernels.interface import INTERFACE, SIGNATURES, Convolution, Layer
+from mnist_exp.cpu.kernels.measurements import BY_BUILD
+from mnist_exp.cpu.threads import available
+
+Network = tuple[Array[Convolution], Array[Layer]]
+# Of levels: offset and slope of the line from conductances to them, W_min, W_max, distance of two.
+Grid = tuple[float, float, float, float, float]
+Draw = Callable[[int], tuple[npt.NDArray[np.uint64], float]]
+LARGEST_SIDE = 64  # of the matrices of `orthogonalize`: SIDE in orthogonalize.c
+WHOLE = 16  # outputs of the products with a background come in multiples of it
+
+
+class Kernels:
+    """The compiled functions, on float32 tensors unless said.
+
+    Those for `mnist_exp.cpu.ops` return None or False, with nothing done, where tensors do not fit:
+    torch then takes or refuses them. Those for networks rely on who describes the layers.
+
+    What takes long is shared among all threads there are for the caller, but for
+    `convolutional_network` and `orthogonalize`, and no result depends on how many there are.
+
+    Parameters
+    ----------
+    build : str
+        One of ``BUILDS``.
+    path : str
+        The shared library.
+
+    Raises
+    ------
+    UserError
+        If it was compiled from other C files than these.
+    """
+
+    def __init__(self, build: str, path: str) -> None:
+        self.build = build
+        self.measured = BY_BUILD[build]
+        self._library = CDLL(path)
+        try:
+            for name, (result, arguments) in SIGNATURES.items():
+                function = getattr(self._library, name)
+                function.restype, function.argtypes = result, arguments
+            compiled_from_these = self._library.interface() == INTERFACE
+        except AttributeError:
+            compiled_from_these = False
+        if not compiled_from_these:
+            raise UserError(
+                f"{path} was compiled from another version of the package. Install it again (make "
+                "setup, or pip install -e .), or set MNIST_EXP_KERNELS=torch."
+            )
+
+    def pixels_to_inputs(
+        self, pixels: Tensor, indices: Tensor, scale: float, shift: float
+    ) -> Tensor | None:
+        """Return float32 ``pixels[indices] * scale - shift``; pixels uint8, indices int64 [B].
+
+        Raises
+        ------
+        IndexError
+            If an index is out of range.
+        """
+        plain = is_plain(pixels, torch.uint8) and is_plain(indices, torch.int64)
+        if not plain or is_traced() or pixels.ndim < 1 or indices.ndim != 1:
+            return None
+        inputs = empty(len(indices), *pixels.shape[1:])
+        sizes = (len(pixels), math.prod(pixels.shape[1:]), indices.data_ptr(), len(indices))
+        if not self._library.pixels_to_inputs(
+            pixels.data_ptr(), *sizes, scale, shift, inputs.data_ptr(), available()
+        ):
+            raise IndexError(f"an index of {len(pixels)} images is out of range")
+        return inputs
+
+    def asymmetric_sgd(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        velocity: Tensor | None,
+        momentum: float,
+        minus_rate: float,
+        ratio: float,
+    ) -> bool:
+        """Move a weight: by ``minus_rate * v``, and where v <= 0 by ``ratio`` times as much.
+
+        v is the gradient or, if there is one, the velocity, which becomes
+        ``velocity * momentum + gradient``.
+        """
+        tensors = (weight, gradient) if velocity is None else (weight, gradient, velocity)
+        one_shape = all(tensor.shape == weight.shape for tensor in tensors)
+        if not one_shape or not are_plain(*tensors) or are_recorded(*tensors):
+            return False
+        changed(*tensors[::2])
+        self._library.asymmetric_sgd(
+            weight.data_ptr(),
+            gradient.data_ptr(),
+            None if velocity is None else velocity.data_ptr(),
+            weight.numel(),
+            momentum,
+            minus_rate,
+            ratio,
+            available(),
+        )
+        return True
+
+    def round_nearest(self, w: Tensor, grid: Grid) -> bool:
+        """Round ``offset + slope * w`` to whole numbers of levels and put the result in ``w``."""
+        if not are_plain(w) or are_recorded(w):
+            return False
+        changed(w)
+        self._library.round_nearest(w.data_ptr(), w.numel(), *grid, available())
+        return True
+
+    def round_stochastic(self, w: Tensor, grid: Grid, draw: Draw) -> bool:
+        """Do as `round_nearest` but up or down at random, with bits of xorshift64 generators.
+
+        ``draw(count)`` returns the generators' states, one for four conductances, and the bits
+        that all random numbers share. It is called only if the conductances fit.
+        """
+        if not are_plain(w) or are_recorded(w):
+            return False
+        lanes, lowest = draw(w.numel())
+        assert lanes.dtype == np.uint64
+        assert 4 * lanes.size >= w.numel()
+        assert lanes.flags.c_contiguous
+        changed(w)
+        self._library.round_stochastic(
+            w.data_ptr(), w.numel(), *grid, lanes.ctypes.data, lowest, available()
+        )
+        return True
+
+    def density(self, x: Tensor, samples: int, background: float = 0.0) -> float:
+        """Return the share of elements unlike the background in so many samples of a plain x."""
+        count = math.prod(x.shape[1:]) * min(samples, len(x))
+        found: int = self._library.unlike(x.data_ptr(), count, background)
+        return found / max(count, 1)
+
+    def norm(self, x: Tensor) -> float | None:
+        """Return the Euclidean norm of ``x``."""
+        if not are_plain(x):
+            return None
+        norm: float = self._library.norm(x.data_ptr(), x.numel(), available())
+        return norm
+
+    def orthogonalize(
+        self, x: Tensor, steps: int, at_once: int, quintic: tuple[float, float, float]
+    ) -> Tensor | None:
+        """Return what `mnist_exp.optim.muon.newton_schulz` makes of ``x``, laid out as it is.
+
+        Parameters
+        ----------
+        x : Tensor
+            [R, C] with R <= C and R <= ``LARGEST_SIDE``.
+        steps, at_once : int
+            Iterations, and how many of them are done on the Gram matrix alone.
+        quintic : tuple of float
+            Coefficients of the iteration.
+        """
+        if x.ndim != 2 or len(x) > min(x.shape[1], LARGEST_SIDE) or are_recorded(x):
+            return None
+        result = x.clone(memory_format=torch.contiguous_format)
+        if not are_plain(result):
+            return None
+        self._library.orthogonalize(result.data_ptr(), *result.shape, steps, at_once, *quintic)
+        return result
+
+    def scratch(self, layers: Array[Layer], samples: int) -> Tensor:
+        """Return the scratch space that `linear_layers` needs for so many samples."""
+        return empty(self._library.linear_layers_scratch(layers, len(layers), samples))
+
+    def linear_layers(
+        self,
+        layers: Array[Layer],
+        inputs: Tensor,
+        labels: Tensor,
+        label_smoothing: float,
+        scratch: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Set the gradients of linear layers with ReLU between them.
+
+        Parameters
+        ----------
+        layers : array of Layer
+            Where everything lies.
+        inputs : Tensor
+            [B, inputs of the first layer]; those that are 0 cost next to nothing.
+        labels : Tensor
+            int64 [B].
+        label_smoothing : float
+            Share of the target spread over all classes.
+        scratch : Tensor
+            From `scratch`, for at least B samples.
+
+        Returns
+        -------
+        loss, logits : Tensor
+            Mean cross-entropy [], and [B, outputs of the last layer].
+
+        Raises
+        ------
+        IndexError
+            If a label is out of range.
+        """
+        count, samples, classes = len(layers), len(labels), layers[-1].outputs
+        loss, logits = empty(), empty(samples, classes)
+        addresses = (loss.data_ptr(), logits.data_ptr(), None, scratch.data_ptr())
+        data = (inputs.data_ptr(), labels.data_ptr(), samples, samples)
+        if not self._library.linear_layers(
+            layers, count, *data, label_smoothing, *addresses, available()
+        ):
+            raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
+        return loss, logits
+
+    def linear_outputs(
+        self, x: Tensor, background: float, weight: Tensor, bias: Tensor
+    ) -> Tensor | None:
+        """Return ``(x - background) @ weight.T + bias`` [B, out]."""
+        tensors = (x, weight, bias)
+        if not are_plain(*tensors) or are_recorded(*tensors) or x.ndim != 2 or weight.ndim != 2:
+            return None
+        outputs, inputs = weight.shape
+        if x.shape[1] != inputs or bias.shape != (outputs,) or outputs % WHOLE:
+            return None
+        layer = Layer(inputs, outputs)
+        layer.weight.plus, layer.bias.plus = weight.data_ptr(), bias.data_ptr()
+        result = empty(len(x), outputs)
+        data = (x.data_ptr(), len(x), background, result.data_ptr(), available())
+        self._library.linear_outputs(byref(layer), *data)
+        return result
+
+    def linear_weight_gradient(self, x: Tensor, background: float, delta: Tensor) -> Tensor | None:
+        """Return ``delta.T @ (x - background)`` [out, in]."""
+        if not are_plain(x, delta) or are_recorded(x, delta) or x.ndim != 2 or delta.ndim != 2:
+            return None
+        (samples, inputs), (of_samples, outputs) = x.shape, delta.shape
+        if samples != of_samples or outputs % WHOLE:
+            return None
+        layer, gradient = Layer(inputs, outputs), empty(outputs, inputs)
+        layer.weight.plus_gradient = gradient.data_ptr()
+        data = (x.data_ptr(), samples, background, delta.data_ptr(), available())
+        self._library.linear_weight_gradient(byref(layer), *data)
+        return gradient
+
+    def convolutional_scratch(self, network: Network) -> Tensor:
+        """Return scratch space for `convolutional_network`."""
+        convolutions, layers = network
+        floats = self._library.convolutional_network_scratch(
+            convolutions, len(convolutions), layers, len(layers)
+        )
+        return empty(floats)
+
+    def convolutional_network(
+        self,
+        network: Network,
+        images: Tensor,
+        labels: Tensor,
+        of_batch: int,
+        label_smoothing: float,
+        scratch: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Add to the gradients of 3x3 convolutions and of the linear layers after them.
+
+        A ReLU follows each layer, and the pooling, but the last one.
+
+        Parameters
+        ----------
+        network : (array of Convolution, array of Layer)
+            Where everything lies.
+        images : Tensor
+            [B, channels, height, width], of the whole batch or a part of it.
+        labels : Tensor
+            int64 [B].
+        of_batch : int
+            Images in the whole batch: gradients and loss are the part's share of its mean.
+        label_smoothing : float
+            Share of the target spread over all classes.
+        scratch : Tensor
+            From `convolutional_scratch`, used by one call at a time.
+
+        Returns
+        -------
+        loss, logits : Tensor
+            Cross-entropy [], and [B, outputs of the last layer].
+
+        Raises
+        ------
+        IndexError
+            If a label is out of range.
+        """
+        convolutions, layers = network
+        samples, classes = len(labels), layers[-1].outputs
+        loss, logits = empty(), empty(samples, classes)
+        sizes = (convolutions, len(convolutions), layers, len(layers))
+        data = (images.data_ptr(), labels.data_ptr(), samples, of_batch, label_smoothing)
+        addresses = (loss.data_ptr(), logits.data_ptr(), scratch.data_ptr())
+        if not self._library.convolutional_network(*sizes, *data, *addresses):
+            raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
+        return loss, logits

@@ -1,0 +1,170 @@
+"""Folds side by side, each trained in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from mnist_exp.cpu import processes as fork_server
+from mnist_exp.experiment.build import build_dataset
+from mnist_exp.cv import Split
+from mnist_exp.errors import UserError
+from mnist_exp.experiment.fold import Fold, open_directory
+from mnist_exp.terminal import outlive_readers
+from mnist_exp.run.interruption import STOPPING, Interrupted, StopSignals
+from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.outcome import explain
+
+ORPHAN_SECONDS = 30.0  # for a fold's process to notice that the run which started it is dead
+STOP_SECONDS = 30.0  # for a fold to finish its batch and write a checkpoint; then it is killed
+KILL_SECONDS = 5.0  # for a fold that was killed to be gone
+POLL_SECONDS = 0.1
+
+
+def train_in_processes(
+    config: DictConfig,
+    directory: Path,
+    splits: Sequence[Split],
+    jobs: int,
+    signals: StopSignals,
+) -> None:
+    """Train every fold to its last checkpoint, ``jobs`` at a time.
+
+    Raises
+    ------
+    Interrupted
+        If a signal came; each fold under way has written a checkpoint, or was killed because it
+        did not stop.
+    UserError
+        What went wrong in a fold; the others have written a checkpoint.
+    RuntimeError
+        If that was a fault of the program; the fold has printed its traceback.
+    """
+    context = fork_server.process_context()
+    # plain bytes: multiprocessing would share a tensor's memory, which the run's end takes away
+    waiting = [pickle.dumps(split) for split in splits]
+    running: dict[BaseProcess, Connection] = {}
+    failure: Exception | None = None
+    deadline = math.inf
+    try:
+        while waiting or running:
+            stopping = failure is not None or signals.received is not None
+            if stopping:
+                waiting.clear()
+                deadline = min(deadline, time.monotonic() + STOP_SECONDS)
+                if time.monotonic() > deadline:
+                    print(f"folds that did not stop in {STOP_SECONDS:g} s: killed", file=sys.stderr)
+                    break
+                for process in running:
+                    process.terminate()  # it finishes its batch and writes a checkpoint
+            while waiting and len(running) < jobs:
+                receiver, sender = context.Pipe(duplex=False)
+                arguments = (config, directory, waiting.pop(0), torch.get_num_threads())
+                process = context.Process(target=_train_one, args=(*arguments, sender))
+                with contextlib.suppress(Interrupted), signals.at_once():
+                    process.start()  # waits for the server, which may be stopped
+                sender.close()
+                if process.pid is not None:
+                    running[process] = receiver
+            wait([process.sentinel for process in running], POLL_SECONDS)
+            for process in [process for process in running if not process.is_alive()]:
+                failure = _failure(process, running.pop(process), stopping) or failure
+    finally:
+        _kill(running)
+    signals.check()
+    if failure is not None:
+        raise failure
+
+
+def wait_for_orphans(directories: Iterable[Path]) -> None:
+    """Wait until no process of a killed run still trains in these directories.
+
+    Raises
+    ------
+    UserError
+        If one does not end.
+    """
+    for directory in directories:
+        if directory.is_dir():
+            DirectoryLock(directory, wait=ORPHAN_SECONDS).release()
+
+
+def _kill(processes: Iterable[BaseProcess]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join(KILL_SECONDS)
+    if any(process.is_alive() for process in processes):
+        # the disk does not let them go, or a stopped server does not tell of their end: at its own
+        # end this process would wait for news from it
+        fork_server.kill()
+
+
+def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exception | None:
+    """Say why a process failed; None if it did its work, or stopped because it was told to."""
+    if receiver.poll():  # not so where the server is gone and the fold is still there
+        with contextlib.suppress(EOFError, OSError):  # it sent nothing, or not all of it
+            failure: Exception = receiver.recv()
+            return failure
+    code = process.exitcode
+    if code == 0 or (stopping and code in (-signal.SIGTERM, 128 + signal.SIGTERM)):
+        return None
+    return UserError(
+        f"the process of a fold ended with exit code {code}"
+        + (" (killed; is there memory enough for cv.n_jobs?)" if code == -9 else "")
+        + ". Go on with resume=RUN_DIR."
+    )
+
+
+def _train_one(
+    config: DictConfig,
+    directory: Path,
+    pickled_split: bytes,
+    threads: int,
+    sender: Connection,
+) -> None:
+    outlive_readers()
+    for other in set(STOPPING) - {signal.SIGTERM}:  # they reach the run, which tells us
+        signal.signal(other, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    try:
+        with StopSignals(numbers=(signal.SIGTERM,)) as signals:
+            fork_server.take_signals()
+            threading.Thread(target=_stop_with_the_run, daemon=True).start()
+            dataset = build_dataset(config)
+            split: Split = pickle.loads(pickled_split)
+            run = open_directory(config, directory, dataset, [split])
+            with DirectoryLock(run.checkpoints(split.fold), wait=ORPHAN_SECONDS):
+                Fold(config, dataset, split, run, signals).train()
+    except Interrupted as interruption:
+        sys.exit(interruption.exit_code)
+    except Exception as error:
+        reason = explain(error, directory)
+        if reason is not None:
+            sender.send(UserError(reason))
+            return
+        sender.send(RuntimeError(f"a fold failed: {type(error).__name__}: {error}"))
+        raise
+
+
+def _stop_with_the_run() -> None:
+    run = multiprocessing.parent_process()
+    assert run is not None
+    run.join()
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)  # as the run would have done

@@ -1,0 +1,115 @@
+"""Files that are either whole or not there: written aside, flushed to disk, renamed."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_exp.files.regular import open_own
+
+if TYPE_CHECKING:
+    from mnist_exp.plots.figures import Figure
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``; a kill at any moment leaves the old file or the new one.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the directory read-only; the old file is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(_make(temporary), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    flush_directory(path.parent)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Delete what writers that were killed left in ``directory``; to be called with it locked."""
+    for path in directory.glob(".*.tmp"):
+        process = path.suffixes[-2:-1]  # as `write_atomic` names it
+        if process and process[0][1:].isdecimal() and (path.is_symlink() or path.is_file()):
+            path.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON; numbers that are not finite become null."""
+    write_atomic(path, (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_png(path: Path, figure: Figure, dpi: int) -> None:
+    """Draw a figure into a PNG file."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=dpi)
+    write_atomic(path, png.getvalue())
+
+
+def json_line(row: dict[str, Any]) -> bytes:
+    """Return a row of a JSON-lines file; numbers that are not finite become null."""
+    return (json.dumps(finite(row), allow_nan=False) + "\n").encode()
+
+
+def append_json_line(path: Path, row: dict[str, Any]) -> None:
+    """Append one row to a JSON-lines file and flush it to disk.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; the file ends with the row before.
+    UserError
+        If the file is a link, or no regular file.
+    """
+    with open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
+        size = file.tell()
+        line = json_line(row)
+        try:
+            if file.write(line) < len(line):  # the disk filled up on the way
+                file.write(line)  # nothing fits any more: the system says why
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def _make(path: Path) -> int:
+    """Make a new file and return its descriptor; what was there, be it a link, is removed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        return os.open(path, flags, 0o666)
+    except FileExistsError:  # of a process with the same number that was killed
+        path.unlink()
+        return os.open(path, flags, 0o666)
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON does not have, by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def flush_directory(directory: Path) -> None:
+    """Flush a directory's entries to disk, where the system allows it."""
+    if os.name != "posix":  # Windows cannot open a directory to flush it
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Pictures: functions from plain numbers to figures. Imports errors."""

@@ -1,0 +1,212 @@
+"""The pictures of a run. Each function takes numbers and draws one PNG file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mnist_exp.plots import device as device_plots
+from mnist_exp.cv import Split
+from mnist_exp.data import Dataset
+from mnist_exp.plots.figures import Axes, Figure
+from mnist_exp.experiment.fold import FoldResult
+from mnist_exp.files.atomic import write_png
+from mnist_exp.train.state import Row
+
+RIGHT, WRONG = "tab:green", "tab:red"
+PARTS = {"train": "tab:blue", "validation": "tab:orange", "test": "tab:green"}
+
+
+def draw_run(
+    directory: Path,
+    dataset: Dataset,
+    splits: Sequence[Split],
+    folds: Sequence[FoldResult],
+    augmented: Tensor | None,
+    *,
+    num_samples: int,
+    dpi: int,
+) -> None:
+    """Draw every picture of a finished run into ``directory``, one at a time."""
+    directory.mkdir(exist_ok=True)
+    for name, figure in run_figures(dataset, splits, folds, augmented, num_samples):
+        write_png(directory / f"{name}.png", figure, dpi)
+
+
+def run_figures(
+    dataset: Dataset,
+    splits: Sequence[Split],
+    folds: Sequence[FoldResult],
+    augmented: Tensor | None,
+    num_samples: int,
+) -> Iterator[tuple[str, Figure]]:
+    """Yield the name and the figure of every picture of a run."""
+    first_split, first_fold = splits[0], folds[0]
+    histories = [fold.history for fold in folds]
+    yield "mnist_samples", samples_figure(dataset, first_split.train[:num_samples])
+    yield "training_curves", curves_figure(histories)
+    predicted = first_fold.evaluation.predictions
+    yield "predictions", predictions_figure(dataset, first_split.test, predicted, num_samples)
+    matrix = torch.stack([fold.evaluation.confusion_matrix for fold in folds]).double().mean(0)
+    yield "confusion_matrix", confusion_figure(matrix, dataset.class_names)
+    if augmented is not None:
+        yield "augmented_samples", augmented_figure(augmented)
+    if len(folds) > 1:
+        yield "accuracy_by_fold", folds_figure([fold.evaluation.accuracy for fold in folds])
+    if "gradient_norms" in first_fold.history[0]:
+        yield "gradient_norms", gradient_norms_figure(histories)
+    if "level_histogram" in first_fold.history[0]:
+        yield "device_levels", device_plots.levels_figure(histories)
+        yield "device_shares", device_plots.shares_figure(histories)
+
+
+def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:
+    """Draw a grid of images with their labels."""
+    figure, axes = _image_grid(len(indices))
+    for axis, index in zip(axes, indices.tolist(), strict=False):
+        axis.imshow(dataset.images[index].numpy(), cmap="gray")
+        axis.set_title(dataset.class_names[dataset.labels[index]], fontsize=9)
+    figure.suptitle(f"{dataset.name}: training images and their labels", fontsize=11)
+    return figure
+
+
+def augmented_figure(examples: Tensor) -> Figure:
+    """Draw inputs [rows, columns, 28, 28]; a row is an image as it is and then augmented."""
+    rows, columns = examples.shape[:2]
+    figure, axes = _image_grid(rows * columns, columns)
+    black, white = float(examples[:, 0].min()), float(examples[:, 0].max())
+    for axis, image in zip(axes, examples.flatten(0, 1), strict=True):
+        axis.imshow(image.numpy(), cmap="gray", vmin=black, vmax=white)
+    for axis in axes[::columns]:
+        for spine in axis.spines.values():
+            spine.set(visible=True, color="tab:blue", linewidth=2)
+    figure.suptitle("Training images (blue) and what augmentation makes of them", fontsize=11)
+    return figure
+
+
+def curves_figure(histories: Sequence[Sequence[Row]]) -> Figure:
+    """Draw loss and accuracy over epochs; with several folds, a thin line for each."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axis, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, colour in PARTS.items():
+            column = f"{part}_{metric}"
+            if column not in histories[0][0]:
+                continue
+            for number, history in enumerate(histories):
+                axis.plot(
+                    [row["epoch"] for row in history],
+                    [row[column] for row in history],
+                    color=colour,
+                    marker="." if len(history) < 30 else None,
+                    linewidth=1.5 if len(histories) == 1 else 0.8,
+                    label=part if number == 0 else None,
+                )
+        axis.set(xlabel="epoch", ylabel=metric)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    title = "Training" if len(histories) == 1 else f"Training, {len(histories)} folds"
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def predictions_figure(
+    dataset: Dataset, indices: Tensor, predictions: Tensor, num_samples: int
+) -> Figure:
+    """Draw tested images with their predictions, up to half of them wrong ones, marked red."""
+    wrong = (predictions != dataset.labels[indices]).nonzero().flatten().tolist()
+    right = (predictions == dataset.labels[indices]).nonzero().flatten().tolist()
+    shown_wrong = wrong[: max(num_samples // 2, num_samples - len(right))]
+    shown = right[: num_samples - len(shown_wrong)] + shown_wrong
+    figure, axes = _image_grid(len(shown))
+    for axis, position in zip(axes, shown, strict=False):
+        index = int(indices[position])
+        true, predicted = int(dataset.labels[index]), int(predictions[position])
+        colour = RIGHT if true == predicted else WRONG
+        axis.imshow(dataset.images[index].numpy(), cmap="gray")
+        text = dataset.class_names[predicted]
+        if true != predicted:
+            text += f" (is {dataset.class_names[true]})"
+        axis.set_title(text, fontsize=9, color=colour)
+        for spine in axis.spines.values():
+            spine.set(visible=True, color=colour, linewidth=2)
+    figure.suptitle(
+        f"{dataset.name}: predictions, green right, red wrong "
+        f"({len(wrong)} of {len(indices):,} are wrong)",
+        fontsize=11,
+    )
+    return figure
+
+
+def confusion_figure(matrix: Tensor, class_names: Sequence[str]) -> Figure:
+    """Draw a confusion matrix [K, K], coloured by the share of each true class."""
+    size = len(class_names)
+    figure = Figure(figsize=(max(4.0, 0.55 * size + 1.5),) * 2, layout="constrained")
+    axis = figure.subplots()
+    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    # the errors are what one looks for: a power scale lifts them off the background
+    tint = (shares**0.35).numpy()
+    axis.imshow(tint, cmap="Blues", vmin=0, vmax=1)
+    whole = bool((matrix == matrix.round()).all())
+    for row in range(size):
+        for column in range(size):
+            count = float(matrix[row, column])
+            axis.text(
+                column,
+                row,
+                f"{count:,.0f}" if whole else f"{count:,.1f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if tint[row, column] > 0.6 else "black",
+            )
+    axis.set_xticks(range(size), class_names)
+    axis.set_yticks(range(size), class_names)
+    accuracy = float(matrix.diag().sum() / matrix.sum())
+    axis.set(xlabel="predicted", ylabel="true", title=f"Confusion matrix, accuracy {accuracy:.2%}")
+    return figure
+
+
+def folds_figure(accuracies: Sequence[float]) -> Figure:
+    """Draw the accuracy of each fold and their mean."""
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axis = figure.subplots()
+    folds = range(1, len(accuracies) + 1)
+    mean = sum(accuracies) / len(accuracies)
+    axis.plot(folds, accuracies, "o", color="tab:blue")
+    axis.axhline(mean, color="tab:gray", linestyle="--", label=f"mean {mean:.2%}")
+    axis.set(xlabel="fold", ylabel="accuracy", title="Accuracy by fold")
+    axis.set_xticks(list(folds))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.2%}")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
+
+
+def gradient_norms_figure(histories: Sequence[Sequence[Row]]) -> Figure:
+    """Draw the first layer's gradient norm for every batch, a line a fold."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axis = figure.subplots()
+    for history in histories:
+        norms = [norm for row in history for norm in row["gradient_norms"]]
+        axis.plot(norms, linewidth=0.4, alpha=0.8)
+    axis.set(xlabel="batch", ylabel="gradient norm", yscale="log")
+    axis.set_title("Gradient norm of the first layer", fontsize=11)
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def _image_grid(count: int, columns: int | None = None) -> tuple[Figure, list[Axes]]:
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(1.25 * columns + 0.5, 1.4 * rows + 0.6), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure, axes

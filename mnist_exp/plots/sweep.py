@@ -1,0 +1,249 @@
+"""The picture of a sweep: accuracy over the settings that were swept."""
+
+from __future__ import annotations
+
+import statistics
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_exp.plots.figures import Axes, Figure, Normalize, Rectangle, ScalarMappable
+from mnist_exp.files.atomic import write_png
+from mnist_exp.run.sweep_table import Row, best_by_validation, chosen_by, count_by_status, swept_settings
+
+SEED = "seed"
+COLOURS = "viridis"
+BEST = FAILED = "tab:red"
+MOST_ANNOTATED = 12  # values along an axis up to which every cell tells its number
+
+
+@dataclass(frozen=True)
+class Point:
+    """The jobs that agree in all swept settings but the seed.
+
+    Attributes
+    ----------
+    accuracy : float or None
+        Mean test accuracy over the jobs; None if none has one.
+    std : float or None
+        Sample standard deviation over several jobs, or over the folds of the only one.
+    status : str
+        Of the first job that has no accuracy, to stand where the number is missing.
+    jobs, asked : int
+        How many jobs the accuracy is a mean of, and how many there should be.
+    score : float or None
+        What the best is chosen by: mean validation accuracy, or ``accuracy``.
+    """
+
+    accuracy: float | None
+    std: float | None
+    status: str
+    jobs: int = 1
+    asked: int = 1
+    score: float | None = None
+
+    @property
+    def missing(self) -> str:
+        """Say how many jobs are missing from the mean, empty if none is."""
+        return f"n {self.jobs} of {self.asked}" if 0 < self.jobs < self.asked else ""
+
+
+Points = dict[tuple[str, ...], Point]  # by the value of each axis
+Grid = list[list[Point | None]]  # rows of cells; None where no job has begun
+
+
+def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
+    """Draw accuracy over the swept settings.
+
+    A curve for one setting, a heat map for two, a heat map for each combination of the others for
+    more. Numeric settings become axes before the rest. Jobs that differ in nothing but ``seed``
+    are averaged, unless the seed alone was swept; a mean of fewer jobs than asked for says so.
+    Without a swept setting nothing is drawn.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The jobs.
+    path : Path
+        The PNG file to write.
+    dpi : int
+        Dots an inch.
+    """
+    swept = swept_settings(rows)
+    names = [name for name in swept if name != SEED] or swept
+    if not names:
+        return
+    values = {name: sorted_values(rows, name) for name in names}
+    names.sort(key=lambda name: not is_numeric(values[name]))  # stable: numeric ones first
+    points = gather_points(rows, names)
+    draw_axes = curve_figure if len(names) == 1 else maps_figure
+    figure = draw_axes(points, {name: values[name] for name in names})
+    title = [f"{len(rows)} jobs: {count_by_status(rows)}", *_best(points, names, chosen_by(rows))]
+    fewer = sum(bool(point.missing) for point in points.values())
+    if fewer:
+        title.append(f"{fewer} of {len(points)} means lack a job, where it says n")
+    width = int(figure.get_figwidth() / 0.09)  # a letter of this size is about 0.09 inches wide
+    figure.suptitle("\n".join(textwrap.fill(line, width) for line in title), fontsize=10)
+    write_png(path, figure, dpi)
+
+
+def is_numeric(values: Sequence[str]) -> bool:
+    """Whether all values are finite numbers."""
+    try:
+        return bool(np.isfinite([float(value) for value in values]).all())
+    except ValueError:
+        return False
+
+
+def sorted_values(rows: Sequence[Row], name: str) -> list[str]:
+    """Return the values of a setting, numbers by size, others in the order of the jobs."""
+    in_job_order = sorted(rows, key=lambda row: (len(row.job), row.job))
+    values = list(dict.fromkeys(row.overrides.get(name, "") for row in in_job_order))
+    return sorted(values, key=float) if is_numeric(values) else values
+
+
+def short_labels(values: Sequence[str]) -> list[str]:
+    """Return what stands at an axis: long numbers in scientific notation, words as they are."""
+    if not is_numeric(values):
+        return list(values)
+    return [value if len(value) <= 7 else f"{float(value):g}" for value in values]
+
+
+def in_percent(value: float, position: float) -> str:
+    """Label an accuracy, as matplotlib asks for it."""
+    return f"{100 * value:.4g}%"
+
+
+def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
+    """Average the jobs that agree in the settings ``names``."""
+    by_validation = best_by_validation(rows)
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.overrides.get(name, "") for name in names), []).append(row)
+    points = {}
+    for values, group in groups.items():
+        accuracies = [row.accuracy for row in group if row.accuracy is not None]
+        scores = [row.validation if by_validation else row.accuracy for row in group]
+        known = [score for score in scores if score is not None]
+        points[values] = Point(
+            statistics.mean(accuracies) if accuracies else None,
+            statistics.stdev(accuracies) if len(accuracies) > 1 else group[0].std,
+            next((row.status for row in group if row.accuracy is None), ""),
+            jobs=len(accuracies),
+            asked=len(group),
+            score=statistics.mean(known) if known else None,
+        )
+    return points
+
+
+def curve_figure(points: Points, values: dict[str, list[str]]) -> Figure:
+    """Draw accuracy over one setting; words instead of numbers stand side by side, unconnected."""
+    ((name, ticks),) = values.items()
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axis = figure.subplots()
+    numeric = is_numeric(ticks)
+    positions = [float(value) for value in ticks] if numeric else [*range(len(ticks))]
+    if numeric and positions[0] > 0 and positions[-1] >= 20 * positions[0]:
+        axis.set_xscale("log")
+    curve = []
+    place: dict[str, Any]
+    for x, value in zip(positions, ticks, strict=True):
+        point = points[value,]
+        if point.accuracy is not None:
+            curve.append((x, point.accuracy, point.std or 0.0))
+            if point.missing:
+                place = {"textcoords": "offset points", "color": FAILED, "fontsize": 7}
+                axis.annotate(point.missing, (x, point.accuracy), (4, 4), **place)
+            continue
+        axis.axvline(x, color=FAILED, linestyle=":")
+        place = {"transform": axis.get_xaxis_transform(), "rotation": 90}
+        axis.text(x, 0.5, point.status, color=FAILED, ha="right", va="center", **place)
+    if curve:
+        axis.errorbar(*zip(*curve, strict=True), marker="o", linestyle="-" * numeric, capsize=3)
+    axis.set_xticks(positions, short_labels(ticks), rotation=45)
+    axis.minorticks_off()
+    axis.set(xlabel=name, ylabel="accuracy")
+    axis.yaxis.set_major_formatter(in_percent)
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def maps_figure(points: Points, values: dict[str, list[str]]) -> Figure:
+    """Draw a heat map over the first two settings for each combination of the others."""
+    (x_name, x_values), (y_name, y_values), *rest = values.items()
+    panels = list(product(*(panel_values for _, panel_values in rest)))
+    columns = ceil(sqrt(len(panels)))
+    lines = ceil(len(panels) / columns)
+    width = columns * (1.2 + max(0.62 * min(len(x_values), MOST_ANNOTATED), 2.0)) + 1
+    height = lines * (1.0 + max(0.45 * min(len(y_values), MOST_ANNOTATED), 1.4)) + 0.5
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    known = [point.accuracy for point in points.values() if point.accuracy is not None]
+    norm = Normalize(min(known, default=0), max(known, default=1))
+    scores = [point.score for point in points.values() if point.score is not None]
+    best = max(scores, default=None)
+    for axis, panel in zip(axes, panels, strict=False):
+        grid = [[points.get((x, y, *panel)) for x in x_values] for y in y_values]
+        _draw_map(axis, grid, norm, best)
+        rotation = 45 if len(x_values) > 6 else 0
+        axis.set_xticks(range(len(x_values)), short_labels(x_values), rotation=rotation)
+        axis.set_yticks(range(len(y_values)), short_labels(y_values))
+        axis.set(xlabel=x_name, ylabel=y_name)
+        settings = zip((name for name, _ in rest), panel, strict=True)
+        axis.set_title("\n".join(f"{name}={value}" for name, value in settings), fontsize=9)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    if known:
+        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, label="accuracy")
+        bar.ax.yaxis.set_major_formatter(in_percent)
+    return figure
+
+
+def _draw_map(axis: Axes, grid: Grid, norm: Normalize, best: float | None) -> None:
+    """Colour the cells, number them if there is room, and frame those with the ``best`` score."""
+    accuracies = [
+        [np.nan if point is None or point.accuracy is None else point.accuracy for point in line]
+        for line in grid
+    ]
+    axis.imshow(accuracies, cmap=COLOURS, norm=norm, origin="lower", aspect="auto")
+    axis.set_facecolor("0.9")  # shows through where a number is missing
+    annotated = max(len(grid), len(grid[0])) <= MOST_ANNOTATED
+    for y, line in enumerate(grid):
+        for x, point in enumerate(line):
+            if point is None:
+                continue
+            if annotated:
+                text, colour = _annotation(point, norm)
+                axis.text(x, y, text, color=colour, ha="center", va="center", fontsize=7)
+            if point.score is not None and point.score == best:
+                corner = (x - 0.5, y - 0.5)
+                axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BEST, linewidth=2))
+
+
+def _annotation(point: Point, norm: Normalize) -> tuple[str, str]:
+    if point.accuracy is None:
+        return point.status, FAILED
+    text = f"{100 * point.accuracy:.2f}"
+    if point.std is not None:
+        text += f"\n±{100 * point.std:.2f}"
+    if point.missing:
+        text += f"\n{point.missing}"
+    bright = float(norm(point.accuracy)) > 0.6  # the upper end of the scale is yellow
+    return text, "black" if bright else "white"
+
+
+def _best(points: Points, names: Sequence[str], chosen: str) -> list[str]:
+    known = {values: p.score for values, p in points.items() if p.score is not None}
+    if not known:
+        return []
+    values = max(known, key=lambda key: known[key])
+    settings = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+    point = points[values]
+    missing = f" ({point.missing})" if point.missing else ""
+    return [f"best by {chosen}: {point.accuracy:.2%}{missing} on test images with {settings}"]

@@ -1,0 +1,1 @@
+"""The files of a run: directory, results, checkpoints, lock, sweep table. Imports errors and schema."""

@@ -1,0 +1,21 @@
+"""The training loop, its state, callbacks and evaluation. Knows neither Hydra nor files.
+
+Imports models, data, optim, device and cpu.
+"""
+
+from mnist_exp.train.evaluate import Evaluation, evaluate
+from mnist_exp.train.loop import Batches, Callback, Evaluate, LossNotFinite, Recipe, train
+from mnist_exp.train.state import Row, TrainState
+
+__all__ = [
+    "Batches",
+    "Callback",
+    "Evaluate",
+    "Evaluation",
+    "LossNotFinite",
+    "Recipe",
+    "Row",
+    "TrainState",
+    "evaluate",
+    "train",
+]

@@ -1,0 +1,94 @@
+"""Gradients by autograd: of a batch as a whole, or of its parts side by side on CPU threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnist_exp.cpu.float32_matmul import fast_float32_products
+from mnist_exp.cpu.threads import cpu_threads, side_by_side
+
+SMALLEST_PART = 32  # images; parts below it cost more to hand over than a second thread gains
+
+
+@contextmanager
+def fast_products(device: torch.device, precision: str) -> Iterator[None]:
+    """Run forward passes in a block at a precision, "fp32" or "bf16", in the fastest library."""
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    with fast_float32_products(device), autocast:
+        yield
+
+
+class Autograd:
+    """torch's own way, for any network; arguments as those of `backpropagation`."""
+
+    def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self.precision = precision
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+        self.model.zero_grad()  # spares the hooks of optimizer.zero_grad(), 20 us a batch
+        loss, logits = self._forward(inputs, labels, "mean")
+        with fast_float32_products(inputs.device):
+            loss.backward()
+        return loss.detach(), logits.detach()
+
+    def _forward(self, inputs: Tensor, labels: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+        with fast_products(inputs.device, self.precision):
+            logits: Tensor = self.model(inputs)
+            loss = F.cross_entropy(
+                logits, labels, reduction=reduction, label_smoothing=self.label_smoothing
+            )
+        return loss, logits
+
+
+class AutogradInParts(Autograd):
+    """Autograd on parts of the batch side by side, each with its share of torch's CPU threads.
+
+    Within an operation on so small tensors, threads wait for each other longer than they work;
+    those that have a part each meet once a batch. For networks whose classes say
+    ``independent_samples``: that no image changes what another one gives, as in BatchNorm, and
+    that nothing is drawn at random, as in dropout. The parts' gradients are added in their order,
+    so the same number of threads gives the same bits. Arguments as those of `backpropagation`.
+    """
+
+    def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
+        super().__init__(model, label_smoothing, precision)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+        threads = torch.get_num_threads()
+        count = min(threads, len(labels) // SMALLEST_PART)
+        if count < 2:
+            return super().__call__(inputs, labels)
+        batches = list(zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True))
+        parts = side_by_side(lambda part: self._part(*part, len(labels), threads // count), batches)
+        losses, logits, gradients = zip(*parts, strict=True)
+        with cpu_threads(1):
+            for p, *of_parts in zip(self.parameters, *gradients, strict=True):
+                p.grad = _sum(of_parts)
+            return torch.stack(losses).sum(), torch.cat(logits)
+
+    def _part(
+        self, inputs: Tensor, labels: Tensor, batch_size: int, threads: int
+    ) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
+        with cpu_threads(threads):
+            loss, logits = self._forward(inputs, labels, "sum")
+            loss = loss / batch_size
+            with fast_float32_products(inputs.device):
+                gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        return loss.detach(), logits.detach(), gradients
+
+
+def _sum(gradients: Iterable[Tensor | None]) -> Tensor | None:
+    there = [gradient for gradient in gradients if gradient is not None]
+    for other in there[1:]:
+        there[0] += other
+    return there[0] if there else None

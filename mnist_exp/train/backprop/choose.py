@@ -1,0 +1,133 @@
+"""Loss and gradients of a training batch: by autograd, or written out where that is faster."""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from mnist_exp.cpu import features as hardware
+from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
+from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
+from mnist_exp.cpu.kernels import kernels_for
+from mnist_exp.train.backprop.mlp import LinearLayers
+from mnist_exp.models import stages
+
+# Shares of the norms of logits and gradients, by precision: above what rounding makes of them (and
+# of a ReLU at 0), below what another network has.
+LARGEST_DIFFERENCES = {"fp32": (1e-3, 0.05), "bf16": (0.1, 0.2)}
+
+
+class Backpropagation(Protocol):
+    """Computes the gradients of a network's loss on a batch."""
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+
+
+def backpropagation(model: nn.Module, label_smoothing: float, precision: str) -> Backpropagation:
+    """Return the fastest way to the gradients of ``model`` under cross-entropy.
+
+    What a network says of itself is compared with autograd on the first batch. Where it is not so,
+    a line says that, and autograd does the work.
+
+    Parameters
+    ----------
+    model : nn.Module
+        From inputs [B, ...] to logits [B, classes], on its compute device.
+    label_smoothing : float
+        Share of the target spread over all classes.
+    precision : {"fp32", "bf16"}
+        Of the matrix products and convolutions, small linear layers of an `MLP` apart; parameters
+        and gradients are float32.
+    """
+    way = fastest_way(model, label_smoothing, precision)
+    exact = Autograd(model, label_smoothing, precision)
+    if type(way) is Autograd or _said_so.get(model) is False:
+        return exact
+    return way if model in _said_so else Compared(way, exact)
+
+
+def fastest_way(
+    model: nn.Module, label_smoothing: float, precision: str
+) -> Autograd | LinearLayers | CompiledConvolutions:
+    """Return the fastest way for what a network says of itself; arguments as `backpropagation`."""
+    settings = (model, label_smoothing, precision)
+    said = stages.stages(model)
+    if said is not None and LinearLayers.knows(said):
+        return LinearLayers(*settings)
+    on_cpu = all(p.device.type == "cpu" for p in model.parameters())
+    if not on_cpu or not stages.has_independent_samples(model):
+        return Autograd(*settings)
+    if said is not None and precision == "fp32" and CompiledConvolutions.knows(said):
+        return CompiledConvolutions(*settings)
+    return AutogradInParts(*settings)
+
+
+def fast_precision(device: torch.device, kind: object) -> str:
+    """Return the precision at which networks of a class, or made by a function, train fastest.
+
+    bf16 where there are instructions for it, but for classes that say their ``stages()``: the
+    compiled kernels, which know float32 alone, are faster still.
+    """
+    in_kernels = isinstance(kind, type) and stages.says_stages(kind) and bool(kernels_for())
+    return "fp32" if device.type == "cpu" and in_kernels else hardware.fast_precision(device)
+
+
+# Whether autograd found what a network says of itself to be so; not there before the first batch.
+_said_so: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+class Compared:
+    """A way whose first batch is compared with autograd, which takes over if they differ."""
+
+    def __init__(self, way: Backpropagation, exact: Autograd) -> None:
+        self.way = way
+        self.exact = exact
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+        model = self.exact.model
+        if model in _said_so:
+            return self.way(inputs, labels)
+        truth = self.exact(inputs, labels)
+        true_gradients = _gradients(model)
+        model.zero_grad()
+        result = self.way(inputs, labels)
+        numbers = torch.cat([truth[1].flatten(), *true_gradients])
+        if not numbers.isfinite().all() or not len(labels):
+            return result  # nothing to compare
+        of_logits, of_gradients = LARGEST_DIFFERENCES[self.exact.precision]
+        _said_so[model] = _are_near([result[1]], [truth[1]], of_logits) and _are_near(
+            _gradients(model), true_gradients, of_gradients
+        )
+        if _said_so[model]:
+            return result
+        name = type(model).__name__
+        print(
+            f"warning: what {name} says of itself (stages, independent_samples) is not what its "
+            "forward pass does: its gradients are others. Autograd trains it, more slowly; correct "
+            "what it says, or say nothing.",
+            file=sys.stderr,
+        )
+        self.way = self.exact
+        return self.exact(inputs, labels)
+
+
+def _gradients(model: nn.Module) -> list[Tensor]:
+    return [
+        torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+        for p in model.parameters()
+    ]
+
+
+def _are_near(found: list[Tensor], truth: list[Tensor], share: float) -> bool:
+    """Return whether tensors differ by at most this share of their norm, each and together."""
+    together = torch.cat([one.flatten() for one in truth]).norm()
+    return all(
+        bool((one.flatten() - true.flatten()).norm() <= share * (true.norm() + together / 10))
+        for one, true in zip(found, truth, strict=True)
+    )

@@ -1,0 +1,139 @@
+"""The chain rule through linear layers, written out: in compiled kernels or in torch's calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnist_exp.train.backprop.mlp_compiled import CompiledLayers
+from mnist_exp.cpu.float32_matmul import fast_float32_products, take_turns
+from mnist_exp.cpu.kernels import kernels_for
+from mnist_exp.models.stages import Stages
+from mnist_exp.cpu.threads import available, cpu_threads, one_thread
+from mnist_exp.train.backprop.weights import Weight, are_known, make_gradients
+
+LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay
+threshold_backward = torch.ops.aten.threshold_backward
+
+
+class LinearLayers:
+    """The chain rule through linear layers with ReLU between them, written out.
+
+    In networks so small, autograd's bookkeeping and the passes over one tensor after the other cost
+    as much as the matrix products. Arguments as those of `backpropagation`, for a model whose
+    stages this class ``knows``.
+
+    Where there are compiled kernels, they take the batches for which they are less work.
+    """
+
+    def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
+        _, gradients = make_gradients(model.parameters())
+        parameters = list(gradients)
+        modules = model.stages()[1]  # type: ignore[operator]
+        self.layers = [LinearLayer(module, gradients, precision) for module in modules]
+        self.label_smoothing = label_smoothing
+        classes = modules[-1].out_features
+        self.turn = take_turns(parameters[0].device)
+        own = torch.eye(classes, dtype=torch.float32, device=parameters[0].device)
+        own *= 1 - label_smoothing
+        self.targets = own + label_smoothing / classes  # column c: what class c aims at
+        exact = all(layer.dtype == torch.float32 for layer in self.layers)
+        there = exact and kernels_for(*parameters)
+        self.compiled = CompiledLayers(self.layers, label_smoothing) if there else None
+
+    @staticmethod
+    def knows(stages: Stages) -> bool:
+        """Return whether a network is linear layers alone, all of it trained and in float32."""
+        convolutions, linear = stages
+        return not convolutions and all(
+            are_known(layer) and all(p.is_contiguous() for p in layer.parameters())
+            for layer in linear
+        )
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
+        x = inputs.flatten(1)
+        kernels = self.compiled and self.compiled.kernels_for(x, labels)
+        with one_thread():  # but for the products of large layers
+            if self.compiled and kernels:
+                return self.compiled(kernels, x, labels)
+            with self.turn:
+                return self._chain(x, labels)
+
+    def _chain(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        for layer in self.layers[:-1]:
+            x = layer.forward(x).relu_()
+        logits = self.layers[-1].forward(x).float()
+        shares = logits.T.contiguous().log_softmax(0)  # (classes, B) takes a quarter of the time
+        targets = self.targets.index_select(1, labels)
+        if self.label_smoothing > 0:
+            loss = torch.dot(shares.view(-1), targets.view(-1)) / -len(labels)
+        else:  # a share of 0 in another class does not count, as 0 * -inf would
+            loss = -shares.gather(0, labels.unsqueeze(0)).mean()
+        delta = shares.exp_().sub_(targets).div_(len(labels)).T  # of the logits: (B, classes)
+        for layer in reversed(self.layers):
+            delta = layer.backward(delta)
+            if layer is not self.layers[0]:  # its input comes out of a ReLU
+                delta = threshold_backward(layer.through(delta), layer.input, 0)
+        return loss, logits
+
+
+class LinearLayer:
+    """A linear layer in the chain rule.
+
+    A large one computes its products at the precision asked for, with the faster library and all
+    threads; a small one in float32, as torch does by itself and in one thread, which is quickest.
+
+    Parameters
+    ----------
+    layer : nn.Linear
+        Weight and bias may be held by devices.
+    gradients : dict
+        For each parameter, where its gradient goes.
+    precision : {"fp32", "bf16"}
+        Of the products.
+    """
+
+    def __init__(
+        self, layer: nn.Linear, gradients: dict[nn.Parameter, Tensor], precision: str
+    ) -> None:
+        self.inputs, self.outputs = layer.in_features, layer.out_features
+        self.weight = Weight(layer, "weight", gradients)
+        self.bias = Weight(layer, "bias", gradients)
+        large = self.inputs * self.outputs >= LARGE
+        self.dtype = torch.bfloat16 if precision == "bf16" and large else torch.float32
+        on_cpu = layer.bias.device.type == "cpu"
+        self.products = large_products if large and on_cpu else nullcontext
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return outputs [B, out] of ``x`` [B, in], and keep what the backward pass needs."""
+        self.input = x.to(self.dtype)
+        self.value = self.weight.value().to(self.dtype)
+        bias = self.bias.value().to(self.dtype)
+        with self.products():
+            return F.linear(self.input, self.value, bias)
+
+    def backward(self, delta: Tensor) -> Tensor:
+        """Set the parameters' gradients, given that of the outputs [B, out]; return that one."""
+        delta = delta.to(self.dtype)
+        with self.products():
+            self.weight.set_gradient(torch.mm, delta.T, self.input)
+        self.bias.set_gradient(torch.sum, delta, 0)
+        return delta
+
+    def through(self, delta: Tensor) -> Tensor:
+        """Return the gradient of the inputs [B, in]."""
+        with self.products():
+            return delta @ self.value
+
+
+@contextmanager
+def large_products() -> Iterator[None]:
+    """Let products in a block take all threads there are, and the faster library."""
+    with cpu_threads(available()), fast_float32_products(torch.device("cpu")):
+        yield

@@ -1,0 +1,76 @@
+"""Metrics of a trained model on images it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnist_exp.train.backprop.autograd import fast_products
+from mnist_exp.data.batches import Images
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model made of some images.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy in nats, without label smoothing.
+    accuracy : float
+        Share of right predictions, in [0, 1].
+    confusion_matrix : Tensor
+        int64 [num_classes, num_classes], rows are true classes, columns predicted ones.
+    predictions : Tensor
+        int64 [N], in the order of the indices evaluated.
+    """
+
+    loss: float
+    accuracy: float
+    confusion_matrix: Tensor
+    predictions: Tensor
+
+    @property
+    def per_class_accuracy(self) -> list[float]:
+        """Share of each class's images that are predicted right (its recall)."""
+        matrix = self.confusion_matrix.double()
+        return (matrix.diag() / matrix.sum(1)).tolist()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, images: Images, indices: Tensor, *, batch_size: int, precision: str
+) -> Evaluation:
+    """Evaluate ``model`` in eval mode on ``images`` at ``indices``; the mode is put back."""
+    was_training = model.training
+    model.eval()
+    loss = torch.zeros((), dtype=torch.float64, device="cpu")
+    predictions = []
+    for inputs, labels in images.batches(indices, batch_size):
+        with fast_products(images.device, precision):
+            logits = model(inputs)
+        loss += F.cross_entropy(logits.float(), labels, reduction="sum").cpu()
+        predictions.append(logits.argmax(1))
+    model.train(was_training)
+    predicted = torch.cat(predictions).cpu()
+    true = images.labels[indices].cpu()
+    return Evaluation(
+        loss=loss.item() / len(indices),
+        accuracy=(predicted == true).double().mean().item(),
+        confusion_matrix=confusion_matrix(true, predicted, logits.shape[1]),
+        predictions=predicted,
+    )
+
+
+def correct_predictions(logits: Tensor, labels: Tensor) -> int:
+    """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+    return int((logits.argmax(1) == labels).sum())
+
+
+def confusion_matrix(true: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """Count predictions: int64 [num_classes, num_classes], rows true, columns predicted."""
+    cells = torch.bincount(true * num_classes + predicted, minlength=num_classes**2)
+    return cells.view(num_classes, num_classes)

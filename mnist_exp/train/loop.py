@@ -1,0 +1,173 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from mnist_exp.train.backprop.choose import backpropagation
+from mnist_exp.cpu.ops import threads_for
+from mnist_exp.data.batches import Augmentation
+from mnist_exp.errors import UserError
+from mnist_exp.train.evaluate import correct_predictions
+from mnist_exp.train.state import Row, TrainState
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a training that do not change while it runs.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training images.
+    batch_size : int
+        Images an optimizer step; the last batch of an epoch may be smaller.
+    label_smoothing : float
+        Share of the target spread over all classes.
+    precision : {"fp32", "bf16"}
+        Of convolutions and matrix products, small ones apart; weights stay float32.
+    on_nan : {"stop", "skip"}
+        What to do with a batch whose loss is not finite.
+    augmentation : Augmentation or None
+        What happens to the pixels of a training batch before normalisation.
+    """
+
+    epochs: int
+    batch_size: int
+    label_smoothing: float
+    precision: str
+    on_nan: str
+    augmentation: Augmentation | None = None
+
+
+class Callback:
+    """What happens around the training steps; override what is of use."""
+
+    def on_train_start(self, state: TrainState) -> None:
+        """Before the first batch, and again when a stopped training goes on."""
+
+    def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
+        """Before the forward pass: the batch's indices [B] and normalised images."""
+
+    def on_batch_end(self, state: TrainState, loss: float) -> None:
+        """After the optimizer step; gradients are still there."""
+
+    def on_epoch_end(self, state: TrainState, row: Row) -> None:
+        """After evaluation; what is added to ``row`` is reported with the epoch."""
+
+    def close(self) -> None:
+        """Release what is open; the caller of `train` does it, also after an error."""
+
+
+class Batches(Protocol):
+    """Training data on the compute device, such as `mnist_exp.data.batches.Images`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches live."""
+
+    def batch(
+        self, indices: Tensor, augmentation: Augmentation | None, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return network inputs [B, ...] and int64 labels [B] of ``indices``."""
+
+
+class Evaluate(Protocol):
+    """Metrics of a model at the end of an epoch, such as validation loss and accuracy."""
+
+    def __call__(self, model: nn.Module) -> Row:
+        """Return the columns to add to the epoch's row."""
+
+
+class LossNotFinite(UserError):
+    """The loss became NaN or infinite."""
+
+
+def train(
+    state: TrainState,
+    images: Batches,
+    indices: Tensor,
+    recipe: Recipe,
+    evaluate: Evaluate,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Train ``state.model`` until ``recipe.epochs`` epochs are complete.
+
+    Starts where ``state`` stands, be it in the middle of an epoch. After each epoch
+    ``state.history`` has one more row.
+
+    Parameters
+    ----------
+    state : TrainState
+        Changed in place.
+    images : Batches
+        The data on the compute device.
+    indices : Tensor
+        int64, which images to train on.
+    recipe : Recipe
+        The fixed settings.
+    evaluate : callable
+        Metrics to report with each epoch.
+    callbacks : sequence of Callback
+        Called in order at each milestone.
+
+    Raises
+    ------
+    LossNotFinite
+        If a loss is NaN or infinite and ``recipe.on_nan`` is "stop".
+    """
+    model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
+    for callback in callbacks:
+        callback.on_train_start(state)
+    size = sum(p.numel() for p in model.parameters())
+    while state.epoch < recipe.epochs:
+        state.begin_epoch(indices)
+        model.train()
+        backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
+        started = time.perf_counter() - state.seconds
+        for batch in state.remaining_batches(recipe.batch_size):
+            inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
+            for callback in callbacks:
+                callback.on_batch_start(state, batch, inputs)
+            loss, logits = backpropagate(inputs, labels)
+            with threads_for(size):
+                loss_value = loss.item()
+                if math.isfinite(loss_value):
+                    optimizer.step()
+                elif recipe.on_nan == "stop":
+                    raise LossNotFinite(_not_finite_message(state, loss_value))
+                if state.constraint is not None:
+                    state.constraint.step()
+                if state.averaged is not None:
+                    state.averaged.update_parameters(model)
+                if scheduler is not None and state.scheduler_interval == "step":
+                    scheduler.step()
+                correct = correct_predictions(logits, labels)
+            state.end_batch(loss_value, correct, len(labels))
+            del inputs  # the next batch can have this memory, which is in the cache
+            state.seconds = time.perf_counter() - started
+            for callback in callbacks:
+                callback.on_batch_end(state, loss_value)
+        row = state.end_epoch()
+        if scheduler is not None and state.scheduler_interval == "epoch":
+            scheduler.step()
+        row |= evaluate(state.evaluated_model)
+        state.history.append(row)
+        for callback in callbacks:
+            callback.on_epoch_end(state, row)
+
+
+def _not_finite_message(state: TrainState, loss: float) -> str:
+    lr = state.optimizer.param_groups[0]["lr"]
+    return (
+        f"the loss is {loss} in epoch {state.epoch + 1}, batch {state.batch + 1}, at learning rate "
+        f"{lr:g}. Try a lower learning rate (optimizer.lr, scheduler.max_lr), "
+        "training.precision=fp32, or training.on_nan=skip to leave such batches out."
+    )
