@@ -19,15 +19,15 @@ from sklearn.utils.validation import check_is_fitted, check_scalar, validate_dat
 from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_exp.arguments import wrong_kinds
-from mnist_exp.experiment.build import compute_device
+from mnist_exp.cpu.threads import settle_threads
 from mnist_exp.data.batches import Features
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.device import DeviceConstraint, DeviceSettings
 from mnist_exp.errors import UserError
-from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.models import MLP
+from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.optim import AsymmetricSGD
-from mnist_exp.cpu.threads import settle_threads
+from mnist_exp.train.compute_device import compute_device
 from mnist_exp.train.loop import Recipe, train
 from mnist_exp.train.state import TrainState
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mnist_exp.train.backprop.autograd import SMALLEST_PART, Autograd, AutogradInParts
-from mnist_exp.train.backprop.choose import fastest_way
+from mnist_exp.cpu.threads import cpu_threads
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.models import CNN20k, CNN21k
-from mnist_exp.cpu.threads import cpu_threads
+from mnist_exp.train.backprop.autograd import SMALLEST_PART, Autograd, AutogradInParts
+from mnist_exp.train.backprop.choose import fastest_way
 from tests.device_settings import device_settings
 from tests.kernel_builds import using
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mnist_exp.device import DeviceConstraint
+from mnist_exp.models import MLP
 from mnist_exp.train.backprop.autograd import Autograd
 from mnist_exp.train.backprop.choose import backpropagation, fastest_way
-from mnist_exp.device import DeviceConstraint
 from mnist_exp.train.backprop.mlp import LinearLayers
-from mnist_exp.models import MLP
 from tests.device_settings import device_settings
 from tests.kernel_builds import COMPILED, using
 

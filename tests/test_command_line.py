@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from mnist_exp.experiment import build
 from mnist_exp import schema
 from mnist_exp.app.main import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
+from mnist_exp.experiment import build
 from tests.conftest import Compose
 from tests.fault_injection import command, exit_code, start_command
 
@@ -215,7 +215,7 @@ def test_every_experiment_composes_and_passes_the_check(compose_config: Compose,
 def test_settings_that_only_their_target_can_judge_are_refused(
     compose_config: Compose, mnist: Dataset, overrides: list[str], message: str
 ) -> None:
-    from mnist_exp.experiment.run import selection_rule
+    from mnist_exp.experiment.summary import selection_rule
 
     if overrides == ["runtime.device=cuda"] and __import__("torch").cuda.is_available():
         pytest.skip("this machine has CUDA")

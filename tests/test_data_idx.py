@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mnist_exp.files import regular as regular_files
 from mnist_exp.data.idx import check_md5, read_idx
 from mnist_exp.errors import UserError
+from mnist_exp.files import regular as regular_files
 
 
 def idx_bytes(array: np.ndarray, type_code: int = 8) -> bytes:

@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 from torch.optim import SGD
 
-from mnist_exp.train.backprop.choose import backpropagation
 from mnist_exp.errors import UserError
 from mnist_exp.gradients import PerSampleModel
+from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
-from mnist_exp.models import MLP, count_parameters
+from mnist_exp.models.parametrizations import count_parameters
 from mnist_exp.optim import AsymmetricSGD
+from mnist_exp.train.backprop.choose import backpropagation
 from tests.device_nets import FLAWS, SEED_LIMITS, attached, train_steps
 
 

@@ -13,9 +13,9 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from mnist_exp.experiment import build
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
+from mnist_exp.experiment import build
 from mnist_exp.experiment.run import ALL_THREADS, augmented_examples, room_for_folds, run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint
 from mnist_exp.run.report import summary_lines

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from mnist_exp.app.foreign_targets import is_known_part, judge_targets, targets_of_options
 from mnist_exp.app.main import config_directory
 from mnist_exp.errors import UserError
-from mnist_exp.app.foreign_targets import is_known_part, judge_targets, targets_of_options
 from mnist_exp.run.saved_config import CONFIG_FILE
 from tests.fault_injection import SMALL, command, few_images, without_times
 

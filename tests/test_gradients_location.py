@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mnist_exp import gradients
-from mnist_exp import schema
+from mnist_exp import gradients, schema
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment

@@ -20,8 +20,8 @@ from mnist_exp import gradients
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
 from mnist_exp.gradients import collect
-from mnist_exp.plots.gradients import draw_gradients
 from mnist_exp.models import CNN21k
+from mnist_exp.plots.gradients import draw_gradients
 from tests.gradient_samples import collection_settings, samples_of, small_network
 from tests.mutations import mutated
 

@@ -10,13 +10,13 @@ import torch
 
 from mnist_exp.data import Dataset
 from mnist_exp.gradients import collect
+from mnist_exp.gradients.stored import open as open_epoch
 from mnist_exp.plots.gradients import (
     draw_gradients,
     hardest_figure,
     norms_by_class_figure,
     norms_over_epochs_figure,
 )
-from mnist_exp.gradients.stored import open as open_epoch
 from tests.gradient_samples import collection_settings, samples_of, small_network
 
 NAMES = [str(digit) for digit in range(10)]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mnist_exp.app.main import config_directory
 from mnist_exp.errors import UserError
-from mnist_exp.experiment.run import run_experiment
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings, keys_of
+from mnist_exp.experiment.run import run_experiment
 from tests.conftest import Compose
 
 FACTS = Facts(train_size=300, test_size=200, folds=1, momentum=True, schedule_changes=True)

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from mnist_exp.train.backprop.choose import fastest_way
 from mnist_exp.cpu import ops
+from mnist_exp.cpu.kernels import absence, library
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.errors import UserError
-from mnist_exp.train.evaluate import evaluate
-from mnist_exp.cpu.kernels import absence, library
 from mnist_exp.models import MLP, CNN21k
 from mnist_exp.optim import AsymmetricSGD, orthogonalize
+from mnist_exp.train.backprop.choose import fastest_way
+from mnist_exp.train.evaluate import evaluate
 from tests.kernel_builds import COMPILED, using
 
 CPU = torch.device("cpu")

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mnist_exp.cpu.threads import cpu_threads
+from mnist_exp.device import DeviceConstraint
+from mnist_exp.models import CNN21k, Stages
 from mnist_exp.train.backprop.autograd import Autograd
 from mnist_exp.train.backprop.choose import fastest_way
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
-from mnist_exp.device import DeviceConstraint
-from mnist_exp.models import CNN21k, Stages
-from mnist_exp.cpu.threads import cpu_threads
 from tests.device_settings import device_settings
 from tests.kernel_builds import COMPILED, using
 

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from mnist_exp.cpu.sparse_linear import linear, linear_weight_gradient
+from mnist_exp.cpu.threads import available, cpu_threads, one_thread
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.device.effects import Round
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.train.backprop.mlp import LinearLayers
 from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
-from mnist_exp.cpu.sparse_linear import linear, linear_weight_gradient
-from mnist_exp.cpu.threads import available, cpu_threads, one_thread
+from mnist_exp.train.backprop.mlp import LinearLayers
 from tests.kernel_builds import COMPILED, using
 
 CPU = torch.device("cpu")

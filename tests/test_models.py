@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from mnist_exp.experiment.build import build_model
 from mnist_exp.app.commands.check_models import PARAMETERS, main
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
-from mnist_exp.models import MLP, count_parameters
+from mnist_exp.experiment.build import build_model
+from mnist_exp.models import MLP
+from mnist_exp.models.parametrizations import count_parameters
 from tests.conftest import Compose
 
 

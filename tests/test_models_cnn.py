@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
-from mnist_exp.models import CNN20k, CNN21k, count_parameters
+from mnist_exp.models import CNN20k, CNN21k
 from mnist_exp.models.batch_norm import BatchNorm2d
+from mnist_exp.models.parametrizations import count_parameters
 
 SHAPES_OF_CNN21K = [
     ("conv1", (4, 26, 26)),

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.cpu import features as hardware
+from mnist_exp.cpu.threads import cpu_threads
+from mnist_exp.models import MLP, CNN21k, Stages
+from mnist_exp.models.stages import has_independent_samples, stages
 from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.choose import backpropagation, fast_precision, fastest_way
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
 from mnist_exp.train.backprop.mlp import LinearLayers
-from mnist_exp.models import MLP, CNN21k, Stages
-from mnist_exp.models.stages import has_independent_samples, stages
-from mnist_exp.cpu.threads import cpu_threads
 from tests.kernel_builds import COMPILED, using
 
 CPU = torch.device("cpu")

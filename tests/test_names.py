@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mnist_exp import schema
 from mnist_exp.errors import UserError
 from mnist_exp.files.names import check_plain_name, is_plain_name
-from mnist_exp.printable import printable, printable_lines
+from mnist_exp.terminal import printable, printable_lines
 from tests.conftest import Compose
 
 

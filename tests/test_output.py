@@ -74,7 +74,12 @@ def test_a_sweep_outlives_its_reader_and_says_how_it_ended(
 
 
 @pytest.mark.parametrize(
-    "module", [["mnist_exp", "--cfg", "job"], ["mnist_exp", "--help"], ["mnist_exp.app.commands.view_results", "."]]
+    "module",
+    [
+        ["mnist_exp", "--cfg", "job"],
+        ["mnist_exp", "--help"],
+        ["mnist_exp.app.commands.view_results", "."],
+    ],
 )
 @pytest.mark.parametrize("redirection", ["| true", ">&-", ">/dev/full", "<&-"])
 def test_the_interpreter_ends_in_silence(

@@ -38,7 +38,10 @@ def test_wheel_holds_code_config_and_data(wheel: Path) -> None:
     assert {f"mnist_exp/{path}" for path in configs} <= set(names)
     assert sum(name.endswith("-ubyte.gz") for name in names) == 4
     assert "mnist_exp/data/mnist/README.md" in names
-    assert {"mnist_exp/kernels/linear_layers.c", "mnist_exp/kernels/vectors.h"} <= set(names)
+    assert {
+        "mnist_exp/cpu/kernels/csrc/linear_layers.c",
+        "mnist_exp/cpu/kernels/csrc/vectors.h",
+    } <= set(names)
 
 
 def test_unpacked_wheel_trains_from_another_directory(wheel: Path, tmp_path: Path) -> None:

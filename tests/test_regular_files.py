@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mnist_exp.files import regular as regular_files
 from mnist_exp.errors import UserError
-from mnist_exp.files.regular import open_own, open_regular, read_json, read_regular
+from mnist_exp.files import regular as regular_files
 from mnist_exp.files.atomic import append_json_line, remove_unfinished, write_atomic
+from mnist_exp.files.regular import open_own, open_regular, read_json, read_regular
 from mnist_exp.run.yaml_files import load_overrides, load_yaml
 
 

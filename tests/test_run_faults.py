@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from mnist_exp.app import run_directories as claim
+from mnist_exp.app.commands.view_results import find_runs, main
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.lock import DirectoryLock, is_locked
 from mnist_exp.run.results import read_results, write_results
-from mnist_exp.app.commands.view_results import find_runs, main
 from tests.fault_injection import (
     CNN,
     KFOLD,

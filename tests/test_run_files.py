@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnist_exp.errors import UserError
-from mnist_exp.run import lock
 from mnist_exp.files.atomic import append_json_line, finite, remove_unfinished, write_atomic
+from mnist_exp.run import lock
 from mnist_exp.run.lock import DirectoryLock, is_locked
 from mnist_exp.run.results import read_results, write_results
 from tests.fault_injection import exit_code, kill_at_file_event, largest_file, start

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from mnist_exp.app.commands.view_results import main, read_entry
 from mnist_exp.errors import UserError
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.reproduction import compare
 from mnist_exp.run.results import finished_results, read_results, write_results
-from mnist_exp.app.commands.view_results import main, read_entry
 from tests.mutations import mutated
 
 FOLD = {

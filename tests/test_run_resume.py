@@ -13,12 +13,12 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from mnist_exp.app.commands.view_results import main
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint, save_checkpoint
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.results import read_results, write_results
-from mnist_exp.app.commands.view_results import main
 from tests.fault_injection import (
     CNN,
     KFOLD,

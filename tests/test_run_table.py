@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_exp.run.results import write_results
 from mnist_exp.app.commands.view_results import best, find_runs, latest, main
+from mnist_exp.run.results import write_results
 
 
 def test_the_table_sorts_and_survives_damage(

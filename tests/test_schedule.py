@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from torch.optim import SGD, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-from mnist_exp.experiment import build
-from mnist_exp.optim import schedule
 from mnist_exp.errors import UserError
+from mnist_exp.experiment import build
 from mnist_exp.experiment.run import run_experiment
-from mnist_exp.optim import AsymmetricSGD
+from mnist_exp.optim import AsymmetricSGD, schedule
 from mnist_exp.optim.schedule import check_schedule
 from tests.conftest import Compose
 

@@ -22,10 +22,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch.nn import functional as F
 
 from mnist_exp import PyTorchNNWrapper
-from mnist_exp.experiment import build
 from mnist_exp.data import Dataset
-from mnist_exp.models.effective_copy import effective_copy
+from mnist_exp.experiment import build
 from mnist_exp.models import MLP
+from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.train.loop import train
 from tests.conftest import Compose
 

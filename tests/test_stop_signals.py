@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from mnist_exp.experiment import build
-from mnist_exp.experiment import run as experiment
-from mnist_exp.experiment import fold
 from mnist_exp.app import hydra_callback as launch
+from mnist_exp.experiment import build, fold
+from mnist_exp.experiment import run as experiment
+from mnist_exp.gradients import collection
 from mnist_exp.plots import run as plots
 from mnist_exp.plots import sweep as sweep_plots
-from mnist_exp.gradients import collection
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from tests.fault_injection import (
     CNN,

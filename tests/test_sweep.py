@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
-from mnist_exp.run import sweep_table as sweep
 from mnist_exp.plots import sweep as sweep_plots
+from mnist_exp.run import sweep_table as sweep
 from mnist_exp.run.results import write_results
 from mnist_exp.run.sweep_table import Row
 from tests.test_command_line import run

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from mnist_exp.app.sweep.job import restore_config
+from mnist_exp.app.sweep.overrides import check_trusted, is_plain
 from mnist_exp.errors import UserError
 from mnist_exp.run.sweep_record import (
     JOBS,
@@ -24,8 +26,6 @@ from mnist_exp.run.sweep_record import (
     write_job,
     write_sweep,
 )
-from mnist_exp.app.sweep.job import restore_config
-from mnist_exp.app.sweep.overrides import check_trusted, is_plain
 from tests.fault_injection import command
 
 PLAIN = [

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_exp.experiment import build
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
+from mnist_exp.experiment import build
+from mnist_exp.train.callback import Callback
 from mnist_exp.train.evaluate import evaluate
-from mnist_exp.train.loop import Callback, LossNotFinite, train
+from mnist_exp.train.loop import LossNotFinite, train
 from mnist_exp.train.state import TrainState
 from tests.conftest import Compose
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from omegaconf import open_dict
 from torch import Tensor, nn
 
-from mnist_exp.experiment import build
 from mnist_exp import schema
 from mnist_exp.data import Dataset
-from mnist_exp.train.evaluate import evaluate
-from mnist_exp.run.saved_config import hash_config, training_config
-from mnist_exp.train.loop import train
+from mnist_exp.experiment import build
 from mnist_exp.optim.weight_averaging import averaged_model, growing_decay
+from mnist_exp.run.saved_config import hash_config, training_config
+from mnist_exp.train.evaluate import evaluate
+from mnist_exp.train.loop import train
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")

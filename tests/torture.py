@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp import gradients
+from mnist_exp.app.commands.view_results import find_runs
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import read_results
-from mnist_exp.app.commands.view_results import find_runs
 from tests.fault_injection import (
     SMALL,
     command,

@@ -15,14 +15,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp import schema
-from mnist_exp.app.run_directories import claim
-from mnist_exp.errors import UserError
-from mnist_exp.printable import printable_lines
 from mnist_exp.app.resume import resume, use_reference
+from mnist_exp.app.run_directories import claim
+from mnist_exp.app.sweep.resume import resume_sweep, start_sweep
+from mnist_exp.errors import UserError
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.saved_config import own_part
-from mnist_exp.run.sweep_table import print_table, report
-from mnist_exp.app.sweep.resume import resume_sweep, start_sweep
+from mnist_exp.run.sweep_table import Row, print_table, write_table
+from mnist_exp.terminal import printable_lines
 
 USER_ERROR_EXIT_CODE = 2
 FAILURE_EXIT_CODE = 1
@@ -114,3 +114,12 @@ def composition_message(error: CompactHydraException) -> str:
         f"did you mean {close[0]}?" if close else "python -m mnist_exp --cfg job lists all keys."
     )
     return f"{key}: there is no such key in this configuration; {meant}"
+
+
+def report(sweep_dir: Path) -> list[Row]:
+    """Write sweep.csv and sweep.png for the jobs that a sweep directory holds by now."""
+    from mnist_exp.plots.sweep import draw
+
+    rows = write_table(sweep_dir)
+    draw(rows, sweep_dir / "sweep.png")
+    return rows

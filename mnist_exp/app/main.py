@@ -16,14 +16,16 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mnist_exp.cpu import processes as fork_server
 from mnist_exp.app import hydra_callback as launch
-from mnist_exp.app.run_directories import command_to_go_on, give_back, run_lock
-from mnist_exp.errors import UserError
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
+from mnist_exp.app.run_directories import command_to_go_on, give_back, run_lock
+from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.app.sweep.job import SweepJob
+from mnist_exp.app.sweep.resume import resumed_arguments
+from mnist_exp.cpu import processes as fork_server
+from mnist_exp.cpu.openmp import wait_briefly
+from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import keys_of
-from mnist_exp.terminal import outlive_readers
-from mnist_exp.printable import printable_lines
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.report import summary_lines
@@ -36,11 +38,8 @@ from mnist_exp.run.saved_config import (
     make_paths_absolute,
     training_config,
 )
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.run.sweep_table import write_table
-from mnist_exp.app.sweep.job import SweepJob
-from mnist_exp.app.sweep.resume import resumed_arguments
-from mnist_exp.cpu.openmp import wait_briefly
+from mnist_exp.terminal import outlive_readers, printable_lines
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.app.run_directories import hold
 from mnist_exp.errors import UserError
-from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.run.formats import check_complete
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from mnist_exp.data.batches import Images
 from mnist_exp.device import DeviceConstraint
-from mnist_exp.train.loop import Callback
+from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from mnist_exp.data.batches import Images
 from mnist_exp.gradients import GradientCollector, Samples
 from mnist_exp.run.interruption import StopSignals
-from mnist_exp.train.loop import Callback, Recipe
+from mnist_exp.train.callback import Callback
+from mnist_exp.train.loop import Recipe
 from mnist_exp.train.state import Row, TrainState
 
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from mnist_exp.cpu.ops import norm
 from mnist_exp.errors import UserError
-from mnist_exp.train.loop import Callback
+from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
 
 

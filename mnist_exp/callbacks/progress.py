@@ -9,7 +9,7 @@ from typing import TextIO
 from torch import Tensor
 from tqdm import tqdm
 
-from mnist_exp.train.loop import Callback
+from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mnist_exp.train.loop import Callback
+from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
 
 

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
-
-from mnist_exp import __version__
-
-PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "scikit-learn")
-
 
 # Instruction sets that decide how fast float32 and bf16 are, as /proc/cpuinfo names them.
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -42,15 +35,6 @@ def cpu_features() -> list[str]:
     return [feature for feature in CPU_FEATURES if feature in flags]
 
 
-def fast_precision(device: torch.device) -> str:
-    """Return "bf16" where ``device`` has instructions for it, else "fp32"."""
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = device.type == "cpu" and any("bf16" in feature for feature in cpu_features())
-    return "bf16" if fast else "fp32"
-
-
 def _cpuinfo(key: str) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -59,34 +43,3 @@ def _cpuinfo(key: str) -> str:
             if name.strip() == key:
                 return value.strip()
     return ""
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of the CPU or GPU that ``device`` is."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return cpu_name()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions a result depends on."""
-    return {
-        "mnist_exp": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
-
-
-def git_commit(directory: Path) -> str | None:
-    """Return the commit of the checkout ``directory`` is in, with ``-dirty`` if it has changes."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
-        return None
-    return found.stdout.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -134,3 +135,10 @@ def pool(
         )
     images = torch.cat([train[0], test[0]])
     return Dataset(name, images, labels, len(train[0]), tuple(class_names))
+
+
+def sha256(dataset: Dataset) -> str:
+    """Return the SHA-256 of the images and labels."""
+    digest = hashlib.sha256(dataset.images.contiguous().numpy().data)
+    digest.update(dataset.labels.contiguous().numpy().data)
+    return digest.hexdigest()

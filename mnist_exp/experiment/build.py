@@ -12,45 +12,23 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mnist_exp.train.backprop.choose import fast_precision
 from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
+from mnist_exp.experiment.instantiate import call_target, find_target
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.optim.schedule import check_schedule
-from mnist_exp.schema import LENGTH_ARGUMENTS
-from mnist_exp.experiment.instantiate import call_target, find_target
-from mnist_exp.train.loop import Recipe, TrainState
 from mnist_exp.optim.weight_averaging import averaged_model
+from mnist_exp.schema import LENGTH_ARGUMENTS
+from mnist_exp.train.backprop.choose import fast_precision
+from mnist_exp.train.compute_device import compute_device
+from mnist_exp.train.loop import Recipe, TrainState
 
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
-
-
-def compute_device(name: str) -> torch.device:
-    """Return the device of ``runtime.device``.
-
-    Raises
-    ------
-    UserError
-        If it is not there.
-    """
-    there = ["cpu"]
-    if torch.backends.mps.is_available():
-        there.insert(0, "mps")
-    if torch.cuda.is_available():
-        there.insert(0, "cuda")
-    if name == "auto":
-        return torch.device(there[0])
-    if name not in there:
-        raise UserError(
-            f"runtime={name}: torch {torch.__version__} finds no such device here; "
-            f"allowed is auto or one of: {', '.join(there)}."
-        )
-    return torch.device(name)
 
 
 def prepare_torch(config: DictConfig) -> torch.device:

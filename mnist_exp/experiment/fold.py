@@ -2,84 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from mnist_exp.experiment import build
-from mnist_exp.cv import Split
-from mnist_exp.data import Dataset
 from mnist_exp.callbacks.device_monitor import DeviceDiagnostics
-from mnist_exp.errors import UserError
-from mnist_exp.train.evaluate import Evaluation, evaluate
 from mnist_exp.callbacks.gradient_collection import GradientCollection
 from mnist_exp.callbacks.gradient_norm import GradientNorm
-from mnist_exp.gradients.collection import state_sha256
-from mnist_exp.models import count_parameters
 from mnist_exp.callbacks.progress import Progress
-from mnist_exp.run.directory import Recorder, RunDirectory, export_weights, fold_label
+from mnist_exp.callbacks.recorder import Recorder, export_weights, fold_label
+from mnist_exp.callbacks.stop import StopAtBatchEnd
+from mnist_exp.callbacks.tracking import Tracking
+from mnist_exp.cv import Split
+from mnist_exp.data import Dataset
+from mnist_exp.data.dataset import sha256
+from mnist_exp.errors import UserError
+from mnist_exp.experiment import build
+from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.models.parametrizations import count_parameters, state_sha256
+from mnist_exp.run.directory import RunDirectory, part_of_run
+from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.saved_config import training_config
-from mnist_exp.experiment.instantiate import call_target
-from mnist_exp.callbacks.tracking import Tracking
-from mnist_exp.train.loop import Callback, LossNotFinite, train
-from mnist_exp.train.state import Row, TrainState
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """What came of one split.
-
-    Attributes
-    ----------
-    fold : int or None
-        From 1; None when there is only one split.
-    seed : int
-        Of the fold's weights, data order, augmentation and dropout.
-    epoch : int
-        The epoch whose weights are reported.
-    evaluation : Evaluation
-        Of those weights, on the split's test images.
-    history : list of dict
-        A row of metrics an epoch.
-    parameters : int
-        Trainable parameters of the model.
-    weights_sha256 : str
-        Checksum of the reported weights and buffers.
-    wall_seconds : float
-        Training and evaluation, the time before an interruption included.
-    """
-
-    fold: int | None
-    seed: int
-    epoch: int
-    evaluation: Evaluation
-    history: list[Row]
-    parameters: int
-    weights_sha256: str
-    wall_seconds: float
-
-    def row(self) -> dict[str, Any]:
-        """Return the fold's row of results.json."""
-        return {
-            "fold": self.fold,
-            "seed": self.seed,
-            "selected_epoch": self.epoch,
-            "accuracy": self.evaluation.accuracy,
-            "loss": self.evaluation.loss,
-            "per_class_accuracy": self.evaluation.per_class_accuracy,
-            "confusion_matrix": self.evaluation.confusion_matrix.tolist(),
-            "weights_sha256": self.weights_sha256,
-            "wall_seconds": self.wall_seconds,
-            "epochs": self.history,
-        }
+from mnist_exp.train.callback import Callback
+from mnist_exp.train.evaluate import Evaluation, evaluate
+from mnist_exp.train.loop import LossNotFinite, train
+from mnist_exp.train.state import Row
 
 
 def fold_seed(seed: int, fold: int | None) -> int:
@@ -98,39 +50,12 @@ def by_validation(config: DictConfig, split: Split) -> bool:
     return selection == "validation" or (selection == "auto" and split.validation is not None)
 
 
-def part_of_run(directory: Path, fold: int | None) -> Path:
-    """Return where a fold keeps gradients and tracker files; the run directory if it is alone."""
-    return directory if fold is None else directory / f"fold_{fold}"
-
-
 def open_directory(
     config: DictConfig, directory: Path, dataset: Dataset, splits: Sequence[Split]
 ) -> RunDirectory:
     """Return the run directory that belongs to these images and splits."""
     split_sha256 = {split.fold: split.sha256() for split in splits}
     return RunDirectory(directory, training_config(config), sha256(dataset), split_sha256)
-
-
-def sha256(dataset: Dataset) -> str:
-    """Return the SHA-256 of the images and labels."""
-    digest = hashlib.sha256(dataset.images.contiguous().numpy().data)
-    digest.update(dataset.labels.contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-class StopAtBatchEnd(Callback):
-    """Stop training after a batch or an epoch if a signal asked for it."""
-
-    def __init__(self, signals: StopSignals) -> None:
-        self.signals = signals
-
-    def on_batch_end(self, state: TrainState, loss: float) -> None:
-        """Stop with the batch done."""
-        self.signals.check()
-
-    def on_epoch_end(self, state: TrainState, row: Row) -> None:
-        """Stop with the epoch recorded."""
-        self.signals.check()
 
 
 class Fold:

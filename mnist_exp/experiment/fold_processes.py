@@ -20,14 +20,14 @@ import torch
 from omegaconf import DictConfig
 
 from mnist_exp.cpu import processes as fork_server
-from mnist_exp.experiment.build import build_dataset
 from mnist_exp.cv import Split
 from mnist_exp.errors import UserError
+from mnist_exp.experiment.build import build_dataset
 from mnist_exp.experiment.fold import Fold, open_directory
-from mnist_exp.terminal import outlive_readers
 from mnist_exp.run.interruption import STOPPING, Interrupted, StopSignals
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.outcome import explain
+from mnist_exp.terminal import outlive_readers
 
 ORPHAN_SECONDS = 30.0  # for a fold's process to notice that the run which started it is dead
 STOP_SECONDS = 30.0  # for a fold to finish its batch and write a checkpoint; then it is killed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mnist_exp.files.regular import open_own
 
 if TYPE_CHECKING:
-    from mnist_exp.plots.figures import Figure
+    pass
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -47,13 +46,6 @@ def remove_unfinished(directory: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON; numbers that are not finite become null."""
     write_atomic(path, (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_png(path: Path, figure: Figure, dpi: int) -> None:
-    """Draw a figure into a PNG file."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=dpi)
-    write_atomic(path, png.getvalue())
 
 
 def json_line(row: dict[str, Any]) -> bytes:

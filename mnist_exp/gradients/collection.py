@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnist_exp.errors import UserError
 from mnist_exp.cpu.float32_matmul import fast_float32_products
+from mnist_exp.errors import UserError
 from mnist_exp.gradients.epoch_recording import EpochRecording
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines
+from mnist_exp.models.parametrizations import state_sha256
 
 
 def collect(
@@ -126,15 +126,3 @@ def _recompute(
                 "draw from torch's global generator; or set gradients.cosine=false."
             )
         yield {name: form.reusable() for name, form in batch.gradients.items()}
-
-
-def state_sha256(model: nn.Module) -> str:
-    """Compute a SHA-256 over the names, shapes and values of the model's state_dict."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(
-                value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
-            )
-    return digest.hexdigest()

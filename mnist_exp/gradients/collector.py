@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
+from mnist_exp.files.names import check_plain_name
 from mnist_exp.gradients.collection import collect
 from mnist_exp.gradients.disk_space import check_disk_space
 from mnist_exp.gradients.epoch_recording import EpochRecording
@@ -20,7 +21,6 @@ from mnist_exp.gradients.location import check_root, own_directory
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines
-from mnist_exp.files.names import check_plain_name
 
 MODES = ("epoch", "batch")
 CHOICES = ("random", "first")

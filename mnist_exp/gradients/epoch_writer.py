@@ -16,10 +16,10 @@ from typing import Any
 from torch import Tensor
 
 from mnist_exp.errors import UserError
+from mnist_exp.files.atomic import flush_directory
 from mnist_exp.gradients.array_files import NpyFile, PtFile, RowFile
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import Layout, parts_of
-from mnist_exp.files.atomic import flush_directory
 
 FORMAT_VERSION = 3  # 2: without derived arrays
 MANIFEST = "manifest.json"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
+from mnist_exp.files.atomic import write_json
 from mnist_exp.files.names import LONGEST_NAME
 from mnist_exp.files.regular import read_json
-from mnist_exp.files.atomic import write_json
 from mnist_exp.run.formats import STRING, check_format
 from mnist_exp.schema import Rule
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from mnist_exp.errors import UserError
-from mnist_exp.gradients.array_files import NUMPY_DTYPES
-from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS
 from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 from mnist_exp.files.regular import read_json
+from mnist_exp.gradients.array_files import NUMPY_DTYPES
+from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS
 from mnist_exp.run.formats import (
     COUNT,
     FINITE,

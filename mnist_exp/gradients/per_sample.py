@@ -9,20 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mnist_exp.cpu.sparse_linear import linear
 from mnist_exp.errors import UserError
-from mnist_exp.models.effective_copy import (
-    effective_copy,
-    effective_tensor,
-    load_effective_weights,
-    parametrized_names,
-    select_parameters,
-)
 from mnist_exp.gradients.exactness import Probe
 from mnist_exp.gradients.layer_calls import Call, probe_calls
 from mnist_exp.gradients.layer_gradients import (
@@ -34,7 +29,12 @@ from mnist_exp.gradients.layer_gradients import (
     network_gradients,
 )
 from mnist_exp.models import MLP
-from mnist_exp.cpu.sparse_linear import linear
+from mnist_exp.models.effective_copy import (
+    effective_copy,
+    effective_tensor,
+    load_effective_weights,
+    parametrized_names,
+)
 
 
 class PerSampleModel:
@@ -253,3 +253,24 @@ def owner_of(name: str, model: nn.Module, usable: dict[str, Call]) -> str:
             )
         path.pop()
     return ".".join(path)
+
+
+def select_parameters(names: Sequence[str], patterns: Sequence[str] | None) -> list[str]:
+    """Return the names that match one of the shell patterns, all of them for None.
+
+    Raises
+    ------
+    UserError
+        If a pattern matches no name, or there is none.
+    """
+    if not names:
+        raise UserError("gradients: the model has no trainable parameter; set gradients=none.")
+    if patterns is None:
+        return list(names)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(
+                f"gradients.parameters: {pattern!r} matches no trainable parameter. "
+                f"The model has {', '.join(names)}; patterns are those of the shell (*, ?)."
+            )
+    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
+from mnist_exp.files.names import check_plain_name
 from mnist_exp.gradients.layout import Layout, dense_layout, factored_layout
 from mnist_exp.gradients.per_sample import BatchGradients, PerSampleModel
 from mnist_exp.gradients.samples import Samples, pixel_values, replayed_randomness
-from mnist_exp.files.names import check_plain_name
 
 FORMATS = ("factored", "dense", "statistics")
 DTYPES = ("float32", "float16", "bfloat16")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from mnist_exp.errors import UserError
 from mnist_exp.models.parametrizations import check_weights, full_name, parametrizations
 
 
@@ -75,24 +72,3 @@ def load_effective_weights(duplicate: nn.Module, model: nn.Module) -> None:
     with torch.no_grad():
         for name, tensor in (*duplicate.named_parameters(), *duplicate.named_buffers()):
             tensor.copy_(effective_tensor(model, name))
-
-
-def select_parameters(names: Sequence[str], patterns: Sequence[str] | None) -> list[str]:
-    """Return the names that match one of the shell patterns, all of them for None.
-
-    Raises
-    ------
-    UserError
-        If a pattern matches no name, or there is none.
-    """
-    if not names:
-        raise UserError("gradients: the model has no trainable parameter; set gradients=none.")
-    if patterns is None:
-        return list(names)
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise UserError(
-                f"gradients.parameters: {pattern!r} matches no trainable parameter. "
-                f"The model has {', '.join(names)}; patterns are those of the shell (*, ?)."
-            )
-    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
@@ -64,3 +67,30 @@ def hook_made_weights(module: nn.Module) -> list[str]:
     behind = [name.rpartition("_") for name in module._parameters]
     names = {name for name, _, ending in behind if ending in ("g", "v", "orig")}
     return sorted(name for name in names if isinstance(vars(module).get(name), Tensor))
+
+
+def state_sha256(model: nn.Module) -> str:
+    """Compute a SHA-256 over the names, shapes and values of the model's state_dict."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(
+                value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+            )
+    return digest.hexdigest()
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the trainable parameters; a parametrized one counts as the weight it stands for.
+
+    What several layers share counts once.
+    """
+    weights: dict[object, int] = {}
+    for module in model.modules():
+        if isinstance(module, ParametrizationList):
+            continue  # the originals; the weight itself is counted with its layer
+        weights |= {p: p.numel() for p in module.parameters(recurse=False) if p.requires_grad}
+        for name, behind in parametrizations(module).items():
+            weights[behind] = getattr(module, name).numel()
+    return sum(weights.values())

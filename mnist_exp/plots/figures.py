@@ -7,8 +7,12 @@ cannot be imported where ``MPLBACKEND`` names a backend that is not installed, s
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
+from pathlib import Path
+
+from mnist_exp.files.atomic import write_atomic
 
 if "matplotlib" not in sys.modules:
     _named = os.environ.pop("MPLBACKEND", None)
@@ -29,3 +33,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 __all__ = ["Axes", "Figure", "Normalize", "PercentFormatter", "Rectangle", "ScalarMappable"]
+
+
+def write_png(path: Path, figure: Figure, dpi: int) -> None:
+    """Draw a figure into a PNG file."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=dpi)
+    write_atomic(path, png.getvalue())

@@ -13,7 +13,7 @@ from torch import Tensor
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.location import located
 from mnist_exp.gradients.stored import StoredGradients, open
-from mnist_exp.files.atomic import write_png
+from mnist_exp.plots.figures import write_png
 
 if TYPE_CHECKING:
     from mnist_exp.plots.figures import Figure

@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mnist_exp.plots import device as device_plots
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
-from mnist_exp.plots.figures import Axes, Figure
-from mnist_exp.experiment.fold import FoldResult
-from mnist_exp.files.atomic import write_png
+from mnist_exp.plots import device as device_plots
+from mnist_exp.plots.figures import Axes, Figure, write_png
+from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.train.state import Row
 
 RIGHT, WRONG = "tab:green", "tab:red"

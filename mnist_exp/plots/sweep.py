@@ -13,9 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from mnist_exp.plots.figures import Axes, Figure, Normalize, Rectangle, ScalarMappable
-from mnist_exp.files.atomic import write_png
-from mnist_exp.run.sweep_table import Row, best_by_validation, chosen_by, count_by_status, swept_settings
+from mnist_exp.plots.figures import Axes, Figure, Normalize, Rectangle, ScalarMappable, write_png
+from mnist_exp.run.sweep_table import (
+    Row,
+    best_by_validation,
+    chosen_by,
+    count_by_status,
+    swept_settings,
+)
 
 SEED = "seed"
 COLOURS = "viridis"

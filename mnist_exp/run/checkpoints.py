@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from mnist_exp.errors import UserError
-from mnist_exp.printable import printable_lines
-from mnist_exp.files.regular import check_nesting, read_regular
 from mnist_exp.files.atomic import write_atomic
+from mnist_exp.files.regular import check_nesting, read_regular
+from mnist_exp.terminal import printable_lines
 
 SCHEMA_VERSION = 1
 # torch.save writes a zip archive. The checksum goes into the archive's comment, which every

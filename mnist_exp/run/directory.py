@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from mnist_exp.errors import UserError
-from mnist_exp.models import MLP
+from mnist_exp.files.atomic import append_json_line, json_line, remove_unfinished, write_atomic
 from mnist_exp.run.checkpoints import (
-    epoch_checkpoint,
     load_newest,
-    remove_old_checkpoints,
     save_checkpoint,
 )
-from mnist_exp.files.atomic import append_json_line, json_line, remove_unfinished, write_atomic
 from mnist_exp.run.formats import check_format
 from mnist_exp.run.saved_config import check_extends, differences
-from mnist_exp.run.saved_state import CHECKPOINT, check_state
-from mnist_exp.train.loop import Callback
-from mnist_exp.train.state import Row, TrainState
+from mnist_exp.run.saved_state import CHECKPOINT
+from mnist_exp.train.state import Row
 
 
 class RunDirectory:
@@ -167,108 +160,10 @@ def check_settings(path: Path, config: dict[str, Any]) -> None:
             check_extends(saved["config"], config, differences(saved["config"], config), str(path))
 
 
-class Recorder(Callback):
-    """Write each epoch's metrics and checkpoints as they happen.
-
-    Parameters
-    ----------
-    run : RunDirectory
-        Where to.
-    fold : int or None
-        The fold, recorded with every row.
-    keep : int
-        How many of the newest checkpoints stay.
-    by_validation : bool
-        Whether ``best.pt`` is the epoch with the best validation accuracy, the earlier one if
-        two are equal; otherwise it is the last epoch.
-    """
-
-    def __init__(self, run: RunDirectory, fold: int | None, keep: int, by_validation: bool) -> None:
-        self.run = run
-        self.fold = fold
-        self.keep = keep
-        self.by_validation = by_validation
-        self.directory = run.checkpoints(fold)
-        self._started = time.perf_counter()
-
-    def restore(self, state: TrainState) -> None:
-        """Bring ``state`` to the newest sound checkpoint, if there is one.
-
-        Raises
-        ------
-        UserError
-            If it belongs to another training, or does not fit the model.
-        """
-        saved = self.run.newest(self.fold, state.generator.device)
-        if saved is None:
-            return
-        history = saved["state"]["history"]
-        if self.by_validation and any("validation_accuracy" not in row for row in history):
-            raise UserError(f"{self.directory}: an epoch of the checkpoint was not validated.")
-        check_state(saved["state"], state, self.directory)
-        try:
-            state.load_state_dict(saved["state"])
-        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self.directory}: the newest checkpoint does not fit this model or machine: "
-                f"{error}"
-            ) from error
-        self._started -= state.wall_seconds
-        if state.best is not None:
-            self._save_best(state.best)
-
-    def on_epoch_end(self, state: TrainState, row: Row) -> None:
-        """Write best.pt, the epoch's checkpoint, and then the row that vouches for both."""
-        if selected_epoch(state.history, self.by_validation) == state.epoch:
-            weights = state.evaluated_model.state_dict()
-            state.best = {
-                "epoch": state.epoch,
-                "model": {name: value.clone() for name, value in weights.items()},
-            }
-            self._save_best(state.best)
-        self.save(state)
-        remove_old_checkpoints(self.directory, self.keep)
-        self.run.append_metrics(row, self.fold)
-
-    def save(self, state: TrainState) -> None:
-        """Write a checkpoint from which training goes on, in the middle of an epoch or not."""
-        state.wall_seconds = self.wall_seconds
-        path = epoch_checkpoint(self.directory, state.epoch, partial=state.order is not None)
-        self.run.save(path, self.fold, {"epoch": state.epoch, "state": state.state_dict()})
-
-    @property
-    def wall_seconds(self) -> float:
-        """Seconds of the training up to now, those before it was interrupted included."""
-        return time.perf_counter() - self._started
-
-    def _save_best(self, best: dict[str, Any]) -> None:
-        self.run.save(self.directory / "best.pt", self.fold, best)
-
-
-def fold_label(fold: int | None) -> str:
-    """Return what stands before each line printed about a fold."""
-    return "" if fold is None else f"fold {fold} | "
-
-
-def selected_epoch(history: list[Row], by_validation: bool) -> int:
-    """Return the epoch reported: best validation accuracy, the earliest of equals; or the last."""
-    if not by_validation:
-        return int(history[-1]["epoch"])
-    return int(max(history, key=lambda row: row["validation_accuracy"])["epoch"])
-
-
-def export_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights the network computes with, as a plain ``state_dict`` for torch.load."""
-    if isinstance(model, MLP):
-        weights = {}
-        for index, layer in enumerate(model.network):
-            for name in ("weight", "bias"):
-                if hasattr(layer, name):
-                    weights[f"network.{index}.{name}"] = getattr(layer, name).detach().cpu()
-        buffer = io.BytesIO()
-        torch.save(weights, buffer)
-        write_atomic(path, buffer.getvalue())
-
-
 def _with_fold(row: Row, fold: int | None) -> Row:
     return row if fold is None else {"fold": fold, **row}
+
+
+def part_of_run(directory: Path, fold: int | None) -> Path:
+    """Return where a fold keeps gradients and tracker files; the run directory if it is alone."""
+    return directory if fold is None else directory / f"fold_{fold}"

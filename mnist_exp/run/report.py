@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mnist_exp.printable import printable
 from mnist_exp.run.reproduction import comparison_lines
+from mnist_exp.terminal import printable
 
 
 def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:

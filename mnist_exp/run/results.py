@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
-from mnist_exp.files.regular import read_json
 from mnist_exp.files.atomic import finite, write_json
+from mnist_exp.files.regular import read_json
 from mnist_exp.run.formats import ANY, RESULTS, check_complete, check_format
 
 SCHEMA_VERSION = 1

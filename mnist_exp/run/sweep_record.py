@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from mnist_exp.errors import UserError
-from mnist_exp.files.regular import read_json
 from mnist_exp.files.atomic import write_json
+from mnist_exp.files.regular import read_json
 from mnist_exp.run.formats import COUNT, STRING, ListOf, MapOf, Shape, check_format, shown
 from mnist_exp.schema import BOOLEAN, Rule, one_of, optional
 

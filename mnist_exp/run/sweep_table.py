@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
-from mnist_exp.printable import printable
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import COMPLETED, read_results
@@ -27,6 +26,7 @@ from mnist_exp.run.sweep_record import (
     read_sweep,
 )
 from mnist_exp.run.yaml_files import load_overrides
+from mnist_exp.terminal import printable
 
 LONGEST_ERROR = 100  # characters printed of it; sweep.csv has it all
 NEVER_BEGAN = "not run"
@@ -86,15 +86,6 @@ class Row:
     wall_seconds: float | None
     error: str
     validation: float | None = None
-
-
-def report(sweep_dir: Path) -> list[Row]:
-    """Write sweep.csv and sweep.png for the jobs that a sweep directory holds by now."""
-    from mnist_exp.plots.sweep import draw
-
-    rows = write_table(sweep_dir)
-    draw(rows, sweep_dir / "sweep.png")
-    return rows
 
 
 def write_table(sweep_dir: Path) -> list[Row]:

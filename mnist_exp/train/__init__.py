@@ -3,8 +3,9 @@
 Imports models, data, optim, device and cpu.
 """
 
+from mnist_exp.train.callback import Callback
 from mnist_exp.train.evaluate import Evaluation, evaluate
-from mnist_exp.train.loop import Batches, Callback, Evaluate, LossNotFinite, Recipe, train
+from mnist_exp.train.loop import Batches, Evaluate, LossNotFinite, Recipe, train
 from mnist_exp.train.state import Row, TrainState
 
 __all__ = [

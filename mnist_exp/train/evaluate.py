@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.data.batches import Images
+from mnist_exp.train.backprop.autograd import fast_products
 
 
 @dataclass(frozen=True)

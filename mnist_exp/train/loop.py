@@ -11,10 +11,11 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from mnist_exp.train.backprop.choose import backpropagation
 from mnist_exp.cpu.ops import threads_for
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
+from mnist_exp.train.backprop.choose import backpropagation
+from mnist_exp.train.callback import Callback
 from mnist_exp.train.evaluate import correct_predictions
 from mnist_exp.train.state import Row, TrainState
 
@@ -45,25 +46,6 @@ class Recipe:
     precision: str
     on_nan: str
     augmentation: Augmentation | None = None
-
-
-class Callback:
-    """What happens around the training steps; override what is of use."""
-
-    def on_train_start(self, state: TrainState) -> None:
-        """Before the first batch, and again when a stopped training goes on."""
-
-    def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
-        """Before the forward pass: the batch's indices [B] and normalised images."""
-
-    def on_batch_end(self, state: TrainState, loss: float) -> None:
-        """After the optimizer step; gradients are still there."""
-
-    def on_epoch_end(self, state: TrainState, row: Row) -> None:
-        """After evaluation; what is added to ``row`` is reported with the epoch."""
-
-    def close(self) -> None:
-        """Release what is open; the caller of `train` does it, also after an error."""
 
 
 class Batches(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mnist_exp.app.main import config_directory
 from mnist_exp.experiment.build import build_model
-from mnist_exp.models import count_parameters
+from mnist_exp.models.parametrizations import count_parameters
 from mnist_exp.terminal import outlive_readers
 
 # The published counts; cnn20k's description gives an upper limit, the count is the design's.
@@ -98,7 +98,10 @@ CHECKS = {"parameters": check_parameters, "shapes": check_shapes}
 def main(arguments: list[str]) -> int:
     """Run one check; 0 if nothing is wrong."""
     if len(arguments) != 1 or arguments[0] not in CHECKS:
-        print(f"usage: python -m mnist_exp.app.commands.check_models {'|'.join(CHECKS)}", file=sys.stderr)
+        print(
+            f"usage: python -m mnist_exp.app.commands.check_models {'|'.join(CHECKS)}",
+            file=sys.stderr,
+        )
         return 2
     faults = list(CHECKS[arguments[0]]())
     for fault in faults:

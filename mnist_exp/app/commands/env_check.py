@@ -9,12 +9,14 @@ from collections.abc import Iterator
 
 import torch
 
+from mnist_exp.cpu.features import cpu_features, cpu_name
+from mnist_exp.cpu.float32_matmul import library
+from mnist_exp.cpu.kernels import absence, description
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
-from mnist_exp.cpu.float32_matmul import library
-from mnist_exp.cpu.features import cpu_features, cpu_name, fast_precision, versions
-from mnist_exp.cpu.kernels import absence, description
+from mnist_exp.run.provenance import versions
 from mnist_exp.terminal import outlive_readers
+from mnist_exp.train.compute_device import fast_precision
 
 
 def rows() -> Iterator[tuple[str, str]]:

@@ -15,12 +15,12 @@ import sys
 import time
 from pathlib import Path
 
-from mnist_exp.terminal import outlive_readers
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.sweep_record import SWEEP_FILE
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.run.sweep_table import Row, read_jobs
+from mnist_exp.terminal import outlive_readers
 
 HEADER = (
     "| recipe | parameters | test accuracy, mean ± std | n | epoch reported | seconds a run "

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_exp.errors import UserError
-from mnist_exp.terminal import outlive_readers
-from mnist_exp.printable import printable
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import config_file, resume_command
+from mnist_exp.terminal import outlive_readers, printable
 
 # Statuses of a run that goes on by its resume command.
 UNFINISHED = ("dead", "interrupted", "failed", "damaged")
@@ -167,7 +166,9 @@ def shown_time(seconds: float) -> str:
 
 def main(arguments: list[str]) -> int:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m mnist_exp.app.commands.view_results")
+    parser = argparse.ArgumentParser(
+        description=__doc__, prog="python -m mnist_exp.app.commands.view_results"
+    )
     parser.add_argument("root", nargs="?", type=Path, default=Path("outputs"))
     parser.add_argument("--sort", choices=("accuracy", "date"), help="one table in this order")
     parser.add_argument("--limit", type=int, default=10, help="rows a table")

@@ -14,6 +14,7 @@ from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_exp.app.sweep.jobs import json_values, without_run_keys
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import finished_results, read_results
 from mnist_exp.run.saved_config import (
@@ -29,7 +30,6 @@ from mnist_exp.run.saved_config import (
 )
 from mnist_exp.run.sweep_record import JobRecord, is_directory_name, read_job, read_sweep, write_job
 from mnist_exp.run.sweep_table import read_outcome
-from mnist_exp.app.sweep.jobs import json_values, without_run_keys
 
 SHOWN = 8  # differences in a message
 

@@ -14,6 +14,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from yaml import YAMLError
 
 from mnist_exp.app.run_directories import claim, give_back, hold, use_directory
+from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.app.sweep.jobs import (
+    asked_jobs,
+    fix_order,
+    number_directories,
+    share_directories,
+    without_run_keys,
+)
+from mnist_exp.app.sweep.overrides import check_links, check_trusted
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import as_typed, key_of
@@ -26,15 +35,6 @@ from mnist_exp.run.sweep_record import (
     write_sweep,
 )
 from mnist_exp.run.yaml_files import load_yaml
-from mnist_exp.app.shipped_config import config_directory
-from mnist_exp.app.sweep.jobs import (
-    asked_jobs,
-    fix_order,
-    number_directories,
-    share_directories,
-    without_run_keys,
-)
-from mnist_exp.app.sweep.overrides import check_links, check_trusted
 
 RESUME = "sweep.resume"
 

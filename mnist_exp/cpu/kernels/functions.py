@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mnist_exp.errors import UserError
 from mnist_exp.cpu.kernels.boundary import (
     are_plain,
     are_recorded,
@@ -23,6 +22,7 @@ from mnist_exp.cpu.kernels.boundary import (
 from mnist_exp.cpu.kernels.interface import INTERFACE, SIGNATURES, Convolution, Layer
 from mnist_exp.cpu.kernels.measurements import BY_BUILD
 from mnist_exp.cpu.threads import available
+from mnist_exp.errors import UserError
 
 Network = tuple[Array[Convolution], Array[Layer]]
 # Of levels: offset and slope of the line from conductances to them, W_min, W_max, distance of two.

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from mnist_exp.errors import UserError
 from mnist_exp.cpu.features import cpu_flags
 from mnist_exp.cpu.kernels.boundary import are_plain
 from mnist_exp.cpu.kernels.functions import Kernels
+from mnist_exp.errors import UserError
 
 VARIABLE = "MNIST_EXP_KERNELS"
 # What the processor must have for each build, as Linux names it; the faster build first.

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.cpu import features as hardware
+from mnist_exp.cpu.kernels import kernels_for
+from mnist_exp.models import stages
 from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
-from mnist_exp.cpu.kernels import kernels_for
 from mnist_exp.train.backprop.mlp import LinearLayers
-from mnist_exp.models import stages
 
 # Shares of the norms of logits and gradients, by precision: above what rounding makes of them (and
 # of a ReLU at 0), below what another network has.

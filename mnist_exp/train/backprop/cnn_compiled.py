@@ -8,10 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mnist_exp.train.backprop.autograd import AutogradInParts
 from mnist_exp.cpu.kernels import Convolution, Kernels, Layer, are_labels, kernels_for
-from mnist_exp.models.stages import Stages
 from mnist_exp.cpu.threads import cpu_threads, side_by_side
+from mnist_exp.models.stages import Stages
+from mnist_exp.train.backprop.autograd import AutogradInParts
 from mnist_exp.train.backprop.weights import Weight, are_known, make_gradients
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mnist_exp.train.backprop.mlp_compiled import CompiledLayers
-from mnist_exp.cpu.float32_matmul import fast_float32_products, take_turns
+from mnist_exp.cpu.float32_matmul import take_turns
 from mnist_exp.cpu.kernels import kernels_for
+from mnist_exp.cpu.threads import one_thread
 from mnist_exp.models.stages import Stages
-from mnist_exp.cpu.threads import available, cpu_threads, one_thread
-from mnist_exp.train.backprop.weights import Weight, are_known, make_gradients
+from mnist_exp.train.backprop.linear_layer import LinearLayer
+from mnist_exp.train.backprop.mlp_compiled import CompiledLayers
+from mnist_exp.train.backprop.weights import are_known, make_gradients
 
-LARGE = 2**15  # weights of a layer from which on bf16 and oneDNN pay
 threshold_backward = torch.ops.aten.threshold_backward
 
 
@@ -81,59 +77,3 @@ class LinearLayers:
             if layer is not self.layers[0]:  # its input comes out of a ReLU
                 delta = threshold_backward(layer.through(delta), layer.input, 0)
         return loss, logits
-
-
-class LinearLayer:
-    """A linear layer in the chain rule.
-
-    A large one computes its products at the precision asked for, with the faster library and all
-    threads; a small one in float32, as torch does by itself and in one thread, which is quickest.
-
-    Parameters
-    ----------
-    layer : nn.Linear
-        Weight and bias may be held by devices.
-    gradients : dict
-        For each parameter, where its gradient goes.
-    precision : {"fp32", "bf16"}
-        Of the products.
-    """
-
-    def __init__(
-        self, layer: nn.Linear, gradients: dict[nn.Parameter, Tensor], precision: str
-    ) -> None:
-        self.inputs, self.outputs = layer.in_features, layer.out_features
-        self.weight = Weight(layer, "weight", gradients)
-        self.bias = Weight(layer, "bias", gradients)
-        large = self.inputs * self.outputs >= LARGE
-        self.dtype = torch.bfloat16 if precision == "bf16" and large else torch.float32
-        on_cpu = layer.bias.device.type == "cpu"
-        self.products = large_products if large and on_cpu else nullcontext
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return outputs [B, out] of ``x`` [B, in], and keep what the backward pass needs."""
-        self.input = x.to(self.dtype)
-        self.value = self.weight.value().to(self.dtype)
-        bias = self.bias.value().to(self.dtype)
-        with self.products():
-            return F.linear(self.input, self.value, bias)
-
-    def backward(self, delta: Tensor) -> Tensor:
-        """Set the parameters' gradients, given that of the outputs [B, out]; return that one."""
-        delta = delta.to(self.dtype)
-        with self.products():
-            self.weight.set_gradient(torch.mm, delta.T, self.input)
-        self.bias.set_gradient(torch.sum, delta, 0)
-        return delta
-
-    def through(self, delta: Tensor) -> Tensor:
-        """Return the gradient of the inputs [B, in]."""
-        with self.products():
-            return delta @ self.value
-
-
-@contextmanager
-def large_products() -> Iterator[None]:
-    """Let products in a block take all threads there are, and the faster library."""
-    with cpu_threads(available()), fast_float32_products(torch.device("cpu")):
-        yield

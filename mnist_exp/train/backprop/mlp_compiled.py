@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mnist_exp.device.mapping import DifferentialPair, read_exactly
 from mnist_exp.cpu.kernels import Kernels, Layer, are_labels, kernels_for
 from mnist_exp.cpu.kernels import Weight as WeightInC
 from mnist_exp.cpu.threads import available
+from mnist_exp.device.mapping import DifferentialPair, read_exactly
 from mnist_exp.train.backprop.weights import Weight
 
 if TYPE_CHECKING:
-    from mnist_exp.train.backprop.mlp import LinearLayer
+    from mnist_exp.train.backprop.linear_layer import LinearLayer
 
 SAMPLES_LOOKED_AT = 16  # of a batch, for the density of its inputs
 

@@ -1,0 +1,22 @@
+"""Stop at the end of a batch when a signal asks for it."""
+
+from __future__ import annotations
+
+from mnist_exp.run.interruption import StopSignals
+from mnist_exp.train.callback import Callback
+from mnist_exp.train.state import Row, TrainState
+
+
+class StopAtBatchEnd(Callback):
+    """Stop training after a batch or an epoch if a signal asked for it."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self.signals = signals
+
+    def on_batch_end(self, state: TrainState, loss: float) -> None:
+        """Stop with the batch done."""
+        self.signals.check()
+
+    def on_epoch_end(self, state: TrainState, row: Row) -> None:
+        """Stop with the epoch recorded."""
+        self.signals.check()

@@ -1,0 +1,100 @@
+"""What results.json says of a run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from mnist_exp.cpu import float32_matmul as float32_products
+from mnist_exp.cpu import kernels
+from mnist_exp.cv import Split
+from mnist_exp.data import Dataset
+from mnist_exp.errors import UserError
+from mnist_exp.experiment import build
+from mnist_exp.experiment.fold import by_validation
+from mnist_exp.run.directory import RunDirectory
+from mnist_exp.run.fold_result import FoldResult
+from mnist_exp.run.provenance import device_name, git_commit, versions
+from mnist_exp.run.saved_config import hash_config
+
+
+def facts(
+    config: DictConfig, dataset: Dataset, run: RunDirectory, rule: str, device: torch.device
+) -> dict[str, Any]:
+    """Return what results.json says of a run before it begins, enough to run it again."""
+    return {
+        "model": config.model.name,
+        "data": dataset.name,
+        "data_sha256": run.data_sha256,
+        "splits_sha256": run.splits_sha256,
+        "class_names": list(dataset.class_names),
+        "seed": config.seed,
+        "config_hash": hash_config(run.config),
+        "selection_rule": rule,
+        "deterministic": config.deterministic,
+        "precision": build.precision_on(device, config),
+        "float32_products": float32_products.library(device),
+        "kernels": kernels.description(device),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "cpu" if device.type == "cpu" else "gpu": device_name(device),
+        "versions": versions(),
+        "git_commit": git_commit(Path(__file__).parent),
+    }
+
+
+def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
+    """Say how the reported epoch is chosen.
+
+    Raises
+    ------
+    UserError
+        If it is to be chosen by validation images that the scheme does not have.
+    """
+    if config.training.selection == "validation" and splits[0].validation is None:
+        raise UserError(
+            "training.selection=validation: this cv scheme sets no validation images aside "
+            "(a held-out fold is what is reported, so it must not choose). Use "
+            "training.selection=last, or cv=holdout."
+        )
+    if by_validation(config, splits[0]):
+        return "best validation accuracy, the earlier epoch if equal"
+    return "last epoch"
+
+
+def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
+    """Return the numbers of a run: of the only split, or of each fold and over folds.
+
+    ``std_accuracy`` is the sample standard deviation (n - 1 in the denominator);
+    ``confusion_matrix`` is the mean over folds.
+    """
+    epochs = [row for fold in folds for row in fold.history]
+    numbers: dict[str, Any] = {
+        "parameters": folds[0].parameters,
+        "samples_per_second": statistics.median(row["samples_per_second"] for row in epochs),
+    }
+    rows = [fold.row() for fold in folds]
+    if folds[0].fold is None:
+        (row,) = rows
+        return numbers | {
+            "selected_epoch": row["selected_epoch"],
+            "test_accuracy": row["accuracy"],
+            "test_loss": row["loss"],
+            "weights_sha256": row["weights_sha256"],
+            "per_class_accuracy": row["per_class_accuracy"],
+            "confusion_matrix": row["confusion_matrix"],
+            "epochs": row["epochs"],
+        }
+    accuracies = [fold.evaluation.accuracy for fold in folds]
+    matrices = torch.stack([fold.evaluation.confusion_matrix for fold in folds])
+    return numbers | {
+        "mean_accuracy": statistics.mean(accuracies),
+        "std_accuracy": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "confusion_matrix": matrices.double().mean(0).tolist(),
+        "folds": rows,
+    }

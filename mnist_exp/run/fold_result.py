@@ -1,0 +1,58 @@
+"""What came of training and testing on one split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mnist_exp.train.evaluate import Evaluation
+from mnist_exp.train.state import Row
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What came of one split.
+
+    Attributes
+    ----------
+    fold : int or None
+        From 1; None when there is only one split.
+    seed : int
+        Of the fold's weights, data order, augmentation and dropout.
+    epoch : int
+        The epoch whose weights are reported.
+    evaluation : Evaluation
+        Of those weights, on the split's test images.
+    history : list of dict
+        A row of metrics an epoch.
+    parameters : int
+        Trainable parameters of the model.
+    weights_sha256 : str
+        Checksum of the reported weights and buffers.
+    wall_seconds : float
+        Training and evaluation, the time before an interruption included.
+    """
+
+    fold: int | None
+    seed: int
+    epoch: int
+    evaluation: Evaluation
+    history: list[Row]
+    parameters: int
+    weights_sha256: str
+    wall_seconds: float
+
+    def row(self) -> dict[str, Any]:
+        """Return the fold's row of results.json."""
+        return {
+            "fold": self.fold,
+            "seed": self.seed,
+            "selected_epoch": self.epoch,
+            "accuracy": self.evaluation.accuracy,
+            "loss": self.evaluation.loss,
+            "per_class_accuracy": self.evaluation.per_class_accuracy,
+            "confusion_matrix": self.evaluation.confusion_matrix.tolist(),
+            "weights_sha256": self.weights_sha256,
+            "wall_seconds": self.wall_seconds,
+            "epochs": self.history,
+        }
