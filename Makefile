@@ -47,10 +47,10 @@ test: $(DEV) ## all tests
 	$(PY) -m pytest -n auto $(ARGS)
 
 test-model: $(DEV) ## the tests of the networks
-	$(PY) -m pytest tests/test_models.py tests/test_models_cnn.py $(ARGS)
+	$(PY) -m pytest tests/models $(ARGS)
 
 test-training: $(DEV) ## the tests of the training loop and of whole runs
-	$(PY) -m pytest tests/test_train.py tests/test_experiment.py $(ARGS)
+	$(PY) -m pytest tests/train tests/experiment $(ARGS)
 
 check-model: $(RUNTIME) ## every layer's output shape, and what each network must have
 	@$(PY) -m mnist_exp.app.commands.check_models shapes
@@ -76,7 +76,7 @@ torture: $(DEV) ## kill, damage and starve runs for half an hour; every result m
 	$(PY) -m tests.torture $(WHAT) $(ARGS)
 
 sanitize: $(DEV) ## the C kernels under the address, undefined-behaviour and thread sanitizers
-	$(PY) -m tests.kernels.run_harness
+	$(PY) -m tests.cpu.kernels.run_harness
 
 clean: ## remove caches and build files
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

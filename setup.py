@@ -9,7 +9,7 @@ from glob import glob
 from setuptools import Extension, setup
 
 PACKAGE = "mnist_exp.cpu.kernels"
-SOURCES = "mnist_exp.cpu.kernels"
+SOURCES = "mnist_exp/cpu/kernels/csrc"
 FLAGS = ["-O3", "-pthread", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno", "-g0"]
 BUILDS = {
     "avx512": [

@@ -3,10 +3,15 @@
 Heavy packages load on first use of a name, never on ``import mnist_exp``.
 """
 
+import sys
 from typing import Any
 
-__version__ = "0.1.0"
+from mnist_exp._moved import OldNames
+from mnist_exp._version import __version__
+
 __all__ = ["PyTorchNNWrapper", "__version__"]
+
+sys.meta_path.append(OldNames())
 
 
 def __getattr__(name: str) -> Any:

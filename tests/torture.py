@@ -27,7 +27,7 @@ from mnist_exp import gradients
 from mnist_exp.app.commands.view_results import find_runs
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import read_results
-from tests.fault_injection import (
+from tests.helpers.fault_injection import (
     SMALL,
     command,
     exit_code,

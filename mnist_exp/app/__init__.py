@@ -1,1 +1,4 @@
-"""The command line: Hydra in, exit code out. Imports everything below it, torch inside functions only."""
+"""The command line: Hydra in, exit code out.
+
+Imports everything below it, what loads torch or matplotlib inside functions alone.
+"""

@@ -26,7 +26,7 @@ from mnist_exp.cpu import processes as fork_server
 from mnist_exp.cpu.openmp import wait_briefly
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import keys_of
-from mnist_exp.run.interruption import Interrupted, StopSignals
+from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results

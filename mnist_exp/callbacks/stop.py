@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mnist_exp.run.interruption import StopSignals
+from mnist_exp.interruption import StopSignals
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from mnist_exp.run.interruption import STOPPING
+from mnist_exp.interruption import STOPPING
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from mnist_exp.callbacks.device_monitor import DeviceDiagnostics
-from mnist_exp.callbacks.gradient_collection import GradientCollection
 from mnist_exp.callbacks.gradient_norm import GradientNorm
 from mnist_exp.callbacks.progress import Progress
 from mnist_exp.callbacks.recorder import Recorder, export_weights, fold_label
@@ -23,10 +22,11 @@ from mnist_exp.data.dataset import sha256
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.gradients.callback import GradientCollection
+from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.models.parametrizations import count_parameters, state_sha256
 from mnist_exp.run.directory import RunDirectory, part_of_run
 from mnist_exp.run.fold_result import FoldResult
-from mnist_exp.run.interruption import Interrupted, StopSignals
 from mnist_exp.run.saved_config import training_config
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.evaluate import Evaluation, evaluate

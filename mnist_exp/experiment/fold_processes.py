@@ -24,7 +24,7 @@ from mnist_exp.cv import Split
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.build import build_dataset
 from mnist_exp.experiment.fold import Fold, open_directory
-from mnist_exp.run.interruption import STOPPING, Interrupted, StopSignals
+from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.outcome import explain
 from mnist_exp.terminal import outlive_readers

@@ -12,7 +12,6 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mnist_exp.callbacks.gradient_collection import GradientCollection
 from mnist_exp.callbacks.gradient_norm import first_weight
 from mnist_exp.cpu import kernels
 from mnist_exp.cpu.threads import overload
@@ -26,11 +25,12 @@ from mnist_exp.experiment.fold_processes import train_in_processes, wait_for_orp
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.instantiate import call_target, find_target
 from mnist_exp.experiment.summary import facts, selection_rule, summary
+from mnist_exp.gradients.callback import GradientCollection
+from mnist_exp.interruption import StopSignals
 from mnist_exp.plots import run as plots
 from mnist_exp.plots.gradients import draw_gradients
 from mnist_exp.run.directory import RunDirectory, check_settings, part_of_run
 from mnist_exp.run.fold_result import FoldResult
-from mnist_exp.run.interruption import StopSignals
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.outcome import recorded_outcome
 from mnist_exp.run.reproduction import compare, environment_differences

@@ -1,1 +1,4 @@
-"""Reading files that anyone may have written, and writing files that are whole or not there. Imports errors."""
+"""Files: read whatever they hold, written whole or not at all, named as every system allows.
+
+Imports errors.
+"""

@@ -1,1 +1,1 @@
-"""Pictures: functions from plain numbers to figures. Imports errors."""
+"""Pictures of runs, devices, sweeps and gradients. Imports run and what lies below it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
-from mnist_exp.run.interruption import Interrupted
+from mnist_exp.interruption import Interrupted
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.results import write_results
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mnist_exp import __version__
+from mnist_exp._version import __version__
 from mnist_exp.cpu.features import cpu_name
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "scikit-learn")

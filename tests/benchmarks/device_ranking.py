@@ -26,7 +26,7 @@ from torch import Tensor
 from mnist_exp.data import load_mnist
 from mnist_exp.device.pulses import curve_parameter, program, write_noise
 from mnist_exp.device.quantization import clip
-from tests.device_settings import device_settings
+from tests.helpers.device_settings import device_settings
 
 PUBLISHED = {  # accuracy in percent
     "ag_si": 72, "taox_hfox": 80, "pcmo": 33, "alox_hfo2": 20, "gst_pcm": 89, "epiram": 92,

@@ -1,1 +1,1 @@
-"""The commands, a file each, imported when it is named; each has ``main(arguments) -> exit code``."""
+"""The commands, a file each, imported when named; each has ``main(arguments) -> exit code``."""

@@ -1,4 +1,4 @@
-"""``python -m mnist_exp.app.commands.check_models parameters|shapes``: do the networks keep their promises?"""
+"""``python -m mnist_exp check-models parameters|shapes``: do the networks keep their promises?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m mnist_exp.app.commands.env_check``: is everything there to train, in one table."""
+"""``python -m mnist_exp env-check``: is everything there to train, in one table."""
 
 from __future__ import annotations
 

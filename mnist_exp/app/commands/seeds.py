@@ -1,4 +1,4 @@
-"""``python -m mnist_exp.app.commands.seeds cnn21k --seeds 10``: a recipe's accuracy as mean and std.
+"""``python -m mnist_exp seeds cnn21k --seeds 10``: a recipe's accuracy as mean and std.
 
 Each name is a model option or an experiment preset. Every seed is a whole run (weights, data
 order, augmentation and validation split all follow it); the table goes to

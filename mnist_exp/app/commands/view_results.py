@@ -1,4 +1,4 @@
-"""``python -m mnist_exp.app.commands.view_results [outputs]``: the best and latest runs, and those that died."""
+"""``python -m mnist_exp view-results [outputs]``: the best and latest runs, and those that died."""
 
 from __future__ import annotations
 

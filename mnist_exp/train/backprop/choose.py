@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from mnist_exp.cpu import features as hardware
 from mnist_exp.cpu.kernels import kernels_for
 from mnist_exp.models import stages
+from mnist_exp.train import compute_device
 from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
 from mnist_exp.train.backprop.mlp import LinearLayers
@@ -74,7 +74,7 @@ def fast_precision(device: torch.device, kind: object) -> str:
     compiled kernels, which know float32 alone, are faster still.
     """
     in_kernels = isinstance(kind, type) and stages.says_stages(kind) and bool(kernels_for())
-    return "fp32" if device.type == "cpu" and in_kernels else hardware.fast_precision(device)
+    return "fp32" if device.type == "cpu" and in_kernels else compute_device.fast_precision(device)
 
 
 # Whether autograd found what a network says of itself to be so; not there before the first batch.

@@ -1,0 +1,80 @@
+"""Modules under the names that they had in version 0.1: imports and ``_target_``s keep working."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "autograd": "train.backprop.autograd",
+    "backpropagation": "train.backprop.choose",
+    "build": "experiment.build",
+    "check_models": "app.commands.check_models",
+    "claim": "app.run_directories",
+    "compiled_convolutions": "train.backprop.cnn_compiled",
+    "compiled_layers": "train.backprop.mlp_compiled",
+    "device_diagnostics": "callbacks.device_monitor",
+    "device_plots": "plots.device",
+    "env_check": "app.commands.env_check",
+    "evaluate": "train.evaluate",
+    "float32_products": "cpu.float32_matmul",
+    "fold": "experiment.fold",
+    "fold_processes": "experiment.fold_processes",
+    "fork_server": "cpu.processes",
+    "gradient_collection": "gradients.callback",
+    "gradient_norm": "callbacks.gradient_norm",
+    "gradients.plots": "plots.gradients",
+    "hardware": "cpu.features",
+    "kernels": "cpu.kernels",
+    "kernels.functions": "cpu.kernels.functions",
+    "kernels.interface": "cpu.kernels.interface",
+    "kernels.library": "cpu.kernels.library",
+    "launch": "app.hydra_callback",
+    "linear_layers": "train.backprop.mlp",
+    "progress": "callbacks.progress",
+    "recipe_over_seeds": "app.commands.seeds",
+    "resumption": "app.resume",
+    "run.files": "files.atomic",
+    "run.interruption": "interruption",
+    "run.table": "app.commands.view_results",
+    "sparse_products": "cpu.sparse_linear",
+    "sweep": "run.sweep_table",
+    "sweep_plots": "plots.sweep",
+    "targets": "experiment.instantiate",
+    "threads": "cpu.threads",
+    "tracking": "callbacks.tracking",
+    "training_state": "train.state",
+    "waiting_threads": "cpu.openmp",
+    "weights": "train.backprop.weights",
+}
+
+
+class _Alias(Loader):
+    """Loads the module of today's name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self.name)
+        self.own_spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self.own_spec  # the import system set that of the old name
+
+
+class OldNames(MetaPathFinder):
+    """Finds ``mnist_exp.<old name>``; the module is one and the same object under both names."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, name = fullname.partition(".")
+        if package != "mnist_exp" or name not in MOVED:
+            return None
+        return importlib.util.spec_from_loader(fullname, _Alias(f"mnist_exp.{MOVED[name]}"))

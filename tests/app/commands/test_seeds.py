@@ -1,0 +1,50 @@
+"""A recipe's table over seeds: the mean says of how many runs it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnist_exp.app.commands import seeds as recipe_over_seeds
+from mnist_exp.run.results import write_results
+from mnist_exp.run.sweep_table import Row
+
+FACTS = {"parameters": 79510, "selection_rule": "last epoch", "wall_seconds": 3.0}
+
+
+def seeds(directory: Path, accuracies: list[float | None]) -> list[Row]:
+    """A job for each seed, failed where there is no accuracy."""
+    rows = []
+    for seed, accuracy in enumerate(accuracies):
+        status = "failed" if accuracy is None else "completed"
+        results = {"status": status, "test_accuracy": accuracy, **FACTS}
+        write_results(directory / str(seed), results)
+        rows.append(Row(str(seed), {"seed": str(seed)}, status, accuracy, None, 3.0, ""))
+    return rows
+
+
+def test_a_mean_of_fewer_seeds_says_so(tmp_path: Path) -> None:
+    rows = seeds(tmp_path, [0.9, None, 0.8])
+    line = recipe_over_seeds.table_row("mlp100", tmp_path, rows, [])
+    assert "| 85.00% ± 7.07% | 2 of 3 |" in line
+    assert "SEEDS=3" in line  # what was asked for
+    line = recipe_over_seeds.table_row("mlp100", tmp_path, rows[:1], [])
+    assert "| 90.00% | 1 |" in line
+    assert "none completed | 0 of 1" in recipe_over_seeds.table_row("m", tmp_path, rows[1:2], [])
+
+
+def test_a_failing_seed_is_named_and_told_by_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    assert recipe_over_seeds.main(["mlp100", "--seeds", "1", "data.subset=3"]) == 1
+    told = capfd.readouterr()
+    assert "mlp100 seed=0: failed data.subset=3: allowed is 10" in told.err
+    assert "| none completed | 0 of 1 |" in told.out
+    assert "Traceback" not in told.err
+    assert recipe_over_seeds.main(["mlp100", "--seeds", "1", "data.subse=3"]) == 2
+    told = capfd.readouterr()
+    assert "did you mean data.subset?" in told.err
+    assert "Traceback" not in told.err

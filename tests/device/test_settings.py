@@ -1,0 +1,63 @@
+"""Settings of devices: what is refused, and that every option of the group is accepted."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_exp.app.main import config_directory
+from mnist_exp.device import DeviceConstraint
+from mnist_exp.errors import UserError
+from tests.helpers.device_settings import device_settings
+
+OPTIONS = sorted(path.stem for path in Path(config_directory(), "constraint").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"W_min": 0.5, "W_max": 0.5}, r"W_min=0.5: must be below W_max=0.5"),
+        ({"W_min": float("-inf")}, r"W_min=-inf"),
+        ({"levels": 1}, r"levels=1"),
+        ({"levels": 100.0}, r"levels=100.0"),
+        (
+            {"quantize": True, "rounding": "straight_through", "bound_variation": 0.1},
+            r"bound_variation=0.1: rounding=straight_through",
+        ),
+        ({"gain": True}, r"gain=true: allowed is a number"),
+        ({"clip": 1}, r"clip=1: allowed is true or false"),
+        ({"quantize": "off"}, r"quantize=off: allowed is true or false"),
+        ({"levels": 2.5}, r"levels=2.5"),
+        ({"gain": 0.0}, r"gain=0.0"),
+        ({"rounding": "up"}, r"rounding=up: allowed are nearest, stochastic"),
+        ({"mapping": "pair"}, r"mapping=pair: allowed are direct, reference, differential"),
+        ({"bias": "none"}, r"bias=none"),
+        ({"pulse_rounding": "up"}, r"pulse_rounding=up"),
+        ({"retention": -1e-5}, r"retention=-1e-05"),
+        ({"retention": 1.5}, r"retention=1.5"),
+        ({"retention_tau": 0.0}, r"retention_tau=0.0"),
+        ({"retention": 0.1, "retention_tau": 10.0}, r"set one of them to null"),
+        ({"retain": True}, r"retain=true: needs retention or retention_tau"),
+        ({"retention_target": float("nan")}, r"retention_target=nan"),
+        ({"nonlinearity_ltp": 9.5}, r"nonlinearity_ltp=9.5"),
+        ({"write_noise": -0.1}, r"write_noise=-0.1"),
+        ({"rate_variation": float("nan")}, r"rate_variation=nan"),
+        ({"stuck_at_min": 0.6, "stuck_at_max": 0.6}, r"together at most 1"),
+        ({"diagnose_every": 0}, r"diagnose_every=0"),
+    ],
+)
+def test_refuses_what_no_device_can_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        DeviceConstraint(**device_settings(**changes))
+
+
+def test_reports_all_mistakes_together() -> None:
+    with pytest.raises(UserError) as error:
+        DeviceConstraint(**device_settings(levels=1, gain=-1.0, mapping="pair"))
+    assert len(str(error.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option != "none"])
+def test_every_option_describes_a_possible_device(option: str) -> None:
+    constraint = DeviceConstraint(**device_settings(option))
+    assert constraint.W_min < constraint.W_max

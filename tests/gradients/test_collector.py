@@ -1,0 +1,245 @@
+"""Collecting during training: what, when, how much disk, and no trace in the training."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from mnist_exp import gradients
+from mnist_exp.app.main import config_directory
+from mnist_exp.data import Dataset
+from mnist_exp.errors import UserError
+from mnist_exp.gradients import GradientCollector, Samples, disk_bytes
+from mnist_exp.models import CNN20k
+from tests.helpers.gradient_samples import normalise, samples_of, shifted, small_network
+
+
+def collector(option: str = "epoch", **changes: Any) -> GradientCollector:
+    """Build the collector from the settings that conf/ ships."""
+    folder = config_directory() / "gradients"
+    values = yaml.safe_load((folder / "epoch.yaml").read_text())
+    values |= yaml.safe_load((folder / f"{option}.yaml").read_text())
+    for key in ("_target_", "defaults"):
+        values.pop(key, None)
+    return GradientCollector(**(values | changes))
+
+
+def start(
+    collecting: GradientCollector, model: nn.Module, samples: Samples, path: Path
+) -> dict[str, float]:
+    return collecting.start(model, samples, run_directory=path, num_epochs=3, label_smoothing=0.0)
+
+
+@pytest.fixture
+def samples(mnist: Dataset) -> Samples:
+    return samples_of(mnist, torch.arange(500, 560))
+
+
+def test_every_setting_stands_in_the_configuration() -> None:
+    values = yaml.safe_load((config_directory() / "gradients" / "epoch.yaml").read_text())
+    arguments = inspect.signature(GradientCollector).parameters
+    assert set(values) - {"_target_"} == set(arguments)
+    defaults = {name: a.default for name, a in arguments.items()}
+    assert defaults.pop("root") is None  # configurations of runs before there was one lack it
+    assert set(defaults.values()) == {inspect.Parameter.empty}
+
+
+def test_epochs_asked_for_are_collected(samples: Samples, tmp_path: Path) -> None:
+    collecting = collector(epochs=[2], at_start=True)
+    model = small_network()
+    assert start(collecting, model, samples, tmp_path)["gradient_norm_mean"] > 0
+    reports = [collecting.after_epoch(epoch, model) for epoch in (1, 2, 3)]
+    assert [bool(report) for report in reports] == [False, True, False]
+    assert {p.name for p in (tmp_path / "gradients").iterdir()} == {"epoch_0", "epoch_2"}
+    assert reports[1]["gradient_norm_max"] >= reports[1]["gradient_norm_median"] > 0
+
+
+def test_the_manifest_says_which_weights_these_are(samples: Samples, tmp_path: Path) -> None:
+    collecting, model = collector(), small_network()
+    start(collecting, model, samples, tmp_path)
+    collecting.after_epoch(1, model, checkpoint="checkpoints/epoch_1.pt")
+    with torch.no_grad():
+        model.get_parameter("network.0.bias")[0] += 1
+    collecting.after_epoch(2, model)
+    first, second = (
+        gradients.open(tmp_path / "gradients" / f"epoch_{epoch}").manifest for epoch in (1, 2)
+    )
+    assert first["checkpoint"] == "checkpoints/epoch_1.pt"
+    assert first["model_sha256"] != second["model_sha256"]
+    assert first["batch_norm"] == "running statistics"
+    assert first["dropout"] == "off"
+
+
+@pytest.mark.parametrize("choice", ["first", "random"])
+def test_a_subset_of_the_samples(choice: str, samples: Samples, tmp_path: Path) -> None:
+    ids = []
+    for seed in (0, 0, 1):
+        collecting = collector(max_samples=20, sample_choice=choice, seed=seed)
+        start(collecting, small_network(), samples, tmp_path)
+        collecting.after_epoch(1, small_network())
+        ids.append(gradients.open(tmp_path / "gradients" / "epoch_1").sample_ids.tolist())
+    assert len(set(ids[0])) == 20
+    assert set(ids[0]) <= set(samples.ids.tolist())
+    assert ids[0] == ids[1]
+    assert (ids[0] == ids[2]) is (choice == "first")
+    assert (ids[0] == samples.ids[:20].tolist()) is (choice == "first")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_training_is_left_as_it_was(training: bool, mnist: Dataset, tmp_path: Path) -> None:
+    """Weights, buffers, modes, .grad, hooks and random numbers, with all that draws switched on."""
+    model = CNN20k(num_classes=10, dropout=(0.1, 0.1)).train(training)
+    samples = samples_of(mnist, torch.arange(30), augmented=True)
+    nn.functional.cross_entropy(model(normalise(mnist.images[:8])), mnist.labels[:8]).backward()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    grads = {name: p.grad for name, p in model.named_parameters()}
+    copies = {name: g.clone() for name, g in grads.items() if g is not None}
+    modes = [module.training for module in model.modules()]
+    random_state = torch.get_rng_state()
+    collecting = collector(at_start=True, dropout=True, augmented=True)
+    start(collecting, model, samples, tmp_path)
+    collecting.after_epoch(1, model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert all(p.grad is grads[name] for name, p in model.named_parameters())
+    assert all(torch.equal(grads[name], copy) for name, copy in copies.items())  # type: ignore[arg-type]
+    assert all(p.requires_grad for p in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def train_batches(
+    collecting: GradientCollector, model: nn.Module, samples: Samples, *, epoch: int = 1
+) -> list[dict[str, torch.Tensor]]:
+    """One epoch of SGD in batches of 25; return the gradient of each batch's mean loss."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    batch_gradients = []
+    for ids in samples.ids.flip(0).split(25):
+        inputs, labels = samples.prepare(samples.images[ids]), samples.labels[ids]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        batch_gradients.append(
+            {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        )
+        collecting.on_batch(epoch, model, inputs, ids)
+        optimizer.step()
+    return batch_gradients
+
+
+@pytest.mark.parametrize("form", ["factored", "dense"])
+def test_batch_mode_has_the_gradients_each_step_was_made_of(
+    form: str, samples: Samples, tmp_path: Path
+) -> None:
+    """The mean over a batch's samples is the gradient the optimizer got."""
+    collecting, model = collector("batch", format=form), small_network()
+    start(collecting, model, samples, tmp_path)
+    steps = train_batches(collecting, model, samples)
+    report = collecting.after_epoch(1, model)
+    stored = gradients.open(tmp_path / "gradients" / "epoch_1")
+    stored.verify()
+    assert stored.sample_ids.tolist() == samples.ids.flip(0).tolist()
+    assert stored.manifest["batch_sizes"] == [25, 25, 10]
+    first = 0
+    for size, step in zip(stored.manifest["batch_sizes"], steps, strict=True):
+        for name, expected in step.items():
+            ours = stored[name][first : first + size].mean(0)
+            torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)
+        first += size
+    squares = [sum(g.square().sum().item() for g in step.values()) for step in steps]
+    mean = sum(s * n for s, n in zip(squares, (25, 25, 10), strict=True)) / 60
+    assert report["mean_gradient_norm"] == pytest.approx(mean**0.5, rel=1e-4)
+
+
+def test_batch_mode_keeps_augmented_inputs(mnist: Dataset, tmp_path: Path) -> None:
+    samples = samples_of(mnist, torch.arange(60), augmented=True)
+    collecting, model = collector("batch"), small_network()
+    start(collecting, model, samples, tmp_path)
+    train_batches(collecting, model, samples)
+    collecting.after_epoch(1, model)
+    stored = gradients.open(tmp_path / "gradients" / "epoch_1")
+    assert stored.manifest["pixel_values"] is None
+
+
+def test_inputs_that_are_not_those_of_their_ids_are_refused(
+    samples: Samples, tmp_path: Path
+) -> None:
+    collecting, model = collector("batch"), small_network()
+    start(collecting, model, samples, tmp_path)
+    ids = samples.ids[:5]
+    torch.manual_seed(1)  # a shift other than 0
+    with pytest.raises(UserError, match="not those Samples"):
+        collecting.on_batch(1, model, shifted(samples.images[ids]), ids)
+    collecting.close()
+    assert list((tmp_path / "gradients").iterdir()) == []
+
+
+def test_an_epoch_that_is_broken_off_leaves_nothing(samples: Samples, tmp_path: Path) -> None:
+    collecting, model = collector("batch"), small_network()
+    start(collecting, model, samples, tmp_path)
+    train_batches(collecting, model, samples)
+    collecting.close()
+    assert list((tmp_path / "gradients").iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["factored", "dense"])
+def test_an_epoch_resumed_in_its_middle_is_not_taken_for_a_whole_one(
+    form: str, samples: Samples, tmp_path: Path
+) -> None:
+    collecting, model = collector("batch", format=form), small_network()
+    start(collecting, model, samples, tmp_path)
+    ids = samples.ids[:25]
+    collecting.on_batch(1, model, samples.prepare(samples.images[ids]), ids)
+    with pytest.warns(UserWarning, match="epoch 1 are not written: 25 of 60 samples came"):
+        assert collecting.after_epoch(1, model) == {}
+    assert list((tmp_path / "gradients").iterdir()) == []
+
+
+def with_free_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+
+
+@pytest.mark.parametrize("form", ["dense", "factored"])
+def test_too_small_a_disk_is_told_before_training(
+    form: str, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three settings are offered, and each of them really fits."""
+    model = small_network()
+    collecting = collector(format=form)
+    needed = 3 * disk_bytes(model, samples, collecting.settings)
+    with_free_disk(monkeypatch, needed - 100)
+    with pytest.raises(UserError, match="These fit: ") as caught:
+        start(collecting, model, samples, tmp_path)
+    message = str(caught.value)
+    assert f"take {needed / 1e6:.1f} MB in 3 collection(s)" in message
+    offers = message.split("These fit: ")[1].rstrip(".").split("; ")
+    assert len(offers) == 3
+    for offer in offers:
+        key, _, value = offer.split(" (")[0].removeprefix("gradients.").partition("=")
+        start(collector(**{"format": form, key: yaml.safe_load(value)}), model, samples, tmp_path)
+    with_free_disk(monkeypatch, needed)
+    start(collecting, model, samples, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": "step"}, r"gradients\.mode is 'step'; choose epoch, batch"),
+        ({"format": "zip"}, r"gradients\.format is 'zip'; choose factored, dense, statistics"),
+        ({"dtype": "int8"}, r"gradients\.dtype is 'int8'"),
+        ({"sample_choice": "last"}, r"gradients\.sample_choice is 'last'"),
+        ({"max_samples": 0}, r"gradients\.max_samples is 0"),
+        ({"top_k": 0}, r"gradients\.top_k is 0"),
+        ({"mode": "batch", "at_start": True}, "gradients=batch takes every training batch"),
+    ],
+)
+def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        collector(**changes)

@@ -1,0 +1,219 @@
+"""Runs in forked processes, which a test may stop, starve of disk or kill at a chosen moment."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from mnist_exp.app import main as app
+from mnist_exp.data import load_mnist
+from mnist_exp.errors import UserError
+from mnist_exp.experiment.run import run_experiment
+from mnist_exp.interruption import Interrupted, StopSignals
+from mnist_exp.run.results import read_results
+
+torch.set_num_threads(1)  # a forked process hangs where it looks for its parent's threads
+# Settings that make a run of a few batches.
+SMALL = ("training.epochs=2", "training.batch_size=25", "plots.enabled=false", "threads=1")
+KFOLD = ("model=mlp100", "cv.n_splits=2", "cv.n_jobs=1", "data.subset=100", *SMALL)
+CNN = ("model=cnn21k", "data.subset=100", *SMALL)
+LONG = ("model=mlp100", "cv=none", "training.epochs=100000", *SMALL[1:])  # until it is stopped
+# What a run records of time, and of the checkout; everything else has to come out the same.
+TIMES = ("seconds", "samples_per_second", "wall_seconds", "gradient_seconds", "git_commit")
+
+
+@functools.cache
+def few_images() -> tuple[str, ...]:
+    """Write the first 600 training and 200 test images of MNIST; return the overrides to use."""
+    directory = Path(tempfile.mkdtemp(prefix="mnist-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    mnist = load_mnist()
+    for split, images, labels in (
+        ("train", mnist.train_images[:600], mnist.train_labels[:600]),
+        ("t10k", mnist.test_images[:200], mnist.test_labels[:200]),
+    ):
+        for kind, values in (("images-idx3", images), ("labels-idx1", labels.to(images.dtype))):
+            header = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
+            (directory / f"{split}-{kind}-ubyte").write_bytes(header + values.numpy().tobytes())
+    return "data=idx", f"data.root={directory}"
+
+
+def composed(*overrides: str, data: tuple[str, ...] | None = None) -> DictConfig:
+    """Return the configuration of a command line, with a few images as data unless told."""
+    with initialize_config_dir(str(app.config_directory()), version_base="1.3"):
+        return compose("config", [*(data or few_images()), *overrides])
+
+
+def start(work: Callable[[], object], log: Path | None = None) -> int:
+    """Fork a process that does ``work``, and return its id; 70 is its exit code for a bug."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    try:
+        os._exit(_do(work, os.devnull if log is None else log))
+    finally:  # whatever happens, the copy of the test must not go on
+        os._exit(70)
+
+
+def _do(work: Callable[[], object], log: str | Path) -> int:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    forkserver._forkserver.__init__()  # type: ignore[misc]  # the parent's server is not ours
+    try:
+        work()
+    except Interrupted as interruption:
+        return interruption.exit_code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    except UserError as error:
+        print(f"error: {error}")
+        return 2
+    except BaseException:
+        traceback.print_exc()
+        return 70
+    return 0
+
+
+def exit_code(process: int) -> int:
+    """Wait for a process; minus the number of the signal that killed it, or its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def train(
+    config: DictConfig, directory: Path, prepare: Callable[[], object] = lambda: None
+) -> tuple[int, str]:
+    """Run an experiment in a process of its own, after ``prepare``; return exit code and output."""
+    log = directory.with_name(f"{directory.name}.log")
+
+    def work() -> None:
+        prepare()
+        with StopSignals() as signals:
+            run_experiment(config, directory, signals)
+
+    return exit_code(start(work, log)), log.read_text()
+
+
+def command(
+    *arguments: str, cwd: Path, prepare: Callable[[], object] = lambda: None
+) -> tuple[int, str]:
+    """Run ``python -m mnist_exp`` with arguments; return exit code and output."""
+    log = cwd / "command.log"
+    return exit_code(start_command(*arguments, cwd=cwd, log=log, prepare=prepare)), log.read_text()
+
+
+def start_command(
+    *arguments: str,
+    cwd: Path,
+    log: Path | None = None,
+    prepare: Callable[[], object] = lambda: None,
+) -> int:
+    """Start ``python -m mnist_exp`` with arguments and return the process."""
+
+    def work() -> None:
+        os.chdir(cwd)
+        sys.argv = ["mnist_exp", *arguments]
+        prepare()
+        app.main()
+
+    return start(work, log)
+
+
+def outcome(directory: Path) -> dict[str, Any]:
+    """Return what a finished run came to, without what it measured of time."""
+    results = read_results(directory)
+    assert results is not None
+    assert results["status"] == "completed", results.get("error")
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rows.sort(key=lambda row: (row.get("fold", 0), row["epoch"]))
+    left = [path.name for path in directory.rglob("*.tmp")]
+    return without_times({"results": results, "metrics": rows, "unfinished files": left})
+
+
+def without_times(value: Any) -> Any:
+    """Drop the measured times from results or metrics."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
+    if isinstance(value, list):
+        return [without_times(item) for item in value]
+    return value
+
+
+def kill_at_file_event(number: int, directory: Path) -> Callable[[], None]:
+    """Kill the process when it is about to open, rename or delete a file for the n-th time.
+
+    Counts from 0 what Python does below ``directory``; nothing happens if there are fewer events.
+    """
+
+    def prepare() -> None:
+        left = [number]
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in FILE_EVENTS and str(arguments[0]).startswith(str(directory)):
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left[0] -= 1
+
+        sys.addaudithook(hook)
+
+    return prepare
+
+
+FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate")
+
+
+def largest_file(size: int, kill: bool) -> Callable[[], None]:
+    """Let no file grow beyond ``size`` bytes: a write fails there, or kills the process."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL if kill else signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    return prepare
+
+
+def flip_bit(path: Path, position: int, bit: int = 0) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def status(directory: Path) -> tuple[str | None, str]:
+    """Return status and error of a run's results."""
+    results = read_results(directory) or {}
+    return results.get("status"), results.get("error", "")
+
+
+def wait_until(condition: Callable[[], object], process: int) -> None:
+    """Wait, a minute at most, for something that the process does."""
+    for _ in range(6000):
+        if condition():
+            return
+        assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, "ended"
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    raise AssertionError("nothing happened in a minute")
