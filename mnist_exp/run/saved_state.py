@@ -20,7 +20,7 @@ from mnist_exp.run.formats import (
     mistakes,
     shown,
 )
-from mnist_exp.schema import Rule, integer, optional
+from mnist_exp.schema import LENGTH_ARGUMENTS, Rule, integer, optional
 from mnist_exp.train.state import STATEFUL, TrainState
 
 # NaN and infinities too: a batch whose loss is not finite may be skipped.
@@ -102,7 +102,18 @@ def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:
             yield f"{name} is {shown(saved[name])}"
             return
     if state.scheduler is not None:
-        yield from _differences(saved["scheduler"], state.scheduler.state_dict(), "scheduler")
+        fresh = state.scheduler.state_dict()
+        misfits = list(_differences(saved["scheduler"], fresh, "scheduler"))
+        yield from misfits
+        for name in () if misfits else set(LENGTH_ARGUMENTS) & set(fresh):
+            if saved["scheduler"][name] != fresh[name]:  # it follows the configuration
+                other = shown(saved["scheduler"][name])
+                yield f"scheduler.{name} is {other}; it was built as {fresh[name]}"
+    if state.constraint is not None:
+        built, found = state.constraint.state_dict(), saved["constraint"]
+        counts = {key: built[key] for key in ("devices", "tally", "until_sample")}
+        known = {key: found.get(key) for key in counts} if isinstance(found, Mapping) else found
+        yield from _differences(known, counts, "constraint")
     groups = state.optimizer.state_dict()["param_groups"]
     yield from _differences(saved["optimizer"].get("param_groups"), groups, "param_groups")
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
