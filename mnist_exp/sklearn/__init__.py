@@ -250,7 +250,8 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the most probable label of each sample, shape (n_samples,)."""
-        predictions: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
+        most_probable = self.predict_proba(X).argmax(1)
+        predictions: np.ndarray = self.classes_[most_probable]
         return predictions
 
     def _fresh_state(self, seed: int) -> TrainState:

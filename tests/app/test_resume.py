@@ -28,7 +28,7 @@ from tests.helpers.fault_injection import (
     few_images,
     flip_bit,
     outcome,
-    train,
+    run_in_process,
     without_times,
 )
 
@@ -355,7 +355,7 @@ def test_an_unfinished_run_cannot_be_reproduced(stopped: Path) -> None:
 
 def test_what_changed_since_the_start_is_told(stopped: Path) -> None:
     write_results(stopped, results_of(stopped) | {"threads": 64, "git_commit": "an older one"})
-    code, output = train(composed(*KFOLD), stopped)
+    code, output = run_in_process(composed(*KFOLD), stopped)
     assert code == 0, output
     assert "since this run was started, threads was 64 and is 1" in output
     assert "git commit was an older one and is" in output
