@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from mnist_exp.app import hydra_callback as launch
-from mnist_exp.experiment import build, fold
-from mnist_exp.experiment import run as experiment
+from mnist_exp.experiment import build, fold, pictures
 from mnist_exp.gradients import collection
 from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.plots import run as plots
@@ -78,8 +77,8 @@ def test_drawing_stops_and_is_what_is_left_to_do(tmp_path: Path, number: int) ->
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
-        (experiment, "augmented_examples", 1),
-        (experiment, "draw_gradients", 1),
+        (pictures, "augmented_examples", 1),
+        (pictures, "draw_gradients", 1),
         (fold, "evaluate", 3),  # that of the test, after one an epoch
     ],
 )

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from omegaconf import DictConfig
 
 from mnist_exp.app import hydra_callback as launch
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
-from mnist_exp.app.run_directories import command_to_go_on, give_back, run_lock
+from mnist_exp.app.run_directories import Claim, claims, run_claim
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.job import SweepJob
 from mnist_exp.app.sweep.resume import resumed_arguments
@@ -54,13 +55,14 @@ def main() -> None:
         sys.argv = [f"++{a.lstrip('+')}" if key_of(a) in PLACES else a for a in sys.argv]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
-    try:
-        with StopSignals() as signals, signals.at_once():
-            run_command()
-    except CompactHydraException as error:
-        launch.refuse(UserError(launch.composition_message(error)))
-    except (Interrupted, KeyboardInterrupt) as stop:
-        end_stopped(stop)
+    with claims() as claimed:
+        try:
+            with StopSignals() as signals, signals.at_once():
+                run_command()
+        except CompactHydraException as error:
+            launch.refuse(UserError(launch.composition_message(error)))
+        except (Interrupted, KeyboardInterrupt) as stop:
+            end_stopped(stop, claimed)
 
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")
@@ -68,25 +70,28 @@ def run_command(config: DictConfig) -> None:
     """Run one job: train as ``config`` says, in the directory Hydra made."""
     directory = Path(HydraConfig.get().runtime.output_dir)
     make_paths_absolute(config, HydraConfig.get().runtime.cwd)
-    run = run_sweep_job if HydraConfig.get().mode == RunMode.MULTIRUN else run_alone
     with StopSignals() as signals:
-        run(config, directory, signals)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            run_sweep_job(config, directory, signals)
+        else:
+            run_alone(config, directory, signals, run_claim())
 
 
-def end_stopped(stop: Interrupted | KeyboardInterrupt) -> NoReturn:
+def end_stopped(stop: Interrupted | KeyboardInterrupt, claimed: Sequence[Claim]) -> NoReturn:
     """Say in a line how the run or sweep goes on, if it does, and end the process."""
-    if give_back():
-        outcome = " before it began to train"
-    else:
-        command = command_to_go_on()
-        outcome = "" if command is None else f"; go on with: {command}"
+    outcome = ""
+    for claim in claimed:  # one at most
+        if claim.give_back():
+            outcome = " before it began to train"
+        else:
+            outcome = f"; go on with: {claim.command_to_go_on()}"
     if isinstance(stop, KeyboardInterrupt):
         stop = Interrupted(signal.SIGINT)
     print(f"stopped by {stop}{outcome}", file=sys.stderr)
     sys.exit(stop.exit_code)
 
 
-def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None:
+def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: Claim) -> None:
     """Run the only job of the command; a user's mistake is told and leaves nothing behind."""
     results = finished_results(directory)
     try:
@@ -94,9 +99,9 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals) -> None
             print(f"{directory} is finished already; raise training.epochs to train it further")
         else:
             launch.check_job(config)
-            results = train(config, directory, signals, run_lock())
+            results = run_job(config, directory, signals, claim.lock)
     except UserError as error:
-        give_back()
+        claim.give_back()
         launch.refuse(error)
     print("\n".join(summary_lines(results, directory)))
     if config.reproduce is not None and not results["reproduction"]["identical"]:
@@ -130,7 +135,7 @@ def run_and_record(
     """Train; a failure becomes the job's result."""
     try:
         launch.check_job(config)
-        results = train(config, directory, signals, lock)
+        results = run_job(config, directory, signals, lock)
         print("\n".join(summary_lines(results, directory)))
         return
     except UserError as error:
@@ -160,8 +165,8 @@ def update_table(sweep_dir: Path) -> None:
         print(f"warning: the table of {sweep_dir} is not up to date: {error}", file=sys.stderr)
 
 
-def train(
-    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock
+def run_job(
+    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock | None
 ) -> dict[str, Any]:
     """Train, write everything to ``directory`` and return the results."""
     if config.cv.get("n_jobs", 1) != 1:

@@ -37,9 +37,16 @@ def resume(config: DictConfig) -> None:
     ------
     UserError
         If there is no such run, another process works on it, its configuration calls what is not
-        trusted, or a setting differs in more than additional epochs and the place of the data.
+        trusted, another directory is given to go on in, or a setting differs in more than
+        additional epochs and the place of the data.
     """
-    directory = Path(config.resume)
+    directory = _named_run(config, "resume")
+    elsewhere = [o for o in as_typed(config.hydra.overrides.hydra) if key_of(o) == "hydra.run.dir"]
+    if elsewhere:
+        raise UserError(
+            f"{elsewhere[-1]}: resume={directory} goes on in that run's own directory. Leave "
+            f"hydra.run.dir out, or run it again in another one: reproduce={directory}"
+        )
     _read_run(config, directory, "resume")  # no lock is left in a directory that is no run's
     if not (directory / RESULTS).exists() and not (directory / "checkpoints").exists():
         raise UserError(
@@ -68,7 +75,7 @@ def use_reference(config: DictConfig) -> None:
         If there is no such run, it is not finished, its configuration calls what is not trusted,
         or the command gives other settings.
     """
-    directory = Path(config.reproduce)
+    directory = _named_run(config, "reproduce")
     saved = _read_run(config, directory, "reproduce")
     results = read_results(directory)
     if results is None or results["status"] != COMPLETED:
@@ -85,6 +92,14 @@ def use_reference(config: DictConfig) -> None:
         OmegaConf.update(saved, key, value)
     saved.reproduce = str(directory.absolute())
     take_over(config, saved)
+
+
+def _named_run(config: DictConfig, key: str) -> Path:
+    """Return the run directory that ``key`` names."""
+    name = str(config[key])
+    if not name:
+        raise UserError(f"{key}=: names no run. Give the run's directory: {key}=RUN_DIR.")
+    return Path(name)
 
 
 def _read_run(config: DictConfig, directory: Path, key: str) -> DictConfig:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,24 +19,36 @@ from mnist_exp.run.saved_config import as_typed, resume_command
 
 @dataclass
 class Claim:
-    """A directory that was empty or not there, and what was made for the run or sweep in it.
+    """A directory that a command holds, and what was made for its run or sweep.
 
     Attributes
     ----------
-    directory : Path
-        Absolute.
+    wanted : Path
+        The directory as the command names it.
+    kind : {"run", "sweep"}
+        What it is for.
+    lock : DirectoryLock or None
+        Of the directory, once it is held.
     hydra_subdir : str or None
         Where Hydra puts its files in it.
     made : list of Path
         Directories that were not there before, parents first.
     made_lock : bool
         Whether the lock's file was not there before.
+    directory : Path
+        ``wanted``, absolute: Hydra may change the working directory.
     """
 
-    directory: Path
-    hydra_subdir: str | None
+    wanted: Path
+    kind: str
+    lock: DirectoryLock | None = None
+    hydra_subdir: str | None = None
     made: list[Path] = field(default_factory=list)
     made_lock: bool = False
+    directory: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.directory = self.wanted.absolute()
 
     def make(self, directory: Path) -> None:
         """Make a directory and those of its parents that are not there."""
@@ -68,13 +81,35 @@ class Claim:
         self.unmake()
         return True
 
+    def command_to_go_on(self) -> str:
+        """Return the command that goes on with the run or sweep."""
+        return resume_command(self.wanted, self.kind)
 
-_locks: list[DirectoryLock] = []  # held until the process ends
-_in_use: dict[str, Path] = {}  # what is locked, by kind
-_claims: list[Claim] = []
+
+# Hydra's callback claims a directory, and Hydra passes nothing from there to the job.
+_CLAIMS: ContextVar[list[Claim]] = ContextVar("claims")
 
 
-def claim(config: DictConfig, kind: str) -> Path:
+@contextlib.contextmanager
+def claims() -> Iterator[list[Claim]]:
+    """Hold the directories claimed in the block until its end; yields the list of claims."""
+    claimed: list[Claim] = []
+    token = _CLAIMS.set(claimed)
+    try:
+        yield claimed
+    finally:
+        _CLAIMS.reset(token)
+        for each in claimed:
+            if each.lock is not None:
+                each.lock.release()
+
+
+def run_claim() -> Claim:
+    """Return the claim of the command's run."""
+    return _CLAIMS.get()[-1]
+
+
+def claim(config: DictConfig, kind: str) -> Claim:
     """Make the directory of a run or sweep; one that others use already gets a number behind it.
 
     Parameters
@@ -83,6 +118,11 @@ def claim(config: DictConfig, kind: str) -> Path:
         With Hydra's part; ``hydra.<kind>.dir`` is changed where the directory is taken.
     kind : {"run", "sweep"}
         Which directory.
+
+    Returns
+    -------
+    Claim
+        Given back by the caller where nothing comes of the run or sweep.
 
     Raises
     ------
@@ -94,51 +134,51 @@ def claim(config: DictConfig, kind: str) -> Path:
     if kind == "sweep":  # its jobs may run in directories of their own
         wanted = wanted.absolute()
     hydra_subdir = OmegaConf.select(config, "hydra.output_subdir") if kind == "run" else None
-    claimed = Claim(wanted.absolute(), hydra_subdir)
+    claimed = Claim(wanted, kind, hydra_subdir=hydra_subdir)
     try:
-        directory = _take(config, kind, wanted, claimed)
+        _take(config, claimed)
     except BaseException:
         claimed.unmake()
         raise
-    _claims.append(claimed)
-    use_directory(config, kind, directory)
-    return directory
+    _CLAIMS.get().append(claimed)
+    use_directory(config, kind, claimed.wanted)
+    return claimed
 
 
-def _take(config: DictConfig, kind: str, wanted: Path, claimed: Claim) -> Path:
+def _take(config: DictConfig, claimed: Claim) -> None:
+    kind, wanted = claimed.kind, claimed.wanted
     named = any(o.startswith(f"hydra.{kind}.dir=") for o in as_typed(config.hydra.overrides.hydra))
     try:
         if named:
             claimed.make(claimed.directory)
-            directory = wanted
         else:
-            directory = _make_unused(wanted, claimed)
-        _check_unused(directory, kind)  # before the lock leaves its file there
-        lock_was_there = (directory / LOCK_FILE).exists()
+            _make_unused(claimed)
+        _check_unused(claimed)  # before the lock leaves its file there
+        lock_was_there = (claimed.directory / LOCK_FILE).exists()
     except OSError as error:
         raise UserError(
             f"hydra.{kind}.dir={wanted}: cannot be made ({error.strerror}). Give a directory "
             f"that you may write to: hydra.{kind}.dir=DIR."
         ) from error
-    hold(directory, kind)
-    _check_unused(directory, kind)  # another run may have come and gone before the lock was free
+    claimed.lock = DirectoryLock(claimed.wanted)
+    _check_unused(claimed)  # another run may have come and gone before the lock was free
     claimed.made_lock = not lock_was_there
-    return directory
 
 
-def _check_unused(directory: Path, kind: str) -> None:
-    if any(entry.name != LOCK_FILE for entry in directory.iterdir()):
+def _check_unused(claimed: Claim) -> None:
+    if any(entry.name != LOCK_FILE for entry in claimed.directory.iterdir()):
         raise UserError(
-            f"hydra.{kind}.dir={directory}: holds files already; give a new or empty directory, "
-            f"or go on with what it holds: {resume_command(directory, kind)}"
+            f"hydra.{claimed.kind}.dir={claimed.wanted}: holds files already; give a new or empty "
+            f"directory, or go on with what it holds: {claimed.command_to_go_on()}"
         )
 
 
-def _make_unused(wanted: Path, claimed: Claim) -> Path:
-    number = 1
+def _make_unused(claimed: Claim) -> None:
+    wanted, number = claimed.wanted, 1
     while True:
-        directory = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        claimed.directory = directory.absolute()
+        if number > 1:
+            claimed.wanted = wanted.with_name(f"{wanted.name}-{number}")
+            claimed.directory = claimed.wanted.absolute()
         claimed.make(claimed.directory.parent)
         try:
             claimed.make_new(claimed.directory)  # fails if it is there: of two that try, one wins
@@ -147,7 +187,7 @@ def _make_unused(wanted: Path, claimed: Claim) -> Path:
         except FileNotFoundError:  # a parent is gone: another run gave it back
             continue
         else:
-            return directory
+            return
 
 
 def use_directory(config: DictConfig, kind: str, directory: Path) -> None:
@@ -157,24 +197,8 @@ def use_directory(config: DictConfig, kind: str, directory: Path) -> None:
         config.hydra.overrides.hydra.append(f"hydra.{kind}.dir={json.dumps(str(directory))}")
 
 
-def hold(directory: Path, kind: str = "run") -> None:
-    """Lock the directory of a run or sweep until the process ends."""
-    lock = DirectoryLock(directory)
-    _locks.append(lock)
-    _in_use[kind] = directory
-    atexit.register(lock.release)
-
-
-def run_lock() -> DirectoryLock:
-    """Return the lock of the run's directory."""
-    return _locks[-1]
-
-
-def give_back() -> bool:
-    """Remove what this process made for a run that wrote nothing; whether there was such a run."""
-    return bool(_claims) and _claims[-1].give_back()
-
-
-def command_to_go_on() -> str | None:
-    """Return the command that goes on with the sweep or run of this process; None without one."""
-    return next((resume_command(directory, kind) for kind, directory in _in_use.items()), None)
+def hold(directory: Path, kind: str = "run") -> Claim:
+    """Lock the directory of a run or sweep that goes on."""
+    claimed = Claim(directory, kind, lock=DirectoryLock(directory))
+    _CLAIMS.get().append(claimed)
+    return claimed

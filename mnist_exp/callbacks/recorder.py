@@ -42,33 +42,31 @@ class Recorder(Callback):
         self.keep = keep
         self.by_validation = by_validation
         self.directory = run.checkpoints(fold)
-        self._started = time.perf_counter()
 
-    def restore(self, state: TrainState) -> None:
-        """Bring ``state`` to the newest sound checkpoint, if there is one.
+    def restore(self, state: TrainState, saved: dict[str, Any]) -> None:
+        """Bring a freshly built ``state`` to the saved one of a checkpoint.
 
         Raises
         ------
         UserError
-            If it belongs to another training, or does not fit the model.
+            If it does not fit the model.
         """
-        saved = self.run.newest(self.fold, state.generator.device)
-        if saved is None:
-            return
-        history = saved["state"]["history"]
-        if self.by_validation and any("validation_accuracy" not in row for row in history):
+        if self.by_validation and any("validation_accuracy" not in r for r in saved["history"]):
             raise UserError(f"{self.directory}: an epoch of the checkpoint was not validated.")
-        check_state(saved["state"], state, self.directory)
+        check_state(saved, state, self.directory)
         try:
-            state.load_state_dict(saved["state"])
+            state.load_state_dict(saved)
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.directory}: the newest checkpoint does not fit this model or machine: "
                 f"{error}"
             ) from error
-        self._started -= state.wall_seconds
         if state.best is not None:
             self._save_best(state.best)
+
+    def start_clock(self, state: TrainState) -> None:
+        """Measure ``state.wall_seconds`` from now on, on top of what it is."""
+        self._started = time.perf_counter() - state.wall_seconds
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Write best.pt, the epoch's checkpoint, and then the row that vouches for both."""
@@ -85,14 +83,9 @@ class Recorder(Callback):
 
     def save(self, state: TrainState) -> None:
         """Write a checkpoint from which training goes on, in the middle of an epoch or not."""
-        state.wall_seconds = self.wall_seconds
+        state.wall_seconds = time.perf_counter() - self._started
         path = epoch_checkpoint(self.directory, state.epoch, partial=state.order is not None)
         self.run.save(path, self.fold, {"epoch": state.epoch, "state": state.state_dict()})
-
-    @property
-    def wall_seconds(self) -> float:
-        """Seconds of the training up to now, those before it was interrupted included."""
-        return time.perf_counter() - self._started
 
     def _save_best(self, best: dict[str, Any]) -> None:
         self.run.save(self.directory / "best.pt", self.fold, best)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -17,11 +18,11 @@ from mnist_exp.callbacks.recorder import Recorder, export_weights, fold_label
 from mnist_exp.callbacks.stop import StopAtBatchEnd
 from mnist_exp.callbacks.tracking import Tracking
 from mnist_exp.cv import Split
-from mnist_exp.data import Dataset
 from mnist_exp.data.dataset import sha256
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.experiment.parts import Parts
 from mnist_exp.gradients.callback import GradientCollection
 from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.models.parametrizations import count_parameters, state_sha256
@@ -50,61 +51,71 @@ def by_validation(config: DictConfig, split: Split) -> bool:
     return selection == "validation" or (selection == "auto" and split.validation is not None)
 
 
-def open_directory(
-    config: DictConfig, directory: Path, dataset: Dataset, splits: Sequence[Split]
-) -> RunDirectory:
+def open_directory(parts: Parts, directory: Path) -> RunDirectory:
     """Return the run directory that belongs to these images and splits."""
-    split_sha256 = {split.fold: split.sha256() for split in splits}
-    return RunDirectory(directory, training_config(config), sha256(dataset), split_sha256)
+    split_sha256 = {split.fold: split.sha256() for split in parts.splits}
+    config = training_config(parts.config)
+    return RunDirectory(directory, config, sha256(parts.dataset), split_sha256)
 
 
 class Fold:
     """A split and everything that trains and tests a network on it.
 
+    Torch's global generator is seeded, and stands where the training begins.
+
     Parameters
     ----------
-    config : DictConfig
-        The whole configuration.
-    dataset : Dataset
-        What the split's indices point into.
+    parts : Parts
+        What it shares with other folds.
     split : Split
         Images to train, validate and test on.
     run : RunDirectory
-        Where checkpoints and metrics go, and where those of an interrupted run are.
+        Where checkpoints and metrics go.
     signals : StopSignals
         Asked after every batch whether to stop, and heard while gradients are collected.
     """
 
-    def __init__(
-        self,
-        config: DictConfig,
-        dataset: Dataset,
-        split: Split,
-        run: RunDirectory,
-        signals: StopSignals,
-    ) -> None:
-        self.config = config
+    def __init__(self, parts: Parts, split: Split, run: RunDirectory, signals: StopSignals) -> None:
+        config = parts.config
+        self.parts = parts
         self.split = split
         self.signals = signals
-        self.device = build.prepare_torch(config)
-        self.images = build.build_images(config, dataset, self.device)
-        self.train_indices = split.train.to(self.device)
-        self.recipe = build.build_recipe(config, self.device)
+        self.directory = part_of_run(run.path, split.fold)
+        self.train_indices = split.train.to(parts.device)
         self.seed = fold_seed(config.seed, split.fold)
         self.state = build.build_state(
-            config, dataset.num_classes, len(split.train), self.device, self.seed
+            config, parts.dataset.num_classes, len(split.train), parts.device, self.seed
         )
-        self.progress = Progress(
-            self.recipe.epochs,
-            -(-len(split.train) // self.recipe.batch_size),
-            label=fold_label(split.fold),
-            verbose=config.verbose,
-        )
-        self.measurements = self._measurements(run)
+        self.collection = self._collection(run)
         self.recorder = Recorder(
             run, split.fold, config.checkpoints.keep, by_validation(config, split)
         )
-        self.recorder.restore(self.state)
+
+    def _collection(self, run: RunDirectory) -> GradientCollection | None:
+        collector = call_target(self.parts.config, "gradients")
+        if collector is None:
+            return None
+        return GradientCollection(
+            collector,
+            self.parts.images,
+            self.train_indices,
+            self.parts.recipe,
+            self.directory,
+            run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
+            self.signals,
+        )
+
+    def restore(self, saved: Mapping[str, Any] | None) -> None:
+        """Go to where the newest checkpoint of an earlier run is, if there is one.
+
+        Raises
+        ------
+        UserError
+            If it does not fit this training.
+        """
+        if saved is None:
+            return
+        self.recorder.restore(self.state, saved["state"])
         order = self.state.order
         if order is not None and not order.sort().values.equal(self.train_indices.sort().values):
             raise UserError(
@@ -112,79 +123,73 @@ class Fold:
                 "that of the training images."
             )
 
-    def _measurements(self, run: RunDirectory) -> list[Callback]:
-        """Return what is recorded of the training besides loss and accuracy."""
-        directory = part_of_run(run.path, self.split.fold)
-        callbacks: list[Callback] = []
-        self.collects_batches = False
-        if self.config.training.gradient_norm or self.config.verbose:
-            callbacks.append(GradientNorm())
-        if self.state.constraint is not None:
-            some = self.train_indices[:1000]
-            callbacks.append(DeviceDiagnostics(self.state.constraint, self.images, some))
-        collector = call_target(self.config, "gradients")
-        if collector is not None:
-            self.collects_batches = collector.mode == "batch"
-            callbacks.append(
-                GradientCollection(
-                    collector,
-                    self.images,
-                    self.train_indices,
-                    self.recipe,
-                    directory,
-                    run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
-                    self.signals,
-                )
-            )
-        log_dir = str(directory / "tensorboard")
-        writer = call_target(self.config, "tracker", log_dir=log_dir)
-        if writer is not None:
-            callbacks.append(Tracking(writer))
-        return callbacks
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are trained."""
+        return self.state.epoch >= self.parts.recipe.epochs
 
-    def train(self) -> None:
-        """Train from fresh weights, or from where an earlier run was interrupted.
+    def complete(self) -> None:
+        """Train what is left of the epochs.
 
         Raises
         ------
         Interrupted
             If a signal asked to stop; a checkpoint of that moment is written first.
         """
-        if self.resumes:
-            batches = f" and {self.state.batch} batches" if self.state.order is not None else ""
+        state = self.state
+        if state.epoch > 0 or state.order is not None:
+            batches = f" and {state.batch} batches" if state.order is not None else ""
             label = fold_label(self.split.fold)
-            print(f"{label}goes on after {self.state.epoch} epochs{batches}", flush=True)
-        stop = StopAtBatchEnd(self.signals)
-        callbacks = [*self.measurements, self.progress, self.recorder, stop]
+            print(f"{label}goes on after {state.epoch} epochs{batches}", flush=True)
+        self.recorder.start_clock(state)
+        callbacks = self._callbacks()
+        parts = self.parts
         try:
             train(
-                self.state,
-                self.images,
+                state,
+                parts.images,
                 self.train_indices,
-                self.recipe,
+                parts.recipe,
                 self.epoch_metrics,
                 callbacks,
             )
         except Interrupted:
             # between epochs the last checkpoint has it all; gradients of batches come in whole
             # epochs, so that such a run goes on from the epoch's beginning
-            if self.state.order is not None and not self.collects_batches:
-                self.recorder.save(self.state)
+            in_batches = self.collection is not None and self.collection.collector.mode == "batch"
+            if state.order is not None and not in_batches:
+                self.recorder.save(state)
             raise
         finally:
             for callback in callbacks:
                 callback.close()
 
-    @property
-    def resumes(self) -> bool:
-        """Whether some of the training was done earlier, and some is left."""
-        begun = self.state.epoch > 0 or self.state.order is not None
-        return begun and self.state.epoch < self.recipe.epochs
+    def _callbacks(self) -> list[Callback]:
+        """Return what happens around the steps: what is measured of them comes first."""
+        config, state = self.parts.config, self.state
+        callbacks: list[Callback] = []
+        if config.training.gradient_norm or config.verbose:
+            callbacks.append(GradientNorm())
+        if state.constraint is not None:
+            some = self.train_indices[:1000]
+            callbacks.append(DeviceDiagnostics(state.constraint, self.parts.images, some))
+        if self.collection is not None:
+            callbacks.append(self.collection)
+        writer = call_target(config, "tracker", log_dir=str(self.directory / "tensorboard"))
+        if writer is not None:
+            callbacks.append(Tracking(writer))
+        progress = Progress(
+            self.parts.recipe.epochs,
+            build.batches_an_epoch(config, len(self.split.train)),
+            label=fold_label(self.split.fold),
+            verbose=config.verbose,
+        )
+        return [*callbacks, progress, self.recorder, StopAtBatchEnd(self.signals)]
 
     def test(self) -> FoldResult:
         """Evaluate the weights of the selected epoch on the test images."""
         model, best = self.state.evaluated_model, self.state.best
-        assert best is not None, "train comes first"
+        assert best is not None, "complete comes first"
         model.load_state_dict(best["model"])
         if self.split.fold is None:
             export_weights(model, self.recorder.directory / "mnist_mlp.pth")
@@ -196,14 +201,14 @@ class Fold:
             history=self.state.history,
             parameters=count_parameters(self.state.model),
             weights_sha256=state_sha256(model),
-            wall_seconds=self.recorder.wall_seconds,
+            wall_seconds=self.state.wall_seconds,
         )
 
     def epoch_metrics(self, model: nn.Module) -> Row:
         """Return validation and test metrics of an epoch, as far as they are asked for."""
         row: Row = {}
         parts = {"validation": self.split.validation}
-        if self.config.training.test_every_epoch:
+        if self.parts.config.training.test_every_epoch:
             parts["test"] = self.split.test
         for part, indices in parts.items():
             if indices is not None:
@@ -221,10 +226,10 @@ class Fold:
         """
         evaluation = evaluate(
             model,
-            self.images,
-            indices.to(self.device),
-            batch_size=self.config.training.eval_batch_size,
-            precision=self.recipe.precision,
+            self.parts.images,
+            indices.to(self.parts.device),
+            batch_size=self.parts.config.training.eval_batch_size,
+            precision=self.parts.recipe.precision,
         )
         if not math.isfinite(evaluation.loss):
             raise LossNotFinite(
@@ -234,21 +239,23 @@ class Fold:
         return evaluation
 
 
-def train_fold(
-    config: DictConfig,
-    dataset: Dataset,
-    split: Split,
-    run: RunDirectory,
-    signals: StopSignals,
-) -> FoldResult:
-    """Train on one split, choose the epoch, and test it.
+def finish(fold: Fold, saved: Mapping[str, Any] | None) -> FoldResult:
+    """Load what is trained of a fold, train what is left, choose the epoch, and test it.
+
+    Parameters
+    ----------
+    fold : Fold
+        Freshly built.
+    saved : dict or None
+        Content of its newest checkpoint, where there is one.
 
     Raises
     ------
     Interrupted
         If a signal asked to stop; a checkpoint of that moment is written first.
     """
-    fold = Fold(config, dataset, split, run, signals)
-    fold.train()
-    with signals.at_once():
+    fold.restore(saved)
+    if not fold.finished:
+        fold.complete()
+    with fold.signals.at_once():
         return fold.test()

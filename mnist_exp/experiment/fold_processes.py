@@ -1,4 +1,4 @@
-"""Folds side by side, each trained in a process of its own."""
+"""Folds side by side, in processes that each build the parts of a run once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from omegaconf import DictConfig
 from mnist_exp.cpu import processes as fork_server
 from mnist_exp.cv import Split
 from mnist_exp.errors import UserError
-from mnist_exp.experiment.build import build_dataset
 from mnist_exp.experiment.fold import Fold, open_directory
+from mnist_exp.experiment.parts import build_parts
 from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
-from mnist_exp.run.lock import DirectoryLock
+from mnist_exp.run.directory import checkpoint_directories
+from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.outcome import explain
 from mnist_exp.terminal import outlive_readers
 
@@ -35,14 +36,14 @@ KILL_SECONDS = 5.0  # for a fold that was killed to be gone
 POLL_SECONDS = 0.1
 
 
-def train_in_processes(
+def complete_in_processes(
     config: DictConfig,
     directory: Path,
     splits: Sequence[Split],
     jobs: int,
     signals: StopSignals,
 ) -> None:
-    """Train every fold to its last checkpoint, ``jobs`` at a time.
+    """Train folds to their last checkpoints, in ``jobs`` processes.
 
     Raises
     ------
@@ -54,32 +55,22 @@ def train_in_processes(
     RuntimeError
         If that was a fault of the program; the fold has printed its traceback.
     """
-    context = fork_server.process_context()
-    # plain bytes: multiprocessing would share a tensor's memory, which the run's end takes away
-    waiting = [pickle.dumps(split) for split in splits]
     running: dict[BaseProcess, Connection] = {}
     failure: Exception | None = None
     deadline = math.inf
     try:
-        while waiting or running:
+        for first in range(min(jobs, len(splits))):
+            with contextlib.suppress(Interrupted):
+                _start(running, config, directory, splits[first::jobs], signals)
+        while running:
             stopping = failure is not None or signals.received is not None
             if stopping:
-                waiting.clear()
                 deadline = min(deadline, time.monotonic() + STOP_SECONDS)
                 if time.monotonic() > deadline:
                     print(f"folds that did not stop in {STOP_SECONDS:g} s: killed", file=sys.stderr)
                     break
                 for process in running:
                     process.terminate()  # it finishes its batch and writes a checkpoint
-            while waiting and len(running) < jobs:
-                receiver, sender = context.Pipe(duplex=False)
-                arguments = (config, directory, waiting.pop(0), torch.get_num_threads())
-                process = context.Process(target=_train_one, args=(*arguments, sender))
-                with contextlib.suppress(Interrupted), signals.at_once():
-                    process.start()  # waits for the server, which may be stopped
-                sender.close()
-                if process.pid is not None:
-                    running[process] = receiver
             wait([process.sentinel for process in running], POLL_SECONDS)
             for process in [process for process in running if not process.is_alive()]:
                 failure = _failure(process, running.pop(process), stopping) or failure
@@ -90,16 +81,37 @@ def train_in_processes(
         raise failure
 
 
-def wait_for_orphans(directories: Iterable[Path]) -> None:
-    """Wait until no process of a killed run still trains in these directories.
+def _start(
+    running: dict[BaseProcess, Connection],
+    config: DictConfig,
+    directory: Path,
+    splits: Sequence[Split],
+    signals: StopSignals,
+) -> None:
+    context = fork_server.process_context()
+    receiver, sender = context.Pipe(duplex=False)
+    # plain bytes: multiprocessing would share a tensor's memory, which the run's end takes away
+    arguments = (config, directory, pickle.dumps(splits), torch.get_num_threads(), sender)
+    process = context.Process(target=_complete_folds, args=arguments)
+    try:
+        with signals.at_once():
+            process.start()  # waits for the server, which may be stopped
+    finally:
+        sender.close()
+        if process.pid is not None:
+            running[process] = receiver
+
+
+def wait_for_orphans(run_directory: Path) -> None:
+    """Wait until no process of a killed run still trains there; makes no file.
 
     Raises
     ------
     UserError
         If one does not end.
     """
-    for directory in directories:
-        if directory.is_dir():
+    for directory in checkpoint_directories(run_directory):
+        if (directory / LOCK_FILE).exists():
             DirectoryLock(directory, wait=ORPHAN_SECONDS).release()
 
 
@@ -130,10 +142,10 @@ def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exce
     )
 
 
-def _train_one(
+def _complete_folds(
     config: DictConfig,
     directory: Path,
-    pickled_split: bytes,
+    pickled_splits: bytes,
     threads: int,
     sender: Connection,
 ) -> None:
@@ -145,11 +157,14 @@ def _train_one(
         with StopSignals(numbers=(signal.SIGTERM,)) as signals:
             fork_server.take_signals()
             threading.Thread(target=_stop_with_the_run, daemon=True).start()
-            dataset = build_dataset(config)
-            split: Split = pickle.loads(pickled_split)
-            run = open_directory(config, directory, dataset, [split])
-            with DirectoryLock(run.checkpoints(split.fold), wait=ORPHAN_SECONDS):
-                Fold(config, dataset, split, run, signals).train()
+            parts = build_parts(config, pickle.loads(pickled_splits))
+            run = open_directory(parts, directory)
+            for split in parts.splits:
+                signals.check()
+                with DirectoryLock(run.checkpoints(split.fold), wait=ORPHAN_SECONDS):
+                    fold = Fold(parts, split, run, signals)
+                    fold.restore(run.newest(split.fold))
+                    fold.complete()
     except Interrupted as interruption:
         sys.exit(interruption.exit_code)
     except Exception as error:

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from mnist_exp.callbacks.gradient_norm import first_weight
 from mnist_exp.cpu import kernels
 from mnist_exp.cpu.threads import overload
-from mnist_exp.cv import Split
-from mnist_exp.data import Dataset
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
-from mnist_exp.experiment.fold import open_directory, train_fold
-from mnist_exp.experiment.fold_processes import train_in_processes, wait_for_orphans
+from mnist_exp.experiment.fold import Fold, finish, open_directory
+from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
-from mnist_exp.experiment.instantiate import call_target, find_target
+from mnist_exp.experiment.instantiate import find_target
+from mnist_exp.experiment.parts import build_parts
+from mnist_exp.experiment.pictures import draw_pictures
 from mnist_exp.experiment.summary import facts, selection_rule, summary
-from mnist_exp.gradients.callback import GradientCollection
 from mnist_exp.interruption import StopSignals
-from mnist_exp.plots import run as plots
-from mnist_exp.plots.gradients import draw_gradients
-from mnist_exp.run.directory import RunDirectory, check_settings, part_of_run
+from mnist_exp.run.directory import RunDirectory, check_links, load_checkpoints
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.outcome import recorded_outcome
@@ -86,37 +82,68 @@ def run_experiment(
         If a signal asked to stop.
     """
     signals = signals or StopSignals()
-    device = build.prepare_torch(config)
-    check_settings(directory, training_config(config))
-    with signals.at_once():  # it may download, and there is nothing to save yet
-        dataset = build.build_dataset(config)
-        splits = build.build_splits(config, dataset)
-        run = open_directory(config, directory, dataset, splits)
-    rule = selection_rule(config, splits)
-    for line in try_parts(config, dataset, splits, run, device, said):
-        print(f"warning: {line}", file=sys.stderr)
-    room = room_for_folds(config, device) if side_by_side else 1
-    jobs = min(config.cv.get("n_jobs") or room, len(splits))
+    with signals.at_once():  # there is nothing to save yet
+        check_links(directory)
+        wait_for_orphans(directory)
+        checkpoints = load_checkpoints(directory, training_config(config))
+        parts = build_parts(config)  # may download the data
+        run = open_directory(parts, directory)
+    rule = selection_rule(config, parts.splits)
     # a fold gets one thread however many folds train side by side: sums depend on the number
-    torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
+    torch.set_num_threads(config.threads or (ALL_THREADS if len(parts.splits) == 1 else 1))
+    first = Fold(parts, parts.splits[0], run, signals)
+    for line in check_parts(first, (directory / "checkpoints").exists(), said):
+        print(f"warning: {line}", file=sys.stderr)
+    room = room_for_folds(config, parts.device) if side_by_side else 1
+    jobs = min(config.cv.get("n_jobs") or room, len(parts.splits))
     warn_of_overload(config, jobs)
-    if (slower := kernels.absence(device)) is not None:
+    if (slower := kernels.absence(parts.device)) is not None:
         print(f"note: {slower}", file=sys.stderr)
-    results = facts(config, dataset, run, rule, device)
-    with signals.at_once():  # it may wait for the processes of a killed run
-        results["wall_seconds"] = go_on(run, splits, results) / jobs
+    results = facts(config, parts.dataset, run, rule, parts.device)
+    saved = run.restore(checkpoints)
+    warn_of_changes(directory, results, begun=bool(saved))
+    results["wall_seconds"] = sum(c["state"]["wall_seconds"] for c in saved.values()) / jobs
     save_config(directory, config)
     with recorded_outcome(directory, results, lock):
-        if jobs > 1:
-            train_in_processes(config, directory, splits, jobs, signals)
-        folds = [train_fold(config, dataset, split, run, signals) for split in splits]
+        folds = run_folds(first, run, saved, jobs)
         results |= summary(folds)
         if config.reproduce is not None:
             results["reproduction"] = compare(config.reproduce, results)
         if config.plots.enabled:
             with signals.at_once():  # the run is trained, and draws its pictures when it goes on
-                draw(config, directory, dataset, splits, folds)
+                draw_pictures(parts, folds, directory)
         signals.check()
+    return results
+
+
+def run_folds(
+    first: Fold, run: RunDirectory, saved: Mapping[int | None, dict[str, Any]], jobs: int
+) -> list[FoldResult]:
+    """Train what is left of each fold, in ``jobs`` processes, and test it in this one.
+
+    Parameters
+    ----------
+    first : Fold
+        The first one, freshly built.
+    run : RunDirectory
+        Where their files go.
+    saved : dict
+        Content of the newest checkpoint of each fold that has one.
+    jobs : int
+        Where it is 1, this process trains.
+    """
+    parts, signals = first.parts, first.signals
+    elsewhere: set[int | None] = set()
+    if jobs > 1:
+        done = {f for f, c in saved.items() if c["state"]["epoch"] >= parts.recipe.epochs}
+        unfinished = [split for split in parts.splits if split.fold not in done]
+        complete_in_processes(parts.config, run.path, unfinished, jobs, signals)
+        elsewhere = {split.fold for split in unfinished}
+    results = []
+    for split in parts.splits:
+        fold = first if split is first.split else Fold(parts, split, run, signals)
+        newest = run.newest(split.fold) if split.fold in elsewhere else saved.get(split.fold)
+        results.append(finish(fold, newest))
     return results
 
 
@@ -135,15 +162,8 @@ def warn_of_overload(config: DictConfig, jobs: int) -> None:
         print(f"warning: {sentence}.", file=sys.stderr)
 
 
-def try_parts(
-    config: DictConfig,
-    dataset: Dataset,
-    splits: Sequence[Split],
-    run: RunDirectory,
-    device: torch.device,
-    said: Collection[str],
-) -> list[str]:
-    """Build once what every fold needs, so that a wrong setting leaves nothing behind.
+def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
+    """Check what the first fold trains with, so that a wrong setting leaves nothing behind.
 
     Returns
     -------
@@ -153,104 +173,62 @@ def try_parts(
     Raises
     ------
     UserError
-        If a part refuses its settings, what is to be collected does not fit on the disk, or the
-        learning rates or momenta to come are out of their ranges.
+        If what is to be collected does not fit on the disk, or the learning rates or momenta to
+        come are out of their ranges; a run that was begun goes on as it is.
     """
-    images = build.build_images(config, dataset, device)
-    recipe = build.build_recipe(config, device)
-    indices = splits[0].train
-    state = build.build_state(config, dataset.num_classes, len(indices), device, config.seed)
+    parts, model, indices = first.parts, first.state.model, first.train_indices
+    config = parts.config
     find_target(config, "tracker")
-    collector = call_target(config, "gradients")
-    if (run.path / "checkpoints").exists():  # it goes on as it was begun
+    # the training begins with the random numbers that follow those of the model's weights
+    with torch.random.fork_rng([parts.device] if parts.device.type == "cuda" else []):
         try:
-            build.check_rates(config, state.model, len(indices))
+            schedule_changes = build.check_rates(config, model, len(indices))
         except UserError as error:
-            return [str(error)]
-        return []
-    facts = Facts(
-        train_size=len(indices),
-        test_size=len(splits[0].test),
-        folds=len(splits),
-        momentum=build.has_momentum(state.optimizer),
-        schedule_changes=build.check_rates(config, state.model, len(indices)),
-    )
-    if config.training.gradient_norm or config.verbose:
-        first_weight(state.model)
-    if collector is not None:
-        collector.check_epochs(config.training.epochs)
-        collection = GradientCollection(collector, images, indices, recipe, run.path)
-        collection.check_space(state.model, len(splits))
-    some = images.batch(indices[:SCALE_SAMPLE].to(device))[0]
+            if begun:
+                return [str(error)]
+            raise
+        if begun:
+            return []
+        if config.training.gradient_norm or config.verbose:
+            first_weight(model)
+        if first.collection is not None:
+            first.collection.collector.check_epochs(config.training.epochs)
+            first.collection.check_space(model, len(parts.splits))
+        known = Facts(
+            train_size=len(indices),
+            test_size=len(first.split.test),
+            folds=len(parts.splits),
+            momentum=build.has_momentum(first.state.optimizer),
+            schedule_changes=schedule_changes,
+        )
+        some = parts.images.batch(indices[:SCALE_SAMPLE])[0]
     scale = scale_warning(
         some, "data.normalization=mean_std data.mean=null data.std=null takes both from the data."
     )
-    return [*ignored_settings(config, said, facts), *([scale] if scale else [])]
+    return [*ignored_settings(config, said, known), *([scale] if scale else [])]
 
 
-def augmented_examples(config: DictConfig, dataset: Dataset, indices: Tensor) -> Tensor | None:
-    """Return inputs [7, 8, 28, 28], each row an image as it is and seven draws; None without."""
-    cpu = torch.device("cpu")
-    augmentation = build.build_recipe(config, cpu).augmentation
-    if augmentation is None:
-        return None
-    pixels = dataset.images[indices[:7]]
-    images = build.build_images(config, dataset, cpu)
-    generator = torch.Generator(cpu).manual_seed(config.seed)
-    draws = images.inputs(pixels.repeat(7, 1, 1), augmentation, generator).view(7, -1, 28, 28)
-    return torch.cat([images.inputs(pixels).view(1, -1, 28, 28), draws]).transpose(0, 1)
+def warn_of_changes(directory: Path, facts: dict[str, Any], begun: bool) -> None:
+    """Say what is different now from when an earlier run in the directory was started.
 
-
-def draw(
-    config: DictConfig,
-    directory: Path,
-    dataset: Dataset,
-    splits: Sequence[Split],
-    folds: Sequence[FoldResult],
-) -> None:
-    """Draw the run, and its per-sample gradients, if any, of the only split or the first fold."""
-    plots.draw_run(
-        directory / "plots",
-        dataset,
-        splits,
-        folds,
-        augmented_examples(config, dataset, splits[0].train),
-        num_samples=config.plots.num_samples,
-        dpi=config.plots.dpi,
-    )
-    if config.gradients.get("_target_") is None:
-        return
-    part = part_of_run(directory, splits[0].fold)
-    draw_gradients(
-        part / config.gradients.directory,
-        dataset.images,
-        directory / "plots",
-        class_names=dataset.class_names,
-        dpi=config.plots.dpi,
-    )
-
-
-def go_on(run: RunDirectory, splits: Sequence[Split], facts: dict[str, Any]) -> float:
-    """Prepare a directory in which an earlier run may have ended, and say what is different now.
-
-    Returns
-    -------
-    float
-        Seconds for which its folds were trained, one after the other.
+    Parameters
+    ----------
+    directory : Path
+        The run directory.
+    facts : dict
+        What results.json will say of the run that goes on.
+    begun : bool
+        Whether there is a checkpoint to go on from.
     """
-    folds = [split.fold for split in splits]
-    wait_for_orphans([run.checkpoints(fold) for fold in folds])
-    seconds = run.restore(folds)
     try:
-        before = read_results(run.path)
+        before = read_results(directory)
     except UserError as error:
         print(f"warning: {printable_lines(error)} It is written anew.", file=sys.stderr)
-        before = None
+        return
     if before is None:
-        return seconds or 0.0
-    if seconds is None:
+        return
+    if not begun:
         print("there is no checkpoint to go on from: training starts from the beginning")
     for line in environment_differences(before, facts):
         since = f"since this run was started, {printable(line)}"
         print(f"warning: {since}; bits may differ", file=sys.stderr)
-    return seconds or 0.0

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import append_json_line, json_line, remove_unfinished, write_atomic
-from mnist_exp.run.checkpoints import (
-    load_newest,
-    save_checkpoint,
-)
+from mnist_exp.run.checkpoints import load_newest, save_checkpoint
 from mnist_exp.run.formats import check_format
 from mnist_exp.run.saved_config import check_extends, differences
 from mnist_exp.run.saved_state import CHECKPOINT
 from mnist_exp.train.state import Row
+
+Checkpoint = tuple[Path, dict[str, Any]]  # the file and what it holds
 
 
 class RunDirectory:
@@ -35,11 +32,6 @@ class RunDirectory:
         Checksum of the images and labels.
     split_sha256 : dict of str
         Checksum of the indices of each fold; of the only split under None.
-
-    Raises
-    ------
-    UserError
-        If a directory inside is a link: what it leads to is not the run's to write to.
     """
 
     def __init__(
@@ -54,13 +46,6 @@ class RunDirectory:
         self.data_sha256 = data_sha256
         self.split_sha256 = split_sha256
         path.mkdir(parents=True, exist_ok=True)
-        for parent, names, _ in os.walk(path):
-            for link in (Path(parent, name) for name in names):
-                if link.is_symlink():
-                    raise UserError(
-                        f"{link}: is a link, and a run writes to its own directories only. Put the "
-                        "directory itself in its place."
-                    )
 
     @property
     def splits_sha256(self) -> str:
@@ -82,7 +67,7 @@ class RunDirectory:
         }
         save_checkpoint(path, {**identity, **content})
 
-    def newest(self, fold: int | None, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    def newest(self, fold: int | None) -> dict[str, Any] | None:
         """Load the newest sound checkpoint of a fold, None if there is none.
 
         Raises
@@ -90,13 +75,13 @@ class RunDirectory:
         UserError
             If it belongs to another training: other settings, data, split or fold.
         """
-        found = load_newest(self.checkpoints(fold), device)
-        if found is None:
-            return None
-        path, saved = found
-        check_format(saved, CHECKPOINT, path)
-        config, data_sha256, saved_fold = saved["config"], saved["data_sha256"], saved["fold"]
-        check_extends(config, self.config, differences(config, self.config), str(path))
+        found = _load_newest(self.checkpoints(fold), self.config)
+        return None if found is None else self._own(found, fold)
+
+    def _own(self, checkpoint: Checkpoint, fold: int | None) -> dict[str, Any]:
+        """Return the content of a checkpoint after checking that it is of this data and fold."""
+        path, saved = checkpoint
+        data_sha256, saved_fold = saved["data_sha256"], saved["fold"]
         split_sha256 = saved.get("split_sha256")  # absent from checkpoints of older versions
         if data_sha256 != self.data_sha256:
             raise UserError(
@@ -114,50 +99,92 @@ class RunDirectory:
             )
         return saved
 
-    def restore(self, folds: Iterable[int | None]) -> float | None:
+    def restore(self, checkpoints: Mapping[Path, Checkpoint]) -> dict[int | None, dict[str, Any]]:
         """Bring metrics.jsonl to what the checkpoints vouch for and remove unfinished files.
+
+        Parameters
+        ----------
+        checkpoints : dict
+            What `load_checkpoints` returned.
 
         Returns
         -------
-        float or None
-            Seconds of training in the checkpoints, all folds together; None if there is none.
+        dict
+            The content of each fold's checkpoint, of those that have one.
+
+        Raises
+        ------
+        UserError
+            If one belongs to another training: other data, another split or fold.
         """
         rows: list[Row] = []
-        seconds = []
-        for fold in folds:
+        saved = {}
+        for fold in self.split_sha256:
             for directory in (self.path, self.checkpoints(fold)):
                 remove_unfinished(directory)
-            saved = self.newest(fold)
-            if saved is not None:
-                seconds.append(saved["state"]["wall_seconds"])
-                rows += [_with_fold(row, fold) for row in saved["state"]["history"]]
+            checkpoint = checkpoints.get(self.checkpoints(fold))
+            if checkpoint is not None:
+                saved[fold] = self._own(checkpoint, fold)
+                rows += [_with_fold(row, fold) for row in saved[fold]["state"]["history"]]
         metrics = self.path / "metrics.jsonl"
         if rows or metrics.exists():
             write_atomic(metrics, b"".join(map(json_line, rows)))
-        return sum(seconds) if seconds else None
+        return saved
 
     def append_metrics(self, row: Row, fold: int | None) -> None:
         """Append an epoch to metrics.jsonl."""
         append_json_line(self.path / "metrics.jsonl", _with_fold(row, fold))
 
 
-def check_settings(path: Path, config: dict[str, Any]) -> None:
-    """Compare a configuration with that of the checkpoints in a run directory, if there are any.
-
-    Done before anything that the configuration names is called.
+def check_links(path: Path) -> None:
+    """Check that no directory in a run directory is a link: what it leads to is not the run's.
 
     Raises
     ------
     UserError
-        If the checkpoints belong to other settings.
+        If one is.
     """
+    for parent, names, _ in os.walk(path):
+        for link in (Path(parent, name) for name in names):
+            if link.is_symlink():
+                raise UserError(
+                    f"{link}: is a link, and a run writes to its own directories only. Put the "
+                    "directory itself in its place."
+                )
+
+
+def checkpoint_directories(path: Path) -> list[Path]:
+    """Return where a run directory may have checkpoints: of the only split, or of each fold."""
     checkpoints = path / "checkpoints"
-    for directory in (checkpoints, *sorted(checkpoints.glob("fold_*"))):
-        found = load_newest(directory)
-        if found is not None:
-            path, saved = found
-            check_format(saved, CHECKPOINT, path)
-            check_extends(saved["config"], config, differences(saved["config"], config), str(path))
+    return [checkpoints, *sorted(checkpoints.glob("fold_*"))]
+
+
+def load_checkpoints(path: Path, config: dict[str, Any]) -> dict[Path, Checkpoint]:
+    """Load the newest sound checkpoint of each training in a run directory.
+
+    Their settings are compared before anything that the configuration names is called.
+
+    Returns
+    -------
+    dict
+        By the directory that holds it.
+
+    Raises
+    ------
+    UserError
+        If a checkpoint belongs to other settings.
+    """
+    found = {place: _load_newest(place, config) for place in checkpoint_directories(path)}
+    return {place: checkpoint for place, checkpoint in found.items() if checkpoint is not None}
+
+
+def _load_newest(directory: Path, config: dict[str, Any]) -> Checkpoint | None:
+    found = load_newest(directory)
+    if found is not None:
+        path, saved = found
+        check_format(saved, CHECKPOINT, path)
+        check_extends(saved["config"], config, differences(saved["config"], config), str(path))
+    return found
 
 
 def _with_fold(row: Row, fold: int | None) -> Row:

@@ -28,7 +28,7 @@ from tests.helpers.fault_injection import (
     few_images,
     flip_bit,
     outcome,
-    train,
+    run_in_process,
     without_times,
 )
 
@@ -279,10 +279,12 @@ def test_resume_extends_and_refuses_from_the_command_line(saved: Path) -> None:
         ("model=mlp300", "cv=stratified_kfold"): " more. Only training.epochs may be raised",
         ("training.epochs=1",): "training.epochs was 2 and is 1 now",
         ("reproduce=run",): "give one of them",
+        ("hydra.run.dir=elsewhere",): "hydra.run.dir=elsewhere: resume=run goes on in that run's",
     }.items():
         code, output = resumed(*arguments)
         assert (code, told in output, "Traceback" in output) == (2, True, False), output
     assert (saved / "run" / "results.json").read_bytes() == before
+    assert not (saved / "elsewhere").exists()
     code, output = resumed("training.epochs=3")
     assert code == 0, output
     assert [len(fold["epochs"]) for fold in results_of(saved / "run")["folds"]] == [3, 3]
@@ -290,6 +292,13 @@ def test_resume_extends_and_refuses_from_the_command_line(saved: Path) -> None:
     assert (code, "training.epochs was 3 and is 2 now" in output) == (2, True)
     code, output = resumed()
     assert (code, "finished already" in output) == (0, True)
+
+
+@pytest.mark.parametrize("key", ["resume", "reproduce"])
+def test_an_empty_name_is_no_run_though_the_working_directory_is_one(saved: Path, key: str) -> None:
+    code, output = command(f"{key}=", cwd=saved / "run")
+    assert (code, output) == (2, f"error: {key}=: names no run. Give the run's directory: "
+                                 f"{key}=RUN_DIR.\n")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -346,7 +355,7 @@ def test_an_unfinished_run_cannot_be_reproduced(stopped: Path) -> None:
 
 def test_what_changed_since_the_start_is_told(stopped: Path) -> None:
     write_results(stopped, results_of(stopped) | {"threads": 64, "git_commit": "an older one"})
-    code, output = train(composed(*KFOLD), stopped)
+    code, output = run_in_process(composed(*KFOLD), stopped)
     assert code == 0, output
     assert "since this run was started, threads was 64 and is 1" in output
     assert "git commit was an older one and is" in output

@@ -15,8 +15,9 @@ from PIL import Image
 
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import build
-from mnist_exp.experiment.run import ALL_THREADS, augmented_examples, room_for_folds, run_experiment
+from mnist_exp.experiment.parts import build_parts
+from mnist_exp.experiment.pictures import augmented_examples
+from mnist_exp.experiment.run import ALL_THREADS, room_for_folds, run_experiment
 from mnist_exp.run.checkpoints import load_checkpoint
 from mnist_exp.run.report import summary_lines
 from tests.conftest import Compose
@@ -56,18 +57,16 @@ def test_run_directory_is_complete(
     assert not [name for name in files if name.endswith(".tmp")]
 
 
-def test_augmented_examples_stand_beside_the_image_they_come_from(
-    compose_config: Compose, mnist: Dataset
-) -> None:
+def test_augmented_examples_stand_beside_the_image_they_come_from(compose_config: Compose) -> None:
     indices = torch.arange(40, 60)
-    assert augmented_examples(compose_config("augmentation=none"), mnist, indices) is None
-    config = compose_config("augmentation=strong")
-    examples = augmented_examples(config, mnist, indices)
+    assert augmented_examples(build_parts(compose_config("augmentation=none")), indices) is None
+    parts = build_parts(compose_config("augmentation=strong"))
+    examples = augmented_examples(parts, indices)
     assert examples is not None
-    plain = build.build_images(config, mnist, torch.device("cpu")).inputs(mnist.images[indices[:7]])
+    plain = parts.images.inputs(parts.dataset.images[indices[:7]])
     assert torch.equal(examples[:, 0], plain.squeeze(1))
     still = compose_config("augmentation=strong", "augmentation.strength=0")
-    unchanged = augmented_examples(still, mnist, indices)
+    unchanged = augmented_examples(build_parts(still), indices)
     assert unchanged is not None
     torch.testing.assert_close(unchanged, plain.expand(-1, 8, -1, -1))
 

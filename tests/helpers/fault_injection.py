@@ -102,7 +102,7 @@ def exit_code(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def train(
+def run_in_process(
     config: DictConfig, directory: Path, prepare: Callable[[], object] = lambda: None
 ) -> tuple[int, str]:
     """Run an experiment in a process of its own, after ``prepare``; return exit code and output."""

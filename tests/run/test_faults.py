@@ -31,9 +31,9 @@ from tests.helpers.fault_injection import (
     kill_at_file_event,
     largest_file,
     outcome,
+    run_in_process,
     start_command,
     status,
-    train,
     wait_until,
 )
 
@@ -52,11 +52,11 @@ def test_a_run_killed_at_a_file_goes_on_to_the_same_result(
     tmp_path: Path, clipped: Path, event: int
 ) -> None:
     config, directory = composed(*CLIPPED), tmp_path / "run"
-    code, _ = train(config, directory, kill_at_file_event(event, directory))
+    code, _ = run_in_process(config, directory, kill_at_file_event(event, directory))
     assert code == -signal.SIGKILL
     # and while it goes on, once more
-    train(config, directory, kill_at_file_event(event // 2, directory))
-    code, output = train(config, directory)
+    run_in_process(config, directory, kill_at_file_event(event // 2, directory))
+    code, output = run_in_process(config, directory)
     assert code == 0, output
     assert outcome(directory) == outcome(clipped)
 
@@ -66,14 +66,14 @@ def test_a_full_disk_is_told_and_what_was_written_stays_sound(
     tmp_path: Path, clipped: Path, size: int
 ) -> None:
     config, directory = composed(*CLIPPED), tmp_path / "run"
-    code, output = train(config, directory, largest_file(size, kill=False))
+    code, output = run_in_process(config, directory, largest_file(size, kill=False))
     assert code == 2, output
     assert "the disk is full" in output
     assert "Traceback" not in output
     state, error = status(directory)
     assert (state, "the disk is full" in error) == ("failed", True)
     assert list(directory.rglob("*.tmp")) == []
-    assert train(config, directory)[0] == 0
+    assert run_in_process(config, directory)[0] == 0
     assert outcome(directory) == outcome(clipped)
 
 
@@ -83,7 +83,7 @@ def test_short_memory_is_told_as_such(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)
 
     config = composed(*CNN, "training.eval_batch_size=10000", data=("data=mnist",))
-    code, output = train(config, tmp_path / "run", limit)
+    code, output = run_in_process(config, tmp_path / "run", limit)
     assert code == 2, output
     assert "Traceback" not in output
     state, error = status(tmp_path / "run")
@@ -94,13 +94,13 @@ def test_short_memory_is_told_as_such(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_what_to_try(tmp_path: Path) -> None:
     diverging = (*KFOLD, "optimizer.lr=1e30")
-    code, output = train(composed(*diverging), tmp_path / "stop")
+    code, output = run_in_process(composed(*diverging), tmp_path / "stop")
     assert code == 2, output
     state, error = status(tmp_path / "stop")
     assert state == "failed"
     for words in ("the loss is nan in epoch 1, batch", "learning rate 1e+30", "training.on_nan"):
         assert words in error
-    code, output = train(composed(*diverging, "training.on_nan=skip"), tmp_path / "skip")
+    code, output = run_in_process(composed(*diverging, "training.on_nan=skip"), tmp_path / "skip")
     assert code == 2, output
     assert "training diverged" in status(tmp_path / "skip")[1]
 

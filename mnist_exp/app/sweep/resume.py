@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from yaml import YAMLError
 
-from mnist_exp.app.run_directories import claim, give_back, hold, use_directory
+from mnist_exp.app.run_directories import claim, hold, use_directory
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.jobs import (
     asked_jobs,
@@ -99,7 +99,7 @@ def start_sweep(config: DictConfig) -> None:
         If a job cannot be composed.
     """
     fix_order(config)
-    directory = claim(config, "sweep")
+    claimed = claim(config, "sweep")
     try:
         jobs = asked_jobs(config)
         if share_directories(config, jobs):
@@ -108,9 +108,9 @@ def start_sweep(config: DictConfig) -> None:
         if jobs == []:
             raise UserError("a setting is swept over no value, so that there is no job.")
     except (UserError, HydraException):
-        give_back()
+        claimed.give_back()
         raise
-    write_sweep(directory, _record(config, jobs))
+    write_sweep(claimed.directory, _record(config, jobs))
 
 
 def resume_sweep(config: DictConfig) -> None:

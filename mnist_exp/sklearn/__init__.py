@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import warnings
-from dataclasses import fields
-from math import ceil
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,25 +13,21 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_scalar, validate_data
-from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_exp.arguments import wrong_kinds
 from mnist_exp.cpu.threads import settle_threads
 from mnist_exp.data.batches import Features
-from mnist_exp.data.input_scale import scale_warning
-from mnist_exp.device import DeviceConstraint, DeviceSettings
 from mnist_exp.errors import UserError
-from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
-from mnist_exp.optim import AsymmetricSGD
-from mnist_exp.train.compute_device import compute_device
+from mnist_exp.sklearn.training import (
+    build_scheduler,
+    fresh_state,
+    load_state_bytes,
+    state_bytes,
+    wrong_scales,
+)
 from mnist_exp.train.loop import Recipe, train
 from mnist_exp.train.state import TrainState
-
-SCHEDULERS = ("onecycle", "constant")
-NEVER = 2**31  # in optimizer steps: nobody reads the diagnostics here
-# Of a training's state: torch's global generators are the caller's.
-NO_GLOBAL_RANDOMNESS = {"torch_random": None, "device_random": None}
 
 
 class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
@@ -182,7 +175,7 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         self.stuck_at_max = stuck_at_max
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> PyTorchNNWrapper:
-        """Train from fresh weights.
+        """Train from fresh weights, and return the classifier.
 
         Parameters
         ----------
@@ -190,11 +183,6 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
             Real numbers.
         y : array-like of shape (n_samples,)
             Labels of any kind.
-
-        Returns
-        -------
-        PyTorchNNWrapper
-            The fitted classifier.
 
         Raises
         ------
@@ -206,13 +194,13 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
         state = self._fresh_state(self._seed())
-        self._train(features, labels, state, self.epochs, self.scheduler)
+        self._complete(features, labels, state, self.epochs, self.scheduler)
         return self
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None
     ) -> PyTorchNNWrapper:
-        """Train one more epoch, on this data, from where the last call of either method ended.
+        """Train one more epoch from where the last call of either method ended.
 
         Momentum, random numbers and devices go on as well: with ``scheduler="constant"`` n calls
         on the same data are one `fit` of n epochs. What may change in between are learning rates,
@@ -226,11 +214,6 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
             Labels, all of them among the classes.
         classes : array-like of shape (n_classes,)
             All labels that may ever come; needed by the first call.
-
-        Returns
-        -------
-        PyTorchNNWrapper
-            The fitted classifier.
 
         Raises
         ------
@@ -250,8 +233,10 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         if len(unknown):
             raise ValueError(f"y holds {unknown}, which is not among the classes {known}.")
         self.classes_ = known
-        state = self._fresh_state(self._seed()) if first else self._saved_state()
-        self._train(features, labels, state, state.epoch + 1, "constant")
+        state = self._fresh_state(self._seed() if first else 0)  # 0: what it draws is replaced
+        if not first:
+            load_state_bytes(state, self._training)
+        self._complete(features, labels, state, state.epoch + 1, "constant")
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
@@ -270,89 +255,29 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         return predictions
 
     def _fresh_state(self, seed: int) -> TrainState:
-        """Return a network of fresh weights on its devices, and what trains it."""
-        mistakes = list(wrong_kinds(type(self), self.get_params(deep=False)))
-        if mistakes:
+        """Return the state that a training begins with, after a look at the parameters."""
+        parameters = self.get_params(deep=False)
+        if mistakes := list(wrong_kinds(type(self), parameters)):
             raise UserError("\n".join(mistakes))
         self._check_dimension("input_dim", self.n_features_in_, "features")
         self._check_dimension("output_dim", len(self.classes_), "classes")
-        hidden_dim = check_scalar(self.hidden_dim, "hidden_dim", Integral, min_val=1)
-        device = compute_device(self.device)
-        model = MLP(
-            hidden_sizes=[int(hidden_dim)],
-            num_classes=len(self.classes_),
-            activation="relu",
-            dropout=0.0,
-            in_features=self.n_features_in_,
-            generator=torch.Generator().manual_seed(seed),  # torch's own belongs to the caller
-        ).to(device)
-        names = [field.name for field in fields(DeviceSettings) if field.name != "diagnose_every"]
-        settings = {name: getattr(self, name) for name in names}
-        constraint = DeviceConstraint(**settings, diagnose_every=NEVER)
-        constraint.attach(model, seed=seed)
-        return TrainState(
-            model=model,
-            optimizer=AsymmetricSGD(
-                model.parameters(), lr_pos=self.lr_pos, lr_neg=self.lr_neg, momentum=self.momentum
-            ),
-            generator=torch.Generator(device).manual_seed(seed),
-            constraint=constraint,
-        )
+        check_scalar(self.hidden_dim, "hidden_dim", Integral, min_val=1)
+        return fresh_state(parameters, self.n_features_in_, len(self.classes_), seed)
 
-    def _saved_state(self) -> TrainState:
-        """Return the state in which the last call left the training, with the rates of now."""
-        state = self._fresh_state(seed=0)  # what it draws is replaced
-        group = state.optimizer.param_groups[0]
-        rates = {name: group[name] for name in ("lr", "neg_to_pos", "momentum")}
-        saved = torch.load(
-            io.BytesIO(self._training), map_location=state.generator.device, weights_only=True
-        )
-        state.load_state_dict(saved | NO_GLOBAL_RANDOMNESS)
-        state.optimizer.param_groups[0].update(rates)
-        return state
-
-    def _train(
+    def _complete(
         self, X: np.ndarray, y: np.ndarray, state: TrainState, epochs: int, scheduler: str
     ) -> None:
         """Train until ``epochs`` epochs are complete and keep what came of it."""
         recipe = self._recipe(epochs)
-        if scheduler not in SCHEDULERS:
-            raise UserError(f"scheduler={scheduler!r}: allowed are {', '.join(SCHEDULERS)}.")
-        if scheduler == "onecycle":
-            steps = recipe.epochs * ceil(len(X) / recipe.batch_size)
-            if steps == 1:
-                raise UserError(
-                    "scheduler='onecycle': in one step the rate is only the last of the cycle, "
-                    "next to 0. Take more epochs, smaller batches or scheduler='constant'."
-                )
-            state.scheduler = OneCycleLR(
-                state.optimizer,
-                max_lr=self.lr_pos,
-                total_steps=steps,
-                cycle_momentum=self.momentum > 0,
-            )
+        state.scheduler = build_scheduler(scheduler, state, recipe, len(X))
         device = state.generator.device
         features = Features(X, np.searchsorted(self.classes_, y), device)
-        for sentence in self._wrong_scales(features.X, state):
+        for sentence in wrong_scales(features.X, state):
             warnings.warn(sentence, stacklevel=3)  # where fit was called
         train(state, features, torch.arange(len(X), device=device), recipe, lambda model: {})
         self.model_ = effective_copy(state.model).cpu().double()
         self.history_ = state.history
-        # bytes, so that pickle and copy need no help
-        buffer = io.BytesIO()
-        torch.save(state.state_dict() | NO_GLOBAL_RANDOMNESS, buffer)
-        self._training = buffer.getvalue()
-
-    def _wrong_scales(self, X: torch.Tensor, state: TrainState) -> list[str]:
-        """Say what keeps the network at chance: features or devices of another scale than 1."""
-        low, high = X.min().item(), X.max().item()
-        scaled = f"X / {high:g}" if low >= 0 and high > 1 else "sklearn's StandardScaler"
-        sentence = scale_warning(X, f"Give {scaled}.")
-        found = [f"X: {sentence}"] if sentence else []
-        if state.epoch == 0 and state.constraint is not None:
-            ranges = state.constraint.range_warnings
-            found += [warning.replace("constraint.", "") for warning in ranges]
-        return found
+        self._training = state_bytes(state)
 
     def _recipe(self, epochs: int) -> Recipe:
         share: dict[str, Any] = {"min_val": 0, "max_val": 1, "include_boundaries": "left"}

@@ -1,0 +1,48 @@
+"""The pictures of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from mnist_exp.experiment.parts import Parts
+from mnist_exp.plots import run as plots
+from mnist_exp.plots.gradients import draw_gradients
+from mnist_exp.run.directory import part_of_run
+from mnist_exp.run.fold_result import FoldResult
+
+
+def draw_pictures(parts: Parts, folds: Sequence[FoldResult], directory: Path) -> None:
+    """Draw the run, and its per-sample gradients, if any, of the only split or the first fold."""
+    config, first = parts.config, parts.splits[0]
+    plots.draw_run(
+        directory / "plots",
+        parts.dataset,
+        parts.splits,
+        folds,
+        augmented_examples(parts, first.train),
+        num_samples=config.plots.num_samples,
+        dpi=config.plots.dpi,
+    )
+    if config.gradients.get("_target_") is not None:
+        draw_gradients(
+            part_of_run(directory, first.fold) / config.gradients.directory,
+            parts.dataset.images,
+            directory / "plots",
+            class_names=parts.dataset.class_names,
+            dpi=config.plots.dpi,
+        )
+
+
+def augmented_examples(parts: Parts, indices: Tensor) -> Tensor | None:
+    """Return inputs [7, 8, 28, 28], each row an image as it is and seven draws; None without."""
+    images, augmentation = parts.images, parts.recipe.augmentation
+    if augmentation is None:
+        return None
+    pixels = images.pixels[indices[:7].to(images.device)]  # (7, 28, 28)
+    generator = Generator(images.device).manual_seed(parts.config.seed)
+    draws = images.inputs(pixels.repeat(7, 1, 1), augmentation, generator).view(7, -1, 28, 28)
+    return torch.cat([images.inputs(pixels).view(1, -1, 28, 28), draws]).transpose(0, 1).cpu()

@@ -1,0 +1,119 @@
+"""The training behind the classifier: its state, fresh and as bytes, its schedule, warnings."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import fields
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from mnist_exp.data.input_scale import scale_warning
+from mnist_exp.device import DeviceConstraint, DeviceSettings
+from mnist_exp.errors import UserError
+from mnist_exp.models import MLP
+from mnist_exp.optim import AsymmetricSGD
+from mnist_exp.train.compute_device import compute_device
+from mnist_exp.train.loop import Recipe
+from mnist_exp.train.state import TrainState
+
+SCHEDULERS = ("onecycle", "constant")
+NEVER = 2**31  # in optimizer steps: nobody reads the diagnostics here
+# Of a training's state: torch's global generators are the caller's.
+NO_GLOBAL_RANDOMNESS = {"torch_random": None, "device_random": None}
+
+
+def fresh_state(
+    settings: Mapping[str, Any], num_features: int, num_classes: int, seed: int
+) -> TrainState:
+    """Return a network of fresh weights on its devices, and what trains it.
+
+    Parameters
+    ----------
+    settings : mapping
+        The parameters of the classifier.
+    num_features, num_classes : int
+        Of the data.
+    seed : int
+        Of weights, data order and devices.
+    """
+    device = compute_device(settings["device"])
+    model = MLP(
+        hidden_sizes=[int(settings["hidden_dim"])],
+        num_classes=num_classes,
+        activation="relu",
+        dropout=0.0,
+        in_features=num_features,
+        generator=torch.Generator().manual_seed(seed),  # torch's own belongs to the caller
+    ).to(device)
+    names = {field.name for field in fields(DeviceSettings)} - {"diagnose_every"}
+    constraint = DeviceConstraint(**{n: settings[n] for n in names}, diagnose_every=NEVER)
+    constraint.attach(model, seed=seed)
+    rates = {name: settings[name] for name in ("lr_pos", "lr_neg", "momentum")}
+    return TrainState(
+        model=model,
+        optimizer=AsymmetricSGD(model.parameters(), **rates),
+        generator=torch.Generator(device).manual_seed(seed),
+        constraint=constraint,
+    )
+
+
+def state_bytes(state: TrainState) -> bytes:
+    """Return a state as bytes, so that pickle and copy of a classifier need no help."""
+    buffer = io.BytesIO()
+    torch.save(state.state_dict() | NO_GLOBAL_RANDOMNESS, buffer)
+    return buffer.getvalue()
+
+
+def load_state_bytes(state: TrainState, saved: bytes) -> None:
+    """Bring a fresh state to a saved one; its learning rates and momentum stay."""
+    group = state.optimizer.param_groups[0]
+    rates = {name: group[name] for name in ("lr", "neg_to_pos", "momentum")}
+    content = torch.load(io.BytesIO(saved), map_location=state.generator.device, weights_only=True)
+    state.load_state_dict(content | NO_GLOBAL_RANDOMNESS)
+    state.optimizer.param_groups[0].update(rates)
+
+
+def build_scheduler(
+    name: str, state: TrainState, recipe: Recipe, num_samples: int
+) -> LRScheduler | None:
+    """Return the course of the learning rates; those of the optimizer are the peaks of a cycle.
+
+    Raises
+    ------
+    UserError
+        If there is none of that name, or it has a single step.
+    """
+    if name not in SCHEDULERS:
+        raise UserError(f"scheduler={name!r}: allowed are {', '.join(SCHEDULERS)}.")
+    if name == "constant":
+        return None
+    steps = recipe.epochs * ceil(num_samples / recipe.batch_size)
+    if steps == 1:
+        raise UserError(
+            "scheduler='onecycle': in one step the rate is only the last of the cycle, next to 0. "
+            "Take more epochs, smaller batches or scheduler='constant'."
+        )
+    group = state.optimizer.param_groups[0]
+    return OneCycleLR(
+        state.optimizer,
+        max_lr=group["lr"],
+        total_steps=steps,
+        cycle_momentum=group["momentum"] > 0,
+    )
+
+
+def wrong_scales(X: Tensor, state: TrainState) -> list[str]:
+    """Say what keeps the network at chance: features or devices of another scale than 1."""
+    low, high = X.min().item(), X.max().item()
+    scaled = f"X / {high:g}" if low >= 0 and high > 1 else "sklearn's StandardScaler"
+    sentence = scale_warning(X, f"Give {scaled}.")
+    found = [f"X: {sentence}"] if sentence else []
+    if state.epoch == 0 and state.constraint is not None:
+        ranges = state.constraint.range_warnings
+        found += [warning.replace("constraint.", "") for warning in ranges]
+    return found
