@@ -17,7 +17,7 @@ from mnist_exp.run.checkpoints import (
     save_checkpoint,
 )
 from mnist_exp.run.formats import check_format
-from mnist_exp.run.saved_config import check_extends, differences
+from mnist_exp.run.saved_config import check_extends, differences, without_old_behaviour
 from mnist_exp.run.saved_state import CHECKPOINT
 from mnist_exp.train.state import Row
 
@@ -95,7 +95,8 @@ class RunDirectory:
             return None
         path, saved = found
         check_format(saved, CHECKPOINT, path)
-        config, data_sha256, saved_fold = saved["config"], saved["data_sha256"], saved["fold"]
+        config = without_old_behaviour(saved["config"])
+        data_sha256, saved_fold = saved["data_sha256"], saved["fold"]
         check_extends(config, self.config, differences(config, self.config), str(path))
         split_sha256 = saved.get("split_sha256")  # absent from checkpoints of older versions
         if data_sha256 != self.data_sha256:
@@ -157,7 +158,8 @@ def check_settings(path: Path, config: dict[str, Any]) -> None:
         if found is not None:
             path, saved = found
             check_format(saved, CHECKPOINT, path)
-            check_extends(saved["config"], config, differences(saved["config"], config), str(path))
+            before = without_old_behaviour(saved["config"])
+            check_extends(before, config, differences(before, config), str(path))
 
 
 def _with_fold(row: Row, fold: int | None) -> Row:
