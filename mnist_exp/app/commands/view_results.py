@@ -45,8 +45,9 @@ def latest(runs: Iterable[RunOverview]) -> list[RunOverview]:
 def run_lines(runs: Sequence[RunOverview]) -> list[str]:
     """Lay runs out in columns."""
     head = ("accuracy", "model", "parameters", "seconds", "status", "last written", "directory")
-    rows = [
-        (
+    rows = [list(head)]
+    for run in runs:
+        cells = (
             shown_accuracy(run.accuracy, run.std),
             run.model,
             "" if run.parameters is None else f"{run.parameters:,}",
@@ -54,12 +55,8 @@ def run_lines(runs: Sequence[RunOverview]) -> list[str]:
             run.status,
             shown_time(run.changed),
         )
-        for run in runs
-    ]
-    cut = [[printable(cell)[:WIDEST] for cell in row] for row in rows]
-    return table_lines(
-        [head, *([*row, str(r.directory)] for row, r in zip(cut, runs, strict=True))]
-    )
+        rows.append([*(printable(cell)[:WIDEST] for cell in cells), str(run.directory)])
+    return table_lines(rows)
 
 
 def unfinished_lines(runs: Iterable[RunOverview]) -> list[str]:
