@@ -120,11 +120,8 @@ RULES: dict[str, Rule] = {
     "gradients.directory": DIRECTORY,
     "gradients.root": optional(ABSOLUTE),
 }
-# Keys that only some options of their group have, or that runs of older versions lack.
-NOT_EVERYWHERE = {
-    *("cv.n_jobs", "optimizer.lr", "trust", "training.averaging_warmup"),
-    *("gradients.directory", "gradients.root"),
-}
+# Keys that only some options of their group have, and one that saved configurations lack.
+NOT_EVERYWHERE = {"cv.n_jobs", "optimizer.lr", "trust", "gradients.directory", "gradients.root"}
 
 
 def check(config: DictConfig) -> None:

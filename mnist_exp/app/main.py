@@ -34,7 +34,7 @@ from mnist_exp.run.results import finished_results, read_results, write_results
 from mnist_exp.run.saved_config import (
     PLACES,
     as_typed,
-    hash_config,
+    has_hash,
     key_of,
     make_paths_absolute,
     training_config,
@@ -95,7 +95,7 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: 
     """Run the only job of the command; a user's mistake is told and leaves nothing behind."""
     results = finished_results(directory)
     try:
-        if results is not None and results["config_hash"] == hash_config(training_config(config)):
+        if results is not None and has_hash(training_config(config), results["config_hash"]):
             print(f"{directory} is finished already; raise training.epochs to train it further")
         else:
             launch.check_job(config)

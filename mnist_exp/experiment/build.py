@@ -251,8 +251,7 @@ def build_state(
     averaged = None
     if averaging is not None:
         check_weights(model, "training.averaging")
-        # runs of before there was a warm-up go on without
-        averaged = averaged_model(model, averaging, config.training.get("averaging_warmup", False))
+        averaged = averaged_model(model, averaging, config.training.averaging_warmup)
     batches = batches_an_epoch(config, train_size)
     return TrainState(
         model=model,

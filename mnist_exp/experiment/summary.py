@@ -19,6 +19,7 @@ from mnist_exp.experiment import build
 from mnist_exp.experiment.fold import by_validation
 from mnist_exp.run.directory import RunDirectory
 from mnist_exp.run.fold_result import FoldResult
+from mnist_exp.run.over_folds import class_accuracies, mean_and_std
 from mnist_exp.run.provenance import device_name, git_commit, versions
 from mnist_exp.run.saved_config import hash_config
 
@@ -68,33 +69,20 @@ def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
 
 
 def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
-    """Return the numbers of a run: of the only split, or of each fold and over folds.
+    """Return the numbers of a run: a row for each fold, and over folds.
 
-    ``std_accuracy`` is the sample standard deviation (n - 1 in the denominator);
-    ``confusion_matrix`` is the mean over folds.
+    Layout and meaning of each entry stand in `mnist_exp.run.results`.
     """
     epochs = [row for fold in folds for row in fold.history]
-    numbers: dict[str, Any] = {
+    matrices = torch.stack([fold.evaluation.confusion_matrix for fold in folds])
+    # of one split the counts themselves
+    matrix = (matrices[0] if len(folds) == 1 else matrices.double().mean(0)).tolist()
+    return {
         "parameters": folds[0].parameters,
         "samples_per_second": statistics.median(row["samples_per_second"] for row in epochs),
-    }
-    rows = [fold.row() for fold in folds]
-    if folds[0].fold is None:
-        (row,) = rows
-        return numbers | {
-            "selected_epoch": row["selected_epoch"],
-            "test_accuracy": row["accuracy"],
-            "test_loss": row["loss"],
-            "weights_sha256": row["weights_sha256"],
-            "per_class_accuracy": row["per_class_accuracy"],
-            "confusion_matrix": row["confusion_matrix"],
-            "epochs": row["epochs"],
-        }
-    accuracies = [fold.evaluation.accuracy for fold in folds]
-    matrices = torch.stack([fold.evaluation.confusion_matrix for fold in folds])
-    return numbers | {
-        "mean_accuracy": statistics.mean(accuracies),
-        "std_accuracy": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "confusion_matrix": matrices.double().mean(0).tolist(),
-        "folds": rows,
+        "accuracy": mean_and_std([fold.evaluation.accuracy for fold in folds]),
+        "loss": mean_and_std([fold.evaluation.loss for fold in folds]),
+        "per_class_accuracy": class_accuracies(matrix),
+        "confusion_matrix": matrix,
+        "folds": [fold.row() for fold in folds],
     }

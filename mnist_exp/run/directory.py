@@ -12,7 +12,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import append_json_line, json_line, remove_unfinished, write_atomic
 from mnist_exp.run.checkpoints import load_newest, save_checkpoint
 from mnist_exp.run.formats import check_format
-from mnist_exp.run.saved_config import check_extends, differences
+from mnist_exp.run.saved_config import check_extends, differences, without_old_behaviour
 from mnist_exp.run.saved_state import CHECKPOINT
 from mnist_exp.train.state import Row
 
@@ -183,7 +183,8 @@ def _load_newest(directory: Path, config: dict[str, Any]) -> Checkpoint | None:
     if found is not None:
         path, saved = found
         check_format(saved, CHECKPOINT, path)
-        check_extends(saved["config"], config, differences(saved["config"], config), str(path))
+        before = without_old_behaviour(saved["config"])
+        check_extends(before, config, differences(before, config), str(path))
     return found
 
 

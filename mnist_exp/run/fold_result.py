@@ -45,7 +45,7 @@ class FoldResult:
     def row(self) -> dict[str, Any]:
         """Return the fold's row of results.json."""
         return {
-            "fold": self.fold,
+            "fold": self.fold or 1,
             "seed": self.seed,
             "selected_epoch": self.epoch,
             "accuracy": self.evaluation.accuracy,

@@ -37,8 +37,9 @@ SHARE = number(lambda value: 0 <= value <= 1, "0 to 1")
 AT_LEAST_0 = number(lambda value: value >= 0, "at least 0")
 FINITE = number(lambda value: True, "of any size")
 STATUSES = ("running", "completed", "interrupted", "failed")
-EPOCH_ROWS = ListOf({"epoch": integer(1)})
+EPOCH_ROWS = ListOf({"epoch": integer(1), "validation_accuracy?": optional(SHARE)})
 MATRIX = ListOf(ListOf(AT_LEAST_0))
+CLASS_SHARES = ListOf(optional(SHARE))  # null: no image of the class was tested
 
 FOLD: Shape = {
     "fold": integer(1),
@@ -46,6 +47,8 @@ FOLD: Shape = {
     "loss": FINITE,
     "selected_epoch": COUNT,
     "wall_seconds": AT_LEAST_0,
+    "per_class_accuracy?": CLASS_SHARES,
+    "confusion_matrix?": MATRIX,
     "epochs?": EPOCH_ROWS,
 }
 REPRODUCTION: Shape = {
@@ -54,7 +57,7 @@ REPRODUCTION: Shape = {
     "result": ListOf(STRING),
     "environment": ListOf(STRING),
 }
-# What is known of a run at its start, and when it is completed: with one split, or with folds.
+# What is known of a run at its start, and what its end adds.
 FACTS: dict[str, Shape] = {
     "model": STRING,
     "data": STRING,
@@ -70,27 +73,17 @@ NUMBERS: dict[str, Shape] = {
     "wall_seconds": AT_LEAST_0,
     "parameters": COUNT,
     "samples_per_second": AT_LEAST_0,
+    "accuracy": {"mean": SHARE, "std": optional(AT_LEAST_0), "n": integer(1)},
+    "loss": {"mean": FINITE, "std": optional(AT_LEAST_0), "n": integer(1)},
+    "per_class_accuracy": CLASS_SHARES,
     "confusion_matrix": MATRIX,
-}
-ONE_SPLIT: dict[str, Shape] = {
-    "test_accuracy": SHARE,
-    "test_loss": FINITE,
-    "selected_epoch": COUNT,
-    "per_class_accuracy": ListOf(optional(SHARE)),  # null: no image of the class was tested
-}
-FOLDS: dict[str, Shape] = {
-    "mean_accuracy": SHARE,
-    "std_accuracy": optional(AT_LEAST_0),
     "folds": ListOf(FOLD),
 }
 RESULTS: dict[str, Shape] = {
     "status": one_of(*STATUSES),
     "error?": optional(STRING),
     "reproduction?": REPRODUCTION,
-    "epochs?": EPOCH_ROWS,
-    **{f"{key}?": shape for key, shape in (FACTS | NUMBERS | ONE_SPLIT | FOLDS).items()},
-    "test_accuracy?": optional(SHARE),
-    "mean_accuracy?": optional(SHARE),
+    **{f"{key}?": shape for key, shape in (FACTS | NUMBERS).items()},
 }
 
 
@@ -102,12 +95,12 @@ def check_complete(results: Mapping[str, Any], file: object) -> None:
     UserError
         Naming what is missing.
     """
-    check_format(results, FACTS | NUMBERS | (FOLDS if "folds" in results else ONE_SPLIT), file)
-    classes = len(results["class_names"])
-    lengths = {len(results["confusion_matrix"]), *map(len, results["confusion_matrix"])}
-    if "folds" not in results:
-        lengths.add(len(results["per_class_accuracy"]))
-    if lengths != {classes}:
+    check_format(results, FACTS | NUMBERS, file)
+    counts = {len(results["folds"]), results["accuracy"]["n"], results["loss"]["n"]}
+    if len(counts) != 1:
+        raise UserError(f"{file}: is damaged: its accuracy is not of its folds.")
+    classes, matrix = len(results["class_names"]), results["confusion_matrix"]
+    if {len(results["per_class_accuracy"]), len(matrix), *map(len, matrix)} != {classes}:
         raise UserError(f"{file}: is damaged: its {classes} class_names do not fit its numbers.")
 
 

@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.run.reproduction import comparison_lines
+from mnist_exp.run.text_table import shown_accuracy, table_lines
 from mnist_exp.terminal import printable
 
 
 def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
     """Say a finished run in a few lines: accuracy, how it was got, time, and where it lies."""
     head = f"{results['model']}, {results['parameters']:,} parameters, {results['data']}"
-    if "folds" in results:
+    folds = results["folds"]
+    if len(folds) > 1:
         lines = [head, *_fold_table(results)]
     else:
         lines = [
-            f"{head}: test accuracy {results['test_accuracy']:.2%}, "
-            f"test loss {results['test_loss']:.4f} ({results['selection_rule']}: "
-            f"epoch {results['selected_epoch']})",
+            f"{head}: test accuracy {shown_accuracy(folds[0]['accuracy'])}, "
+            f"test loss {folds[0]['loss']:.4f} ({results['selection_rule']}: "
+            f"epoch {folds[0]['selected_epoch']})",
             "accuracy by class: "
             + " ".join(
                 f"{name}:" + ("-" if accuracy is None else f"{accuracy:.1%}")
@@ -39,18 +41,21 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
 
 
 def _fold_table(results: dict[str, Any]) -> list[str]:
-    rows = ["fold  accuracy    loss  epoch       s"]
-    rows += [
-        f"{row['fold']:>4}  {row['accuracy']:>8.2%}  {row['loss']:.4f}  "
-        f"{row['selected_epoch']:>5}  {row['wall_seconds']:>6.1f}"
-        for row in results["folds"]
+    folds, accuracy = results["folds"], results["accuracy"]
+    rows = [
+        (
+            str(row["fold"]),
+            shown_accuracy(row["accuracy"]),
+            f"{row['loss']:.4f}",
+            str(row["selected_epoch"]),
+            f"{row['wall_seconds']:.1f}",
+        )
+        for row in folds
     ]
-    spread = results["std_accuracy"]
     return [
-        *rows,
-        f"accuracy {results['mean_accuracy']:.2%}"
-        + (f" +- {spread:.2%}" if spread is not None else "")
-        + f" (mean +- sample std of {len(results['folds'])} folds; {results['selection_rule']})",
+        *table_lines([("fold", "accuracy", "loss", "epoch", "s"), *rows], str.rjust),
+        f"accuracy {shown_accuracy(accuracy['mean'], accuracy['std'])} (mean +- sample std of "
+        f"{len(folds)} folds; {results['selection_rule']})",
     ]
 
 

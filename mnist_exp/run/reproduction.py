@@ -24,8 +24,7 @@ ENVIRONMENT = {
     "threads": "threads",
     "git_commit": "git commit",
 }
-# The result itself, for a run with one split and for each fold of one with several.
-RESULT = ("weights_sha256", "accuracy", "test_accuracy", "loss", "test_loss", "confusion_matrix")
+RESULT = ("weights_sha256", "accuracy", "loss", "confusion_matrix")  # the result itself, of a fold
 
 
 def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -43,12 +42,12 @@ def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any])
 
 def result_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each difference in weights, accuracy and loss, bit by bit."""
-    if len(_parts(before)) != len(_parts(after)):
-        return [f"number of folds was {len(_parts(before))} and is {len(_parts(after))}"]
+    was_folds, folds = before["folds"], after["folds"]
+    if len(was_folds) != len(folds):
+        return [f"number of folds was {len(was_folds)} and is {len(folds)}"]
     lines = []
-    pairs = zip(_parts(before), _parts(after), strict=True)
-    for number, (one, other) in enumerate(pairs, start=1):
-        where = f"fold {number}: " if "folds" in before else ""
+    for number, (one, other) in enumerate(zip(was_folds, folds, strict=True), start=1):
+        where = f"fold {number}: " if len(folds) > 1 else ""
         for key in RESULT:
             if one.get(key) != other.get(key):
                 was, now = _short(one.get(key)), _short(other.get(key))
@@ -96,11 +95,6 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
             else ["on the same machine and data"]
         ),
     ]
-
-
-def _parts(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    parts: list[Mapping[str, Any]] = results.get("folds", [results])
-    return parts
 
 
 def _short(value: Any) -> str:

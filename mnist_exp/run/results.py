@@ -1,4 +1,11 @@
-"""results.json: the one file that says what a run is and how it stands."""
+"""results.json: the one file that says what a run is and how it stands.
+
+Version 2. ``folds`` has a row for each split, one row where there is one split, and over them stand
+``accuracy`` and ``loss`` (``mean``; ``std``, the sample standard deviation, null for one split;
+``n``), ``confusion_matrix`` (mean over folds, so the counts where there is one split) and
+``per_class_accuracy`` (of that matrix; null for a class without a test image). Accuracies are
+shares in [0, 1], losses mean cross-entropies in nats.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +18,9 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import finite, write_json
 from mnist_exp.files.regular import read_json
 from mnist_exp.run.formats import ANY, RESULTS, check_complete, check_format
+from mnist_exp.run.results_version_1 import RESULTS_1, to_version_2
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NAME = "results.json"
 COMPLETED = "completed"
 LARGEST = 1 << 28  # bytes; a row an epoch and fold is some 300
@@ -21,16 +29,16 @@ LARGEST = 1 << 28  # bytes; a row an epoch and fold is some 300
 def write_results(directory: Path, results: dict[str, Any]) -> None:
     """Replace results.json; its last entry is a checksum of the others."""
     content = {"schema_version": SCHEMA_VERSION, **finite(results)}
-    write_json(directory / NAME, {**content, "checksum": _checksum(content)})
+    write_json(directory / NAME, {**content, "checksum": checksum_of(content)})
 
 
 def read_results(directory: Path) -> dict[str, Any] | None:
-    """Read results.json; None if there is none.
+    """Read results.json as version 2, whichever version it has; None if there is none.
 
     Raises
     ------
     UserError
-        If it is damaged, has wrong content or another schema version.
+        If it is damaged, has wrong content or an unknown schema version.
     """
     path = directory / NAME
     try:
@@ -41,12 +49,15 @@ def read_results(directory: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     check_format(results, {"schema_version": ANY, "checksum": ANY}, path)
     checksum, version = results.pop("checksum"), results.pop("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in (1, SCHEMA_VERSION):
         raise UserError(
-            f"{path}: has schema version {version}, this mnist_exp reads {SCHEMA_VERSION}."
+            f"{path}: has schema version {version}, this mnist_exp reads 1 to {SCHEMA_VERSION}."
         )
-    if checksum != _checksum({"schema_version": version, **results}):
+    if checksum != checksum_of({"schema_version": version, **results}):
         raise UserError(f"{path}: its content does not match its checksum; damaged or edited.")
+    if version == 1:
+        check_format(results, RESULTS_1, path)
+        results = to_version_2(results, path)
     check_format(results, RESULTS, path)
     return dict(results)
 
@@ -63,5 +74,6 @@ def finished_results(directory: Path) -> dict[str, Any] | None:
     return results
 
 
-def _checksum(content: dict[str, Any]) -> str:
+def checksum_of(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of all entries but the checksum, whatever their order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

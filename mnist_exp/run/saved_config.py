@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
@@ -22,6 +22,9 @@ RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 EPOCHS = "training.epochs"
 # Where the files are is no part of what a run computes: the checksum of what they hold is.
 PLACES = ("data.root",)
+# Keys that configurations saved by older versions lack, by group, with the value that means what
+# runs did then.
+OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {"training": {"averaging_warmup": False}}
 CONFIG_FILE = "config.yaml"  # what ran, in the run directory
 SHOWN = 8  # differences in a message
 
@@ -45,11 +48,30 @@ def own_part(config: DictConfig) -> DictConfig:
 def training_config(config: DictConfig) -> dict[str, Any]:
     """Return everything that decides how a run trains, resolved, as plain values."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    training = values.get("training")
-    if isinstance(training, dict) and training.get("averaging") is None:
-        # decides nothing then, and older runs have no such key
-        training.pop("averaging_warmup", None)
-    return {key: value for key, value in values.items() if key not in RUN_KEYS}
+    return without_old_behaviour(_without(values, RUN_KEYS))
+
+
+def bring_up_to_date(config: DictConfig) -> None:
+    """Add the keys that a saved configuration lacks, with the values that mean what it ran as."""
+    with open_dict(config):
+        for group, keys in OLD_BEHAVIOUR.items():
+            values = config.get(group)
+            if isinstance(values, DictConfig):
+                for key in keys.keys() - values.keys():
+                    values[key] = keys[key]
+
+
+def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved configuration without the keys that leave an older version's behaviour.
+
+    So configurations compare equal, and hash alike, whichever version saved them.
+    """
+    values = flat(config)
+    old = flat(OLD_BEHAVIOUR)
+    keys = {key for key in old if values.get(key) == old[key]}
+    if values.get("training.averaging") is None:
+        keys.add("training.averaging_warmup")
+    return _without(config, keys)
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
@@ -58,8 +80,16 @@ def hash_config(config: Mapping[str, Any]) -> str:
 
 
 def has_hash(config: Mapping[str, Any], recorded: str | None) -> bool:
-    """Whether a recorded hash is of this configuration; older versions took the places in."""
-    return recorded in (hash_config(config), _sha256(config))
+    """Whether a recorded hash is of this configuration, as this version or an older one took it.
+
+    Older ones took `PLACES` in, and keys of `OLD_BEHAVIOUR` that change nothing.
+    """
+    written_out = {
+        group: {**OLD_BEHAVIOUR.get(group, {}), **values} if isinstance(values, Mapping) else values
+        for group, values in config.items()
+    }
+    forms = (config, written_out)
+    return recorded in [take(form) for form in forms for take in (hash_config, _sha256)]
 
 
 def _sha256(config: Mapping[str, Any]) -> str:
@@ -90,7 +120,7 @@ def config_file(directory: Path) -> Path:
 
 
 def load_config(directory: Path, key: str) -> DictConfig:
-    """Read the configuration of the run that ``key=directory`` asks for, as it ran.
+    """Read the configuration of the run that ``key=directory`` asks for, as it ran, up to date.
 
     Runs of older versions have none but Hydra's, in which interpolations are open. Hydra's own
     settings, which say what a process does besides training, are never read from a run.
@@ -120,6 +150,7 @@ def load_config(directory: Path, key: str) -> DictConfig:
     if not isinstance(config, DictConfig) or "training" not in config:
         raise UserError(f"{key}={directory}: {path} is damaged; it holds no configuration.")
     config.pop("hydra", None)
+    bring_up_to_date(config)
     return config
 
 

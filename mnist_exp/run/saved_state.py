@@ -54,6 +54,7 @@ STATE: dict[str, Shape] = {
     "loss_sum": FINITE,
     "correct": COUNT,
     "skipped": COUNT,
+    "lr?": FLOAT,  # version 0.1 saved none
     "seconds": AT_LEAST_0,
     "gradient_norms": ListOf(FLOAT),
     "generator": BYTES,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.lock import is_locked
-from mnist_exp.run.results import COMPLETED, read_results
+from mnist_exp.run.overview import DAMAGED, DEAD, NO_PROCESS, RunOverview, read_overview
+from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.saved_config import key_of
 from mnist_exp.run.sweep_record import (
     SWEEP_FILE,
@@ -25,31 +24,12 @@ from mnist_exp.run.sweep_record import (
     read_job,
     read_sweep,
 )
+from mnist_exp.run.text_table import shown_accuracy, table_lines
 from mnist_exp.run.yaml_files import load_overrides
-from mnist_exp.terminal import printable
 
 LONGEST_ERROR = 100  # characters printed of it; sweep.csv has it all
 NEVER_BEGAN = "not run"
 NO_RESULTS = "stopped before it wrote results.json"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job.
-
-    Attributes
-    ----------
-    status : str
-        "running", "completed", "interrupted", "failed" or "not run".
-    error : str
-        What went wrong, empty if nothing did.
-    results : dict
-        Content of results.json, empty if there is none of this job.
-    """
-
-    status: str
-    error: str = ""
-    results: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +43,7 @@ class Row:
     overrides : dict of str
         Setting and value, as on the command line.
     status : str
-        As in `Outcome`.
+        "running", "completed", "interrupted", "failed" or "not run".
     accuracy : float or None
         Share of right test predictions, in [0, 1]; with k-fold the mean over folds. None unless
         the job is completed.
@@ -153,24 +133,25 @@ def chosen_by(rows: Iterable[Row]) -> str:
     return "validation accuracy" if best_by_validation(rows) else "test accuracy"
 
 
-def read_outcome(sweep_dir: Path, job: JobRecord) -> Outcome:
+def read_outcome(sweep_dir: Path, job: JobRecord) -> RunOverview:
     """Say what became of a job that began; results of another configuration are not its own."""
-    if job.status == "refused":
-        return Outcome("failed", job.error)
     directory = sweep_dir / job.directory
-    try:
-        results = read_results(directory)
-    except UserError as error:
-        return Outcome("failed", str(error))
-    if results is None or results.get("config_hash", job.config_hash) != job.config_hash:
-        if job.status == COMPLETED:
-            return Outcome("failed", "its results.json was deleted or replaced")
-        outcome = Outcome(job.status, job.error)
-    else:
-        outcome = Outcome(results["status"], results.get("error") or "", results)
-    if outcome.status == "running" and not is_locked(directory):
-        return Outcome("interrupted", "its process is gone", outcome.results)
-    return outcome
+    if job.status == "refused":
+        return RunOverview(directory, "failed", job.error)
+    run = read_overview(directory)
+    own = run.begun and run.config_hash in (None, job.config_hash)
+    if run.status == DAMAGED or own:
+        return as_job(run)
+    if job.status == COMPLETED:
+        return RunOverview(directory, "failed", "its results.json was deleted or replaced")
+    if job.status == "running" and not is_locked(directory):
+        return RunOverview(directory, "interrupted", NO_PROCESS)
+    return RunOverview(directory, job.status, job.error)
+
+
+def as_job(run: RunOverview) -> RunOverview:
+    """Return a run with the status that a job has: a dead one is interrupted, a damaged failed."""
+    return replace(run, status={DEAD: "interrupted", DAMAGED: "failed"}.get(run.status, run.status))
 
 
 def swept_settings(rows: Sequence[Row]) -> list[str]:
@@ -189,41 +170,19 @@ def print_table(rows: Sequence[Row]) -> None:
         values = (row.overrides.get(name, "") for name in settings)
         seconds = "" if row.wall_seconds is None else f"{row.wall_seconds:.1f}"
         error = textwrap.shorten(row.error, LONGEST_ERROR, placeholder=" ...")
-        validation = "" if row.validation is None else f"{row.validation:.2%}"
-        numbers = [shown_accuracy(row), *[validation] * validated, seconds]
+        validation = shown_accuracy(row.validation)
+        numbers = [shown_accuracy(row.accuracy, row.std), *[validation] * validated, seconds]
         cells.append([*values, *numbers, row.status, row.job, error])
-    cells = [[printable(cell) for cell in line] for line in cells]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(padded).rstrip())
+    print("\n".join(table_lines(cells)))
     known = any(row.accuracy is not None for row in rows)
     order = f"; the best first, by {chosen_by(rows)}" if known else ""
     print(f"{len(rows)} jobs: {count_by_status(rows)}{order}")
-
-
-def shown_accuracy(row: Row) -> str:
-    """Say the accuracy in percent, with the deviation over folds if there is one."""
-    if row.accuracy is None:
-        return ""
-    return f"{row.accuracy:.2%}" + ("" if row.std is None else f" +- {row.std:.2%}")
 
 
 def count_by_status(rows: Iterable[Row]) -> str:
     """Say how many jobs are in which state, for example ``8 completed, 1 failed``."""
     states = [row.status for row in rows]
     return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
-
-
-def validation_accuracy(results: dict[str, Any]) -> float | None:
-    """Return the validation accuracy of the epoch reported, the mean over folds; None without."""
-    found = [
-        epoch.get("validation_accuracy")
-        for part in results.get("folds", [results])
-        for epoch in part.get("epochs", ())
-        if epoch["epoch"] == part["selected_epoch"]
-    ]
-    return None if not found or None in found else statistics.mean(found)
 
 
 def _rows_of_directories(sweep_dir: Path) -> list[Row]:
@@ -234,11 +193,12 @@ def _rows_of_directories(sweep_dir: Path) -> list[Row]:
         overrides: list[str] = []
         try:
             overrides = load_overrides(directory / ".hydra" / "overrides.yaml")
-            results = read_results(directory) or {"status": "failed", "error": NO_RESULTS}
-            outcome = Outcome(results["status"], results.get("error") or "", results)
+            run = as_job(read_overview(directory))
+            if not run.begun and run.status != "running":
+                run = RunOverview(directory, "failed", NO_RESULTS)
         except UserError as error:
-            outcome = Outcome("failed", str(error))
-        rows.append(_row(directory.relative_to(sweep_dir).as_posix(), overrides, outcome))
+            run = RunOverview(directory, "failed", str(error))
+        rows.append(_row(directory.relative_to(sweep_dir).as_posix(), overrides, run))
     return rows
 
 
@@ -247,22 +207,24 @@ def _row_of_record(sweep_dir: Path, number: int, asked: AskedJob | None = None) 
         job = read_job(sweep_dir, number)
     except UserError as error:
         name = str(number) if asked is None else asked.directory
-        return _row(name, asked.overrides if asked else [], Outcome("failed", str(error)))
+        failed = RunOverview(sweep_dir / name, "failed", str(error))
+        return _row(name, asked.overrides if asked else [], failed)
     if job is None:
         assert asked is not None
-        return _row(asked.directory, asked.overrides, Outcome(NEVER_BEGAN))
+        never = RunOverview(sweep_dir / asked.directory, NEVER_BEGAN)
+        return _row(asked.directory, asked.overrides, never)
     return _row(job.directory, job.overrides, read_outcome(sweep_dir, job))
 
 
-def _row(name: str, overrides: list[str], outcome: Outcome) -> Row:
-    results = outcome.results if outcome.status == COMPLETED else {}
+def _row(name: str, overrides: list[str], run: RunOverview) -> Row:
+    completed = run.status == COMPLETED
     return Row(
         job=name,
         overrides={key_of(text): text.partition("=")[2] for text in overrides},
-        status=outcome.status,
-        accuracy=results.get("mean_accuracy", results.get("test_accuracy")),
-        std=results.get("std_accuracy"),
-        wall_seconds=outcome.results.get("wall_seconds"),
-        error=outcome.error,
-        validation=validation_accuracy(results),
+        status=run.status,
+        accuracy=run.accuracy if completed else None,
+        std=run.std if completed else None,
+        wall_seconds=run.wall_seconds,
+        error=run.error,
+        validation=run.validation if completed else None,
     )

@@ -121,6 +121,7 @@ def train(
             loss, logits = backpropagate(inputs, labels)
             with threads_for(size):
                 loss_value = loss.item()
+                state.lr = optimizer.param_groups[0]["lr"]  # before the scheduler moves it
                 if math.isfinite(loss_value):
                     optimizer.step()
                 elif recipe.on_nan == "stop":

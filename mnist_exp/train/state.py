@@ -20,7 +20,7 @@ Row = dict[str, Any]  # the metrics of one epoch
 # Attributes that are plain numbers, tensors or rows, saved as they are.
 PLAIN = (
     *("epoch", "history", "best", "wall_seconds", "order", "batch"),
-    *("samples", "loss_sum", "correct", "skipped", "seconds", "gradient_norms"),
+    *("samples", "loss_sum", "correct", "skipped", "lr", "seconds", "gradient_norms"),
 )
 # Attributes with a state_dict of their own; None where the run has no such part.
 STATEFUL = ("model", "optimizer", "scheduler", "constraint", "averaged")
@@ -41,6 +41,8 @@ class TrainState:
     samples, loss_sum, correct, skipped, seconds
         Sums over those batches: images, loss, right predictions, batches left out because their
         loss was not finite, and wall time.
+    lr : float
+        Learning rate of the last of those batches.
     gradient_norms : list of float
         Norm of the first layer's gradient for each of those batches, where it is recorded.
     history : list of dict
@@ -65,6 +67,7 @@ class TrainState:
     loss_sum: float = 0.0
     correct: int = 0
     skipped: int = 0
+    lr: float = 0.0
     seconds: float = 0.0
     gradient_norms: list[float] = field(default_factory=list)
     history: list[Row] = field(default_factory=list)
@@ -110,7 +113,7 @@ class TrainState:
             "epoch": self.epoch + 1,
             "train_loss": self.loss_sum / max(self.samples, 1),
             "train_accuracy": self.correct / max(self.samples, 1),
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.lr,
             "seconds": self.seconds,
             "samples_per_second": len(self.order) / self.seconds,
         }
@@ -139,6 +142,7 @@ class TrainState:
 
         Where the states of torch's global generators are None, these go on as they are.
         """
+        saved = {"lr": saved["optimizer"]["param_groups"][0]["lr"], **saved}  # 0.1 saved no lr
         for name in PLAIN:
             setattr(self, name, saved[name])
         if self.order is not None:

@@ -84,15 +84,21 @@ def test_results_say_how_the_numbers_were_got(
     directory, results, _ = holdout_run
     written = read_json(directory / "results.json")
     assert written["status"] == "completed"
-    assert written["test_accuracy"] == results["test_accuracy"]
+    assert written["accuracy"] == results["accuracy"]
+    assert written["accuracy"]["std"] is None
     expected = {"schema_version", "model", "parameters", "seed", "config_hash", "selection_rule"}
-    expected |= {"wall_seconds", "samples_per_second", "versions", "cpu", "threads", "epochs"}
+    expected |= {"wall_seconds", "samples_per_second", "versions", "cpu", "threads", "folds"}
     assert expected <= written.keys()
     assert written["parameters"] == 407_050
     matrix = torch.tensor(written["confusion_matrix"])
     assert matrix.sum() == 10_000
-    assert matrix.diag().sum() / 10_000 == pytest.approx(written["test_accuracy"])
-    assert 0.5 < written["test_accuracy"] < 1
+    accuracy = written["accuracy"]["mean"]
+    assert matrix.diag().sum() / 10_000 == pytest.approx(accuracy)
+    assert 0.5 < accuracy < 1
+    (fold,) = written["folds"]
+    assert (fold["fold"], fold["accuracy"], fold["seed"]) == (1, accuracy, written["seed"])
+    for key in ("confusion_matrix", "per_class_accuracy"):
+        assert fold[key] == written[key]
 
 
 def test_metrics_file_has_the_rows_of_the_results(
@@ -101,7 +107,7 @@ def test_metrics_file_has_the_rows_of_the_results(
     directory, results, _ = holdout_run
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 8))
-    for row, reported in zip(rows, results["epochs"], strict=True):
+    for row, reported in zip(rows, results["folds"][0]["epochs"], strict=True):
         assert row.items() >= {k: v for k, v in reported.items() if k in row}.items()
         assert {"train_loss", "validation_accuracy", "test_loss", "lr"} <= row.keys()
 
@@ -110,11 +116,12 @@ def test_best_checkpoint_is_the_epoch_with_the_best_validation_accuracy(
     holdout_run: tuple[Path, dict[str, Any], DictConfig],
 ) -> None:
     directory, results, _ = holdout_run
-    accuracies = [row["validation_accuracy"] for row in results["epochs"]]
+    (fold,) = results["folds"]
+    accuracies = [row["validation_accuracy"] for row in fold["epochs"]]
     best = accuracies.index(max(accuracies))
-    assert results["selected_epoch"] == best + 1
+    assert fold["selected_epoch"] == best + 1
     assert load_checkpoint(directory / "checkpoints" / "best.pt")["epoch"] == best + 1
-    assert results["test_accuracy"] == results["epochs"][best]["test_accuracy"]
+    assert fold["accuracy"] == fold["epochs"][best]["test_accuracy"]
 
 
 def test_exported_weights_are_the_reported_ones(
@@ -126,7 +133,7 @@ def test_exported_weights_are_the_reported_ones(
     hidden = (pixels @ weights["network.0.weight"].T + weights["network.0.bias"]).relu()
     logits = hidden @ weights["network.2.weight"].T + weights["network.2.bias"]
     accuracy = (logits.argmax(1) == mnist.test_labels).double().mean().item()
-    assert accuracy == pytest.approx(results["test_accuracy"], abs=2e-4)
+    assert accuracy == pytest.approx(results["accuracy"]["mean"], abs=2e-4)
 
 
 def test_pictures_have_the_resolution_asked_for_and_are_not_blank(
@@ -145,7 +152,7 @@ def test_summary_names_accuracy_rule_and_place(
     directory, results, _ = holdout_run
     lines = summary_lines(results, directory)
     assert len(lines) == 5
-    assert f"{results['test_accuracy']:.2%}" in lines[0]
+    assert f"{results['accuracy']['mean']:.2%}" in lines[0]
     assert "best validation accuracy" in lines[0]
     assert str(directory) in lines[-1]
 
@@ -168,7 +175,7 @@ def fold_runs(
 
 def test_folds_side_by_side_give_the_same_numbers(fold_runs: list[dict[str, Any]]) -> None:
     one_by_one, side_by_side = fold_runs
-    assert one_by_one["mean_accuracy"] == side_by_side["mean_accuracy"]
+    assert one_by_one["accuracy"] == side_by_side["accuracy"]
     for one, other in zip(one_by_one["folds"], side_by_side["folds"], strict=True):
         assert one["confusion_matrix"] == other["confusion_matrix"]
         assert one["weights_sha256"] == other["weights_sha256"]
@@ -242,8 +249,10 @@ def test_folds_are_summed_up_as_mean_sample_std_and_mean_matrix(
 ) -> None:
     results = fold_runs[0]
     accuracies = torch.tensor([fold["accuracy"] for fold in results["folds"]]).double()
-    assert results["mean_accuracy"] == pytest.approx(accuracies.mean().item())
-    assert results["std_accuracy"] == pytest.approx(accuracies.std(correction=1).item(), rel=1e-4)
+    assert results["accuracy"]["mean"] == pytest.approx(accuracies.mean().item())
+    std = accuracies.std(correction=1).item()
+    assert results["accuracy"]["std"] == pytest.approx(std, rel=1e-4)
+    assert results["accuracy"]["n"] == results["loss"]["n"] == 3
     matrices = torch.tensor([fold["confusion_matrix"] for fold in results["folds"]]).double()
     torch.testing.assert_close(torch.tensor(results["confusion_matrix"]).double(), matrices.mean(0))
     assert matrices.sum() == 70_000
@@ -259,7 +268,7 @@ def test_published_constraint_stays_at_chance(tmp_path: Path, compose_config: Co
         "model=mlp100", "constraint=published", "cv=none", "data.subset=6000",
         "training.epochs=2", "plots.enabled=false",
     )  # fmt: skip
-    assert run_experiment(config, tmp_path / "run")["test_accuracy"] < 0.25
+    assert run_experiment(config, tmp_path / "run")["accuracy"]["mean"] < 0.25
 
 
 def test_any_scikit_learn_splitter_serves(tmp_path: Path, compose_config: Compose) -> None:
@@ -280,7 +289,7 @@ def test_a_choice_of_classes_trains_a_smaller_problem(
     count = classes.count(",") + 1
     assert torch.tensor(results["confusion_matrix"]).shape == (count, count)
     assert results["class_names"] == classes.strip("[]").split(",")
-    assert results["test_accuracy"] > 1.3 / count
+    assert results["accuracy"]["mean"] > 1.3 / count
 
 
 def test_gradients_and_tracker_write_into_the_run_directory(
@@ -294,5 +303,5 @@ def test_gradients_and_tracker_write_into_the_run_directory(
     results = run_experiment(config, tmp_path / "run")
     assert (tmp_path / "run/gradients/epoch_0/manifest.json").is_file()
     assert (tmp_path / "run/gradients/epoch_1/manifest.json").is_file()
-    assert math.isfinite(results["epochs"][0]["gradient_norm_mean"])
+    assert math.isfinite(results["folds"][0]["epochs"][0]["gradient_norm_mean"])
     assert list((tmp_path / "run/tensorboard").glob("events*"))

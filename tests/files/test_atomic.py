@@ -94,13 +94,13 @@ def test_only_what_a_writer_left_is_removed(tmp_path: Path) -> None:
 
 def test_results_come_back_as_they_were(tmp_path: Path) -> None:
     assert read_results(tmp_path) is None
-    results = {"status": "completed", "test_accuracy": 0.98765, "epochs": [{"epoch": 1}]}
+    results = {"status": "completed", "accuracy": {"mean": 0.98765, "std": None, "n": 1}}
     write_results(tmp_path, results)
     assert read_results(tmp_path) == results
 
 
 def test_results_with_any_byte_changed_or_cut_off_are_refused(tmp_path: Path) -> None:
-    results = {"status": "completed", "test_accuracy": 0.98765, "folds": [1.0, 2]}
+    results = {"status": "completed", "parameters": 98765, "folds": [1.0, 2]}
     write_results(tmp_path, results)
     path = tmp_path / "results.json"
     sound = path.read_bytes()
@@ -122,7 +122,7 @@ def _flipped(content: bytes, position: int) -> bytes:
 def test_results_of_another_schema_version_are_refused(tmp_path: Path) -> None:
     write_results(tmp_path, {"status": "completed"})
     path = tmp_path / "results.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 9'))
     with pytest.raises(UserError, match="schema version 9"):
         read_results(tmp_path)
 

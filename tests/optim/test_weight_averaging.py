@@ -13,7 +13,7 @@ from mnist_exp import schema
 from mnist_exp.data import Dataset
 from mnist_exp.experiment import build
 from mnist_exp.optim.weight_averaging import averaged_model, growing_decay
-from mnist_exp.run.saved_config import hash_config, training_config
+from mnist_exp.run.saved_config import bring_up_to_date, hash_config, training_config
 from mnist_exp.train.evaluate import evaluate
 from mnist_exp.train.loop import train
 from tests.conftest import Compose
@@ -108,6 +108,7 @@ def test_configurations_of_before_the_warm_up_train_as_they_did(
     older = config.copy()
     with open_dict(older):
         del older.training.averaging_warmup
+    bring_up_to_date(older)
     schema.check(older)
     config.training.averaging_warmup = False
     images = build.build_images(config, mnist, CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from mnist_exp.app.commands.view_results import main, read_entry
+from mnist_exp.app.commands.view_results import main
 from mnist_exp.errors import UserError
+from mnist_exp.files.atomic import finite, write_json
+from mnist_exp.run.overview import read_overview
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.reproduction import compare
 from mnist_exp.run.results import finished_results, read_results, write_results
@@ -44,15 +47,37 @@ RESULTS: dict[str, Any] = {
     "wall_seconds": 2.0,
     "confusion_matrix": [[1, 0], [2, 3]],
 }
+REPRODUCTION = {"reference": "x", "identical": False, "result": ["a"], "environment": []}
+NUMBER = {"mean": 0.5, "std": None, "n": 1}
 ONE_SPLIT = RESULTS | {
+    "accuracy": NUMBER,
+    "loss": NUMBER,
+    "per_class_accuracy": [0.5, None],
+    "folds": [FOLD],
+    "reproduction": REPRODUCTION,
+}
+SPREAD = {"mean": 0.5, "std": 0.1, "n": 2}
+FOLDS = ONE_SPLIT | {"accuracy": SPREAD, "loss": SPREAD, "folds": [FOLD, FOLD | {"fold": 2}]}
+ONE_SPLIT_1 = RESULTS | {
     "selected_epoch": 1,
     "test_accuracy": 0.5,
     "test_loss": 1.0,
     "per_class_accuracy": [0.5, None],
-    "epochs": [{"epoch": 1}],
-    "reproduction": {"reference": "x", "identical": False, "result": ["a"], "environment": []},
+    "epochs": [{"epoch": 1, "validation_accuracy": 0.7}],
+    "reproduction": REPRODUCTION,
 }
-FOLDS = RESULTS | {"mean_accuracy": 0.5, "std_accuracy": 0.1, "folds": [FOLD, FOLD | {"fold": 2}]}
+FOLDS_1 = RESULTS | {
+    "mean_accuracy": 0.5,
+    "std_accuracy": 0.1,
+    "folds": [FOLD, FOLD | {"fold": 2, "loss": 2.0}],
+}
+
+
+def write_version_1(directory: Path, results: dict[str, Any]) -> None:
+    """Write what version 0.1.0 wrote."""
+    content = {"schema_version": 1, **finite(results)}
+    checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    write_json(directory / "results.json", {**content, "checksum": checksum})
 
 
 @settings(max_examples=200)
@@ -62,6 +87,20 @@ def test_any_results_with_a_checksum_are_shown_refused_or_damaged(
 ) -> None:
     directory = tmp_path_factory.mktemp("results") / "run"
     write_results(directory, results)
+    check_reading(directory)
+
+
+@settings(max_examples=200)
+@given(results=mutated(ONE_SPLIT_1) | mutated(FOLDS_1) | mutated(FOLDS_1 | ONE_SPLIT_1))
+def test_any_results_of_version_1_are_shown_refused_or_damaged(
+    tmp_path_factory: pytest.TempPathFactory, results: Any
+) -> None:
+    directory = tmp_path_factory.mktemp("results") / "run"
+    write_version_1(directory, results)
+    check_reading(directory)
+
+
+def check_reading(directory: Path) -> None:
     assert main([str(directory)]) == 0
     finished = finished_results(directory)
     if finished is None:
@@ -77,11 +116,12 @@ def test_any_results_with_a_checksum_are_shown_refused_or_damaged(
     ("change", "reason"),
     [
         ({"status": "finished"}, "status is 'finished'; allowed is running or completed or"),
-        ({"test_accuracy": "98 %"}, "test_accuracy is '98 %'; allowed is null or a number, 0 to 1"),
+        ({"accuracy": NUMBER | {"mean": "98 %"}}, "accuracy.mean is '98 %'; allowed is a number, "),
         ({"parameters": [1]}, "parameters is of type list; allowed is a whole number from 0"),
         ({"wall_seconds": -1}, "wall_seconds is -1; allowed is a number, at least 0"),
         ({"folds": [FOLD, {**FOLD, "loss": None}]}, r"folds\[1\].loss is None; allowed is a num"),
         ({"model": {"a": 1}}, "model is of type dict; allowed is a text"),
+        ({"loss": NUMBER | {"n": 0}}, "loss.n is 0; allowed is a whole number of at least 1"),
     ],
 )
 def test_wrong_content_names_the_key_the_value_and_what_is_allowed(
@@ -90,15 +130,97 @@ def test_wrong_content_names_the_key_the_value_and_what_is_allowed(
     write_results(tmp_path, ONE_SPLIT | change)
     with pytest.raises(UserError, match=f"results.json: is damaged: {reason}"):
         read_results(tmp_path)
-    entry = read_entry(tmp_path)
+    entry = read_overview(tmp_path)
     assert entry.status == "damaged"
     assert reason.partition(";")[0].replace("\\", "") in entry.error
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"test_accuracy": "98 %"}, "test_accuracy is '98 %'; allowed is null or a number, 0 to 1"),
+        ({"epochs": [{}]}, r"epochs\[0\].epoch is missing"),
+        ({"mean_accuracy": 98}, "mean_accuracy is 98; allowed is null or a number, 0 to 1"),
+        ({"folds": [FOLD, {**FOLD, "loss": None}]}, r"folds\[1\].loss is None; allowed is a num"),
+        (
+            {"folds": [FOLD | {"loss": 1.7e308}, FOLD | {"loss": -1.7e308}]},
+            "its numbers are too large",
+        ),
+    ],
+)
+def test_wrong_content_of_version_1_is_told_by_its_own_keys(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    write_version_1(tmp_path, ONE_SPLIT_1 | change)
+    with pytest.raises(UserError, match=f"results.json: is damaged: {reason}"):
+        read_results(tmp_path)
+
+
+def test_one_split_of_version_1_is_read_as_one_fold(tmp_path: Path) -> None:
+    write_version_1(tmp_path, ONE_SPLIT_1 | {"weights_sha256": "0"})
+    results = finished_results(tmp_path)
+    assert results is not None
+    assert results["accuracy"] == {"mean": 0.5, "std": None, "n": 1}
+    assert results["loss"] == {"mean": 1.0, "std": None, "n": 1}
+    (fold,) = results["folds"]
+    assert fold == {
+        "fold": 1,
+        "seed": 0,
+        "selected_epoch": 1,
+        "accuracy": 0.5,
+        "loss": 1.0,
+        "per_class_accuracy": [0.5, None],
+        "confusion_matrix": [[1, 0], [2, 3]],
+        "weights_sha256": "0",
+        "wall_seconds": 2.0,
+        "epochs": [{"epoch": 1, "validation_accuracy": 0.7}],
+    }
+    assert not {"test_accuracy", "test_loss", "selected_epoch", "epochs"} & results.keys()
+    assert read_overview(tmp_path).validation == 0.7
+
+
+def test_folds_of_version_1_are_read_as_those_of_version_2(tmp_path: Path) -> None:
+    write_version_1(tmp_path, FOLDS_1)
+    results = finished_results(tmp_path)
+    assert results is not None
+    assert results["accuracy"] == {"mean": 0.5, "std": 0.1, "n": 2}
+    assert results["loss"] == {"mean": 1.5, "std": pytest.approx(0.5**0.5), "n": 2}
+    assert results["per_class_accuracy"] == [1.0, 0.6]
+    assert results["folds"] == FOLDS_1["folds"]
+    write_results(tmp_path, results)
+    assert read_results(tmp_path) == results
+
+
+def test_results_of_version_1_without_numbers_are_read_too(tmp_path: Path) -> None:
+    """A run that failed, was interrupted or is running has none."""
+    facts = {key: ONE_SPLIT_1[key] for key in ("model", "seed", "config_hash")}
+    for status in ("failed", "interrupted", "running"):
+        write_version_1(tmp_path, {"status": status, "error": "why", **facts})
+        assert read_results(tmp_path) == {"status": status, "error": "why", **facts}
+
+
+def test_the_view_of_folds_has_their_mean_validation_accuracy(tmp_path: Path) -> None:
+    folds = [
+        FOLD | {"epochs": [{"epoch": 1, "validation_accuracy": accuracy}]}
+        for accuracy in (0.5, 0.7)
+    ]
+    write_results(tmp_path, FOLDS | {"folds": folds})
+    run = read_overview(tmp_path)
+    assert run.validation == pytest.approx(0.6)
+    assert (run.status, run.model, run.accuracy, run.std) == ("completed", "mlp", 0.5, 0.1)
+    write_results(tmp_path, FOLDS)
+    assert read_overview(tmp_path).validation is None
+
+
 def test_a_completed_run_that_lacks_numbers_is_not_taken_for_finished(tmp_path: Path) -> None:
-    for key in ("test_loss", "class_names", "confusion_matrix"):
+    for key in ("accuracy", "loss", "folds", "class_names", "confusion_matrix"):
         write_results(tmp_path, {k: v for k, v in ONE_SPLIT.items() if k != key})
         assert finished_results(tmp_path) is None
+    for key in ("test_accuracy", "test_loss", "class_names", "confusion_matrix"):
+        write_version_1(tmp_path, {k: v for k, v in ONE_SPLIT_1.items() if k != key})
+        assert finished_results(tmp_path) is None
+    write_results(tmp_path, FOLDS | {"folds": [FOLD]})
+    assert finished_results(tmp_path) is None
 
 
 def pipe(path: Path) -> None:

@@ -51,10 +51,10 @@ def test_a_sweep_ends_with_a_table_of_all_jobs(asymmetry: Swept) -> None:
     for row in rows[:2]:
         results = json.loads((directory / row["job"] / "results.json").read_text())
         assert row["status"] == results["status"] == "completed"
-        assert float(row["accuracy"]) == results["mean_accuracy"]
-        assert float(row["std_accuracy"]) == results["std_accuracy"]
+        assert float(row["accuracy"]) == results["accuracy"]["mean"]
+        assert float(row["std_accuracy"]) == results["accuracy"]["std"]
         assert float(row["wall_seconds"]) == results["wall_seconds"]
-        best = f"{results['mean_accuracy']:.2%} +- {results['std_accuracy']:.2%}"
+        best = "{mean:.2%} +- {std:.2%}".format(**results["accuracy"])
         assert any(best in line and "completed" in line for line in ended.stdout.splitlines())
     assert float(rows[0]["accuracy"]) >= float(rows[1]["accuracy"])
 
@@ -94,6 +94,13 @@ def write_job(directory: Path, overrides: Sequence[str], **results: Any) -> None
         write_results(directory, {"status": "completed", **results})
 
 
+FOLD = {"fold": 1, "accuracy": 0.5, "loss": 1.0, "wall_seconds": 1.0}
+
+
+def of_accuracy(mean: float, std: float | None = None) -> dict[str, Any]:
+    return {"accuracy": {"mean": mean, "std": std, "n": 1 if std is None else 2}}
+
+
 ACCURACIES = st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=12)
 
 
@@ -104,7 +111,7 @@ def test_every_job_has_one_row_and_the_best_come_first(
 ) -> None:
     directory = tmp_path_factory.mktemp("jobs")
     for number, accuracy in enumerate(accuracies):
-        outcome = {"status": "failed"} if accuracy is None else {"test_accuracy": accuracy}
+        outcome = {"status": "failed"} if accuracy is None else of_accuracy(accuracy)
         write_job(directory / str(number), ["model=mlp100", f"optimizer.lr={number}"], **outcome)
     rows = sweep.write_table(directory)
     known = [row.accuracy for row in rows if row.accuracy is not None]
@@ -127,8 +134,8 @@ def test_jobs_without_an_accuracy_keep_the_order_in_which_they_ran(tmp_path: Pat
 
 
 def test_jobs_are_found_below_any_subdirectory_and_damaged_results_are_told(tmp_path: Path) -> None:
-    write_job(tmp_path / "lr=1" / "a", ["+extra.lr=1"], mean_accuracy=0.5, std_accuracy=0.1)
-    write_job(tmp_path / "lr=2" / "b", ["+extra.lr=2"], mean_accuracy=0.6)
+    write_job(tmp_path / "lr=1" / "a", ["+extra.lr=1"], **of_accuracy(0.5, 0.1))
+    write_job(tmp_path / "lr=2" / "b", ["+extra.lr=2"], **of_accuracy(0.6))
     results = tmp_path / "lr=2" / "b" / "results.json"
     results.write_text(results.read_text().replace("0.6", "0.9"))
     good, damaged = sweep.read_jobs(tmp_path)
@@ -251,7 +258,8 @@ def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_p
             {"epoch": 1, "validation_accuracy": 0.99},  # not the epoch reported
             {"epoch": 2, "validation_accuracy": validation},
         ]
-        results = {"test_accuracy": test, "selected_epoch": 2, "epochs": epochs}
+        fold = FOLD | {"selected_epoch": 2, "epochs": epochs}
+        results = of_accuracy(test) | {"folds": [fold]}
         write_job(tmp_path / str(number), [f"lr={number + 1}"], **results)
 
     job(0, test=0.9, validation=0.5)
@@ -267,15 +275,6 @@ def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_p
     rows = sweep.write_table(tmp_path)
     assert [row.job for row in rows] == ["0", "1", "3", "2"]
     assert "best by test accuracy: 90.00%" in drawn_title(rows, tmp_path)
-
-
-def test_validation_accuracy_of_folds_is_their_mean() -> None:
-    folds = [
-        {"selected_epoch": 1, "epochs": [{"epoch": 1, "validation_accuracy": accuracy}]}
-        for accuracy in (0.5, 0.7)
-    ]
-    assert sweep.validation_accuracy({"folds": folds}) == pytest.approx(0.6)
-    assert sweep.validation_accuracy({"mean_accuracy": 0.5}) is None
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,36 @@ def test_schedulers_step_once_a_batch_or_once_an_epoch(
         assert rates[::3] == rates[2::3] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("batches", [None, 2, 3])
+def test_the_rate_of_an_epoch_is_that_of_its_last_step(
+    compose_config: Compose, mnist: Dataset, batches: int | None
+) -> None:
+    """OneCycle moves the rate after every step, at the end below 0; also when training goes on."""
+    overrides = (
+        "model=mlp100",
+        "scheduler=onecycle",
+        "training.epochs=2",
+        "training.batch_size=50",
+    )
+    setup = Setup(compose_config, mnist, *overrides, "optimizer.lr=0.1")
+    rates: list[float] = []
+
+    class Watch(Callback):
+        def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
+            rates.append(state.optimizer.param_groups[0]["lr"])
+
+    setup.train(setup.state, Watch())
+    if batches is not None:  # stopped within the first epoch, or after its last batch
+        stopped = setup.new_state()
+        with pytest.raises(KeyboardInterrupt):
+            setup.train(stopped, StopAfter(batches))
+        setup.state = setup.new_state()
+        setup.state.load_state_dict(copy.deepcopy(stopped.state_dict()))
+        setup.train(setup.state)
+    assert [row["lr"] for row in setup.state.history] == [rates[2], rates[5]]
+    assert setup.state.history[-1]["lr"] > 0
+
+
 class Exploding(nn.Module):
     """Gives logits that are not numbers from its third call on."""
 

@@ -17,9 +17,12 @@ from pathlib import Path
 
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.files.atomic import write_atomic
-from mnist_exp.run.results import COMPLETED, read_results
+from mnist_exp.run.over_folds import mean_and_std
+from mnist_exp.run.overview import read_overview
+from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.sweep_record import SWEEP_FILE
 from mnist_exp.run.sweep_table import Row, read_jobs
+from mnist_exp.run.text_table import shown_accuracy
 from mnist_exp.terminal import outlive_readers
 
 HEADER = (
@@ -58,19 +61,20 @@ def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
 def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str]) -> str:
     """Return a line of the table from the jobs of a sweep over seeds."""
     completed = [row for row in rows if row.status == COMPLETED]
-    results = [read_results(directory / row.job) or {} for row in completed]
-    accuracies = [row.accuracy for row in completed if row.accuracy is not None]
+    runs = [read_overview(directory / row.job) for row in completed]
+    accuracies = [run.accuracy for run in runs if run.accuracy is not None]
     command = " ".join(["make reproduce", f"WHAT={name}", f"SEEDS={len(rows)}"])
     if overrides:
         command += f' ARGS="{" ".join(overrides)}"'
     if not completed:
         return f"| {name} | | none completed | 0 of {len(rows)} | | | `{command}` |\n"
     n = str(len(rows)) if len(completed) == len(rows) else f"{len(completed)} of {len(rows)}"
-    spread = f" ± {statistics.stdev(accuracies):.2%}" if len(accuracies) > 1 else ""
-    seconds = statistics.median(run["wall_seconds"] for run in results)
+    accuracy = mean_and_std(accuracies)
+    seconds = statistics.median(run.wall_seconds or 0.0 for run in runs)
     return (
-        f"| {name} | {results[0]['parameters']:,} | {statistics.mean(accuracies):.2%}{spread} "
-        f"| {n} | {results[0]['selection_rule']} | {seconds:.0f} | `{command}` |\n"
+        f"| {name} | {runs[0].parameters:,} "
+        f"| {shown_accuracy(accuracy['mean'], accuracy['std'], ' ± ')} "
+        f"| {n} | {runs[0].selection_rule} | {seconds:.0f} | `{command}` |\n"
     )
 
 

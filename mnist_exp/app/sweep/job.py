@@ -21,12 +21,14 @@ from mnist_exp.run.saved_config import (
     PLACES,
     RUN_KEYS,
     as_typed,
+    bring_up_to_date,
     differences,
     flat,
     has_hash,
     hash_config,
     load_config,
     training_config,
+    without_old_behaviour,
 )
 from mnist_exp.run.sweep_record import JobRecord, is_directory_name, read_job, read_sweep, write_job
 from mnist_exp.run.sweep_table import read_outcome
@@ -137,6 +139,7 @@ def restore_config(config: DictConfig, before: dict[str, Any], name: str) -> Dic
     UserError
         If one of them has another value now.
     """
+    before = without_old_behaviour(before)
     config = _in_places(config, before)
     now = json_values(training_config(config))
     shared = _restricted(now, before)
@@ -155,6 +158,7 @@ def restore_config(config: DictConfig, before: dict[str, Any], name: str) -> Dic
     print(f"{name}: goes on as it was started, without {', '.join(new)}", file=sys.stderr)
     run_keys = {key: config[key] for key in RUN_KEYS if key in config}
     restored = OmegaConf.create({**before, **run_keys})
+    bring_up_to_date(restored)
     OmegaConf.set_struct(restored, True)
     return restored
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,9 @@ def seeds(directory: Path, accuracies: list[float | None]) -> list[Row]:
     rows = []
     for seed, accuracy in enumerate(accuracies):
         status = "failed" if accuracy is None else "completed"
-        results = {"status": status, "test_accuracy": accuracy, **FACTS}
+        results: dict[str, Any] = {"status": status, **FACTS}
+        if accuracy is not None:
+            results["accuracy"] = {"mean": accuracy, "std": None, "n": 1}
         write_results(directory / str(seed), results)
         rows.append(Row(str(seed), {"seed": str(seed)}, status, accuracy, None, 3.0, ""))
     return rows

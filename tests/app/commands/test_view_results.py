@@ -17,7 +17,8 @@ def test_the_table_sorts_and_survives_damage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, accuracy in {"old": 0.9, "best": 0.99, "new": 0.5}.items():
-        results = {"status": "completed", "model": "m", "test_accuracy": accuracy}
+        numbers = {"mean": accuracy, "std": None, "n": 1}
+        results = {"status": "completed", "model": "m", "accuracy": numbers}
         write_results(tmp_path / "day" / name, results)
         stamp = 1000 + len(name) if name == "old" else 2000 + len(name)
         os.utime(tmp_path / "day" / name / "results.json", (stamp, stamp))

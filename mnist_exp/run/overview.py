@@ -1,0 +1,120 @@
+"""A run as its directory shows it: what every list and table of runs reads."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_exp.errors import UserError
+from mnist_exp.run.lock import is_locked
+from mnist_exp.run.results import NAME as RESULTS
+from mnist_exp.run.results import read_results
+from mnist_exp.run.saved_config import config_file
+
+DEAD, DAMAGED = "dead", "damaged"
+NO_PROCESS = "its process is gone"
+NEVER_BEGAN = "it never began to train; start it again"
+
+
+@dataclass(frozen=True)
+class RunOverview:
+    """A run as its directory shows it; what is not known is None or empty.
+
+    Attributes
+    ----------
+    directory : Path
+        The run directory.
+    status : str
+        That of results.json, but "dead" for a run that says it is running, or has no results, and
+        has no process, and "damaged" for one whose files cannot be read or are not what they
+        should be.
+    error : str
+        Why it failed or stopped.
+    changed : float
+        When its results or, without any, its configuration were last written, Unix time.
+    begun : bool
+        Whether there is something to resume.
+    model : str
+        Name of the model.
+    parameters : int or None
+        Trainable parameters.
+    accuracy, std : float or None
+        Test accuracy, share in [0, 1]: mean and sample standard deviation over folds.
+    validation : float or None
+        Validation accuracy of the epoch reported, mean over folds.
+    wall_seconds : float or None
+        Duration.
+    selection_rule : str
+        How the reported epoch was chosen.
+    config_hash : str or None
+        Of the configuration that the results belong to.
+    """
+
+    directory: Path
+    status: str
+    error: str = ""
+    changed: float = 0.0
+    begun: bool = True
+    model: str = ""
+    parameters: int | None = None
+    accuracy: float | None = None
+    std: float | None = None
+    validation: float | None = None
+    wall_seconds: float | None = None
+    selection_rule: str = ""
+    config_hash: str | None = None
+
+
+def read_overview(directory: Path) -> RunOverview:
+    """Describe the run in ``directory``; whatever is wrong with its files becomes its error."""
+    changed = last_written(directory)
+    try:
+        alive = is_locked(directory)  # first: a run that ends meanwhile is not dead
+        results = read_results(directory)
+    except (UserError, OSError) as error:
+        return RunOverview(directory, DAMAGED, str(error), changed)
+    if results is None:
+        if alive:
+            return RunOverview(directory, "running", changed=changed, begun=False)
+        return RunOverview(directory, DEAD, NEVER_BEGAN, changed, begun=False)
+    status, reason = results["status"], results.get("error") or ""
+    if status == "running" and not alive:
+        status, reason = DEAD, NO_PROCESS
+    accuracy = results.get("accuracy", {})
+    return RunOverview(
+        directory,
+        status,
+        reason,
+        changed,
+        model=results.get("model", ""),
+        parameters=results.get("parameters"),
+        accuracy=accuracy.get("mean"),
+        std=accuracy.get("std"),
+        validation=validation_accuracy(results),
+        wall_seconds=results.get("wall_seconds"),
+        selection_rule=results.get("selection_rule", ""),
+        config_hash=results.get("config_hash"),
+    )
+
+
+def validation_accuracy(results: Mapping[str, Any]) -> float | None:
+    """Return the validation accuracy of the epoch reported, the mean over folds; None without."""
+    found = [
+        epoch.get("validation_accuracy")
+        for fold in results.get("folds", ())
+        for epoch in fold.get("epochs", ())
+        if epoch["epoch"] == fold["selected_epoch"]
+    ]
+    return None if not found or None in found else statistics.mean(found)
+
+
+def last_written(directory: Path) -> float:
+    """Return when results or, without any, the configuration were written; 0 if nobody knows."""
+    for path in (directory / RESULTS, config_file(directory)):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
