@@ -11,7 +11,7 @@ from mnist_exp._version import __version__
 
 __all__ = ["PyTorchNNWrapper", "__version__"]
 
-sys.meta_path.append(OldNames())
+sys.meta_path.insert(0, OldNames())
 
 
 def __getattr__(name: str) -> Any:

@@ -8,19 +8,18 @@ the exit code is 1.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from mnist_exp.app.commands import argument_parser
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.sweep_record import SWEEP_FILE
 from mnist_exp.run.sweep_table import Row, read_jobs
-from mnist_exp.terminal import outlive_readers
 
 HEADER = (
     "| recipe | parameters | test accuracy, mean ± std | n | epoch reported | seconds a run "
@@ -44,7 +43,7 @@ def recipe_override(name: str) -> str:
         path.stem for group in ("model", "experiment")
         for path in sorted((config_directory() / group).glob("*.yaml"))
     ]  # fmt: skip
-    raise ValueError(f"WHAT={name}: no such model or experiment; there are {', '.join(known)}")
+    raise ValueError(f"{name}: no such model or experiment; there are {', '.join(known)}")
 
 
 def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
@@ -76,9 +75,20 @@ def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str])
 
 def main(arguments: list[str]) -> int:
     """Run the recipes named and print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="make reproduce")
-    parser.add_argument("names", nargs="+", help="models or experiments")
-    parser.add_argument("--seeds", type=int, default=5, help="runs a recipe")
+    parser = argument_parser("seeds")
+    parser.usage = "%(prog)s [-h] [--seeds N] NAME [NAME ...] [KEY=VALUE ...]"
+    parser.epilog = (
+        "KEY=VALUE goes to every run. Each recipe is a sweep in outputs/reproduce/<date>-NAME, "
+        "with the table in table.md; the exit code is 1 if a run fails."
+    )
+    parser.add_argument("names", metavar="NAME", nargs="+", help="model or experiment")
+    parser.add_argument(
+        "--seeds",
+        metavar="N",
+        type=int,
+        default=5,
+        help="runs a recipe, seeds 0 to N-1 (default: 5)",
+    )
     options, overrides = parser.parse_known_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds {options.seeds}: allowed is 1 or more")
@@ -111,8 +121,3 @@ def main(arguments: list[str]) -> int:
     for failure in failures:
         print(failure, file=sys.stderr)
     return exit_code
-
-
-if __name__ == "__main__":
-    outlive_readers()
-    sys.exit(main(sys.argv[1:]))
