@@ -73,8 +73,8 @@ def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str])
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Run the recipes named and print and write the table."""
+def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
+    """Return the names of the recipes, the number of seeds and the overrides of every run."""
     parser = argument_parser("seeds")
     parser.usage = "%(prog)s [-h] [--seeds N] NAME [NAME ...] [KEY=VALUE ...]"
     parser.epilog = (
@@ -94,14 +94,22 @@ def main(arguments: list[str]) -> int:
         parser.error(f"--seeds {options.seeds}: allowed is 1 or more")
     names = [name for name in options.names if "=" not in name]
     overrides += [name for name in options.names if "=" in name]
+    if not names:
+        parser.error(f"{' '.join(overrides)}: name a model or an experiment too")
     try:
         for name in names:
             recipe_override(name)
     except ValueError as error:
         parser.error(str(error))
+    return names, options.seeds, overrides
+
+
+def main(arguments: list[str]) -> int:
+    """Run the recipes named and print and write the table."""
+    names, seeds, overrides = parse(arguments)
     lines, failures, exit_code = "", [], 0
     for name in names:
-        directory, code = run_seeds(name, options.seeds, overrides)
+        directory, code = run_seeds(name, seeds, overrides)
         exit_code = exit_code or code
         if not (directory / SWEEP_FILE).is_file():  # refused before it began: it has said why
             break
