@@ -36,7 +36,7 @@ $(BENCH): $(RUNTIME)
 setup: $(DEV) ## make the virtual environment and install everything into it
 
 env-check: $(RUNTIME) ## Python, torch, CPU features, threads, data: one table
-	@$(PY) -m mnist_exp.app.commands.env_check
+	@$(PY) -m mnist_exp env-check
 
 env-update: env-check ## the same
 
@@ -53,16 +53,16 @@ test-training: $(DEV) ## the tests of the training loop and of whole runs
 	$(PY) -m pytest tests/train tests/experiment $(ARGS)
 
 check-model: $(RUNTIME) ## every layer's output shape, and what each network must have
-	@$(PY) -m mnist_exp.app.commands.check_models shapes
+	@$(PY) -m mnist_exp check-models shapes
 
 check-params: $(RUNTIME) ## the parameter counts against the published ones
-	@$(PY) -m mnist_exp.app.commands.check_models parameters
+	@$(PY) -m mnist_exp check-models parameters
 
 view-results: $(RUNTIME) ## the best and latest runs; ARGS="--sort accuracy"
-	@$(PY) -m mnist_exp.app.commands.view_results $(ARGS)
+	@$(PY) -m mnist_exp view-results $(ARGS)
 
 reproduce: $(RUNTIME) ## accuracy over seeds; WHAT="cnn21k mlp300" SEEDS=10
-	$(PY) -m mnist_exp.app.commands.seeds $(WHAT) --seeds $(SEEDS) $(ARGS)
+	$(PY) -m mnist_exp seeds $(WHAT) --seeds $(SEEDS) $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -2,10 +2,17 @@
 
 import sys
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Run the command line; an interrupt is no traceback, not even while modules load."""
     try:
-        from mnist_exp.app.main import main
+        from mnist_exp.app.main import main as run
+
+        run()
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
     main()

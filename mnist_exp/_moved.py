@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import CodeType, ModuleType
 
 MOVED = {
     "autograd": "train.backprop.autograd",
@@ -30,9 +30,11 @@ MOVED = {
     "gradients.plots": "plots.gradients",
     "hardware": "cpu.features",
     "kernels": "cpu.kernels",
+    "kernels.boundary": "cpu.kernels.boundary",
     "kernels.functions": "cpu.kernels.functions",
     "kernels.interface": "cpu.kernels.interface",
     "kernels.library": "cpu.kernels.library",
+    "kernels.measurements": "cpu.kernels.measurements",
     "launch": "app.hydra_callback",
     "linear_layers": "train.backprop.mlp",
     "progress": "callbacks.progress",
@@ -53,6 +55,16 @@ MOVED = {
 }
 
 
+# What ``python -m OLDNAME`` runs for a module that is a command today.
+RUN_COMMAND = """
+import sys
+from mnist_exp.__main__ import main
+print("python -m {old} is called python -m mnist_exp {word} now.", file=sys.stderr)
+sys.argv[:1] = ["{old}", "{word}"]
+main()
+"""
+
+
 class _Alias(Loader):
     """Loads the module of today's name."""
 
@@ -67,9 +79,21 @@ class _Alias(Loader):
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self.own_spec  # the import system set that of the old name
 
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Return what ``python -m`` runs; None, so that it refuses, for all but commands."""
+        room, _, module = self.name.rpartition(".")
+        if room != "mnist_exp.app.commands":
+            return None
+        text = RUN_COMMAND.format(old=fullname, word=module.replace("_", "-"))
+        return compile(text, f"<{fullname}>", "exec")
+
 
 class OldNames(MetaPathFinder):
-    """Finds ``mnist_exp.<old name>``; the module is one and the same object under both names."""
+    """Finds ``mnist_exp.<old name>``; the module is one and the same object under both names.
+
+    It must be asked before the other finders: these would load a module of the package ``kernels``
+    once more under its old name.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -77,4 +101,5 @@ class OldNames(MetaPathFinder):
         package, _, name = fullname.partition(".")
         if package != "mnist_exp" or name not in MOVED:
             return None
-        return importlib.util.spec_from_loader(fullname, _Alias(f"mnist_exp.{MOVED[name]}"))
+        loader = _Alias(f"mnist_exp.{MOVED[name]}")
+        return importlib.util.spec_from_loader(fullname, loader, origin="moved")

@@ -14,7 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mnist_exp.app.main import config_directory
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset, load_mnist
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)

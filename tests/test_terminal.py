@@ -78,7 +78,7 @@ def test_a_sweep_outlives_its_reader_and_says_how_it_ended(
     [
         ["mnist_exp", "--cfg", "job"],
         ["mnist_exp", "--help"],
-        ["mnist_exp.app.commands.view_results", "."],
+        ["mnist_exp", "view-results", "."],
     ],
 )
 @pytest.mark.parametrize("redirection", ["| true", ">&-", ">/dev/full", "<&-"])

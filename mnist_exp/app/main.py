@@ -1,178 +1,34 @@
-"""The command line: ``python -m mnist_exp [key=value ...]``."""
+"""``python -m mnist_exp``: a first argument that is a word names a command, all else is Hydra's."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import sys
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from mnist_exp._version import __version__
+from mnist_exp.app import commands
+from mnist_exp.terminal import outlive_readers
 
-from mnist_exp.app import hydra_callback as launch
-from mnist_exp.app.foreign_targets import judge_targets, own_targets
-from mnist_exp.app.run_directories import Claim, claims, run_claim
-from mnist_exp.app.shipped_config import config_directory
-from mnist_exp.app.sweep.job import SweepJob
-from mnist_exp.app.sweep.resume import resumed_arguments
-from mnist_exp.cpu import processes as fork_server
-from mnist_exp.cpu.openmp import wait_briefly
-from mnist_exp.errors import UserError
-from mnist_exp.experiment.ignored_settings import keys_of
-from mnist_exp.interruption import Interrupted, StopSignals
-from mnist_exp.run.lock import DirectoryLock
-from mnist_exp.run.report import summary_lines
-from mnist_exp.run.results import finished_results, read_results, write_results
-from mnist_exp.run.saved_config import (
-    PLACES,
-    as_typed,
-    has_hash,
-    key_of,
-    make_paths_absolute,
-    training_config,
-)
-from mnist_exp.run.sweep_table import write_table
-from mnist_exp.terminal import outlive_readers, printable_lines
+HELP = {"--help", "-h"}
+COMPLETION = {"--shell-completion", "-sc"}
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run the command that the first argument names; without one, train."""
     outlive_readers()
-    try:
-        sys.argv[1:] = resumed_arguments(sys.argv[1:])
-    except UserError as error:
-        launch.refuse(error)
-    if not {"resume", "reproduce"}.isdisjoint(map(key_of, sys.argv[1:])):
-        # keys of that run, but perhaps not of the options the command itself selects
-        sys.argv = [f"++{a.lstrip('+')}" if key_of(a) in PLACES else a for a in sys.argv]
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
-    wait_briefly(os.environ)
-    with claims() as claimed:
-        try:
-            with StopSignals() as signals, signals.at_once():
-                run_command()
-        except CompactHydraException as error:
-            launch.refuse(UserError(launch.composition_message(error)))
-        except (Interrupted, KeyboardInterrupt) as stop:
-            end_stopped(stop, claimed)
-
-
-@hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")
-def run_command(config: DictConfig) -> None:
-    """Run one job: train as ``config`` says, in the directory Hydra made."""
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    make_paths_absolute(config, HydraConfig.get().runtime.cwd)
-    with StopSignals() as signals:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            run_sweep_job(config, directory, signals)
-        else:
-            run_alone(config, directory, signals, run_claim())
-
-
-def end_stopped(stop: Interrupted | KeyboardInterrupt, claimed: Sequence[Claim]) -> NoReturn:
-    """Say in a line how the run or sweep goes on, if it does, and end the process."""
-    outcome = ""
-    for claim in claimed:  # one at most
-        if claim.give_back():
-            outcome = " before it began to train"
-        else:
-            outcome = f"; go on with: {claim.command_to_go_on()}"
-    if isinstance(stop, KeyboardInterrupt):
-        stop = Interrupted(signal.SIGINT)
-    print(f"stopped by {stop}{outcome}", file=sys.stderr)
-    sys.exit(stop.exit_code)
-
-
-def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: Claim) -> None:
-    """Run the only job of the command; a user's mistake is told and leaves nothing behind."""
-    results = finished_results(directory)
-    try:
-        if results is not None and has_hash(training_config(config), results["config_hash"]):
-            print(f"{directory} is finished already; raise training.epochs to train it further")
-        else:
-            launch.check_job(config)
-            results = run_job(config, directory, signals, claim.lock)
-    except UserError as error:
-        claim.give_back()
-        launch.refuse(error)
-    print("\n".join(summary_lines(results, directory)))
-    if config.reproduce is not None and not results["reproduction"]["identical"]:
-        sys.exit(launch.FAILURE_EXIT_CODE)
-
-
-def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> None:
-    """Run a job of a sweep, unless it is finished; if it fails, the others go on."""
-    job = SweepJob(HydraConfig.get(), directory)
-    try:
-        with DirectoryLock(directory) as lock:
-            config = job.as_asked(config)
-            if job.resumed and config.get("trust") is not True:
-                where = f"sweep.resume={job.sweep_dir}"
-                judge_targets(config, where, own_targets(HydraConfig.get()))
-            job.begin(config)
-            if finished_results(directory) is None:
-                run_and_record(config, directory, signals, lock)
-    except UserError as error:
-        job.refuse(error)
-        print(f"error: {printable_lines(error)}", file=sys.stderr)
-    finally:
-        job.end()
-        update_table(job.sweep_dir)
-    signals.check()
-
-
-def run_and_record(
-    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock
-) -> None:
-    """Train; a failure becomes the job's result."""
-    try:
-        launch.check_job(config)
-        results = run_job(config, directory, signals, lock)
-        print("\n".join(summary_lines(results, directory)))
+    arguments = sys.argv[1:]
+    if arguments and commands.is_word(arguments[0]):
+        sys.exit(commands.run(*arguments))
+    if "--version" in arguments:
+        print(f"mnist_exp {__version__}")
         return
-    except UserError as error:
-        reason = str(error)
-        print(f"error: {printable_lines(reason)}", file=sys.stderr)
-    except Exception as error:  # a fault of the program; the exit code of the sweep tells of it
-        reason = f"{type(error).__name__}: {error}"
-        traceback.print_exc()
-    record_failure(directory, reason)
+    if not (HELP | COMPLETION).isdisjoint(arguments):
+        from mnist_exp.app import listing
 
+        listing.list_choices_only()
+        if not HELP.isdisjoint(arguments):
+            sys.argv.append(listing.help_page())
+        elif any(text.startswith("query=") for text in arguments) and listing.complete_command():
+            return
+    from mnist_exp.app import hydra_app
 
-def record_failure(directory: Path, reason: str) -> None:
-    """Write why a job failed to its results.json, beside what is there already."""
-    try:
-        results = read_results(directory) or {}
-    except UserError:  # damaged
-        results = {}
-    with contextlib.suppress(OSError):  # a full disk: the reason was printed
-        write_results(directory, {**results, "status": "failed", "error": reason})
-
-
-def update_table(sweep_dir: Path) -> None:
-    """Write the table of the jobs so far; on a full disk a warning must do."""
-    try:
-        write_table(sweep_dir)
-    except (OSError, UserError) as error:
-        print(f"warning: the table of {sweep_dir} is not up to date: {error}", file=sys.stderr)
-
-
-def run_job(
-    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock | None
-) -> dict[str, Any]:
-    """Train, write everything to ``directory`` and return the results."""
-    if config.cv.get("n_jobs", 1) != 1:
-        fork_server.start_early()
-    # torch, scikit-learn and matplotlib load here: --help and --cfg need none of them
-    from mnist_exp.experiment.run import run_experiment
-
-    said = keys_of(as_typed(HydraConfig.get().overrides.task))
-    return run_experiment(config, directory, signals, lock, side_by_side=True, said=said)
+    hydra_app.main()

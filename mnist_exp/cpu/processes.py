@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORKS = sys.platform == "linux"  # elsewhere, libraries of the system may not survive a fork
 # torch._dynamo: torch's optimizers import it when the first of them is made, which takes a second
-IMPORTED = ("mnist_exp.app.main", "mnist_exp.experiment.fold_processes", "torch._dynamo")
+IMPORTED = ("mnist_exp.app.hydra_app", "mnist_exp.experiment.fold_processes", "torch._dynamo")
 
 
 def start_early() -> None:

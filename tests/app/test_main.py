@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from mnist_exp import schema
-from mnist_exp.app.main import config_directory
+from mnist_exp._version import __version__
+from mnist_exp.app.commands import COMMANDS, is_word
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
@@ -34,7 +37,18 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--cfg", "job"],
+        ["--info", "defaults"],
+        ["--version"],
+        ["--shell-completion", "query=bash"],
+        *([word, "--help"] for word in COMMANDS),
+        ["view-results", "."],
+    ],
+)
 def test_heavy_packages_are_not_imported(tmp_path: Path, arguments: list[str]) -> None:
     code = (
         "import sys, atexit\n"
@@ -43,7 +57,8 @@ def test_heavy_packages_are_not_imported(tmp_path: Path, arguments: list[str]) -
         "from mnist_exp.app.main import main\n"
         "main()\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    repository = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": repository, "COMP_LINE": "mnist_exp mod"}
     ended = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=tmp_path,
@@ -53,6 +68,46 @@ def test_heavy_packages_are_not_imported(tmp_path: Path, arguments: list[str]) -
         check=True,
     )
     assert "imported: []" in ended.stdout
+
+
+def test_version_is_this_programs(tmp_path: Path) -> None:
+    assert run("--version", cwd=tmp_path).stdout == f"mnist_exp {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("view-result", "did you mean view-results?"), ("model", "KEY=VALUE")]
+)
+def test_a_word_that_is_no_command_is_answered_with_the_list(
+    tmp_path: Path, word: str, meant: str
+) -> None:
+    ended = run(word, "mlp100", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert f"error: {word}: there is no such command" in ended.stderr
+    assert meant in ended.stderr
+    assert all(command in ended.stderr for command in COMMANDS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argument", ["model=mlp", "-m", "--multirun", "+a=1", "~cv", "a/b@c=d"])
+def test_overrides_and_flags_are_hydras(argument: str) -> None:
+    assert not is_word(argument)
+
+
+def test_a_command_has_a_file_and_names_itself_in_its_usage(tmp_path: Path) -> None:
+    ended = run("view-results", "--help", cwd=tmp_path)
+    assert ended.stdout.startswith("usage: python -m mnist_exp view-results ")
+    for word, text in COMMANDS.items():
+        module = importlib.import_module(f"mnist_exp.app.commands.{word.replace('-', '_')}")
+        assert callable(module.main), text
+
+
+def test_the_mistake_of_a_command_is_said_in_a_line(tmp_path: Path) -> None:
+    ended = run("reproduce", "no, such {run}'s", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: reproduce=no, such {run}'s: there is no such directory.\n"
+    ended = run("view-results", "nowhere", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "nowhere: there is no such directory" in ended.stderr
 
 
 @pytest.mark.parametrize(

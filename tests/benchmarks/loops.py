@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mnist_exp.app.main import config_directory
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.callbacks.gradient_norm import GradientNorm
 from mnist_exp.cpu.float32_matmul import fast_float32_products
 from mnist_exp.data import Dataset, load_mnist

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mnist_exp.app.main import config_directory
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.errors import UserError
 from tests.helpers.device_settings import device_settings

@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.app.main import config_directory
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.experiment import build
 from mnist_exp.train.evaluate import evaluate

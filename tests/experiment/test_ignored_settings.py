@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnist_exp.app.main import config_directory
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings, keys_of
 from mnist_exp.experiment.run import run_experiment

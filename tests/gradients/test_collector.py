@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from mnist_exp import gradients
-from mnist_exp.app.main import config_directory
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.gradients import GradientCollector, Samples, disk_bytes

@@ -6,7 +6,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mnist_exp.app.main import config_directory
+from mnist_exp.app.shipped_config import config_directory
 
 
 @cache

@@ -23,7 +23,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mnist_exp.app import main as app
+from mnist_exp.app.main import main
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment
@@ -58,7 +59,7 @@ def few_images() -> tuple[str, ...]:
 
 def composed(*overrides: str, data: tuple[str, ...] | None = None) -> DictConfig:
     """Return the configuration of a command line, with a few images as data unless told."""
-    with initialize_config_dir(str(app.config_directory()), version_base="1.3"):
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
         return compose("config", [*(data or few_images()), *overrides])
 
 
@@ -136,7 +137,7 @@ def start_command(
         os.chdir(cwd)
         sys.argv = ["mnist_exp", *arguments]
         prepare()
-        app.main()
+        main()
 
     return start(work, log)
 

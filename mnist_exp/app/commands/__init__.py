@@ -1,1 +1,72 @@
-"""The commands, a file each, imported when named; each has ``main(arguments) -> exit code``."""
+"""The commands, a file each, imported when named; each has ``main(arguments) -> exit code``.
+
+They import what ``app`` may import, torch inside functions alone, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+
+from mnist_exp.errors import UserError
+from mnist_exp.terminal import printable_lines
+
+# view-results is the module view_results.
+COMMANDS = {
+    "view-results": "list the best and latest runs, and those that did not finish",
+    "reproduce": "run a finished run again and compare the results",
+    "seeds": "train recipes with several seeds: mean and spread of the accuracy",
+    "env-check": "show versions, processor, compiled kernels and data",
+    "check-models": "check the networks' parameter counts and layer shapes",
+}
+
+
+def is_word(argument: str) -> bool:
+    """Whether a first argument names a command: neither a flag nor an override of Hydra's."""
+    return "=" not in argument and not argument.startswith(("-", "+", "~"))
+
+
+def run(word: str, *arguments: str) -> int:
+    """Run a command and return its exit code; 2 for a mistake of the user's."""
+    try:
+        if word not in COMMANDS:
+            raise UserError(_unknown(word))
+        module = importlib.import_module(f"{__name__}.{word.replace('-', '_')}")
+        code: int = module.main(list(arguments))
+    except UserError as error:
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _unknown(word: str) -> str:
+    close = difflib.get_close_matches(word, COMMANDS, n=1)
+    meant = f"; did you mean {close[0]}?" if close else "."
+    return (
+        f"{word}: there is no such command{meant} The commands are\n{listed()}\n"
+        f"Settings are KEY=VALUE; {program()} --help lists them."
+    )
+
+
+def listed() -> str:
+    """Return the commands with their descriptions, a line each."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(f"  {word:<{width}}  {text}" for word, text in COMMANDS.items())
+
+
+def program() -> str:
+    """Return how this process was called, the console script or the module."""
+    script = os.path.basename(sys.argv[0]).removesuffix(".exe")
+    return script if script == "mnist_exp" else "python -m mnist_exp"
+
+
+def argument_parser(word: str) -> argparse.ArgumentParser:
+    """Return a parser for the arguments of a command, without any yet."""
+    return argparse.ArgumentParser(
+        prog=f"{program()} {word}",
+        description=f"{COMMANDS[word].capitalize()}.",
+        allow_abbrev=False,
+    )

@@ -1,19 +1,17 @@
-"""``python -m mnist_exp check-models parameters|shapes``: do the networks keep their promises?"""
+"""``python -m mnist_exp check-models [parameters|shapes]``: do the networks keep their promises?"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from hydra import compose, initialize_config_dir
-from torch import Tensor, nn
+from mnist_exp.app.commands import argument_parser
+from mnist_exp.app.shipped_config import config_directory
 
-from mnist_exp.app.main import config_directory
-from mnist_exp.experiment.build import build_model
-from mnist_exp.models.parametrizations import count_parameters
-from mnist_exp.terminal import outlive_readers
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # The published counts; cnn20k's description gives an upper limit, the count is the design's.
 PARAMETERS = {
@@ -24,7 +22,7 @@ PARAMETERS = {
     "cnn20k": 18_972,
 }
 LIMIT = {"cnn20k": 20_000}  # the count must stay below
-REQUIRED = {"cnn20k": (nn.BatchNorm2d, nn.modules.dropout._DropoutNd, nn.MaxPool2d)}
+REQUIRED = {"cnn20k": ("BatchNorm2d", "Dropout2d", "MaxPool2d")}  # kinds of layers
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,18 @@ class Stage:
 
 def configured_model(name: str) -> nn.Module:
     """Build a model option for ten classes, as its YAML file has it."""
+    from hydra import compose, initialize_config_dir
+
+    from mnist_exp.experiment.build import build_model
+
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         return build_model(compose("config", [f"model={name}"]), num_classes=10)
 
 
 def check_parameters() -> Iterator[str]:
     """Print the counts in a table and yield what is wrong with them."""
+    from mnist_exp.models.parametrizations import count_parameters
+
     print(f"{'model':<8} {'parameters':>10} {'expected':>10}")
     for name, expected in PARAMETERS.items():
         count = count_parameters(configured_model(name))
@@ -58,20 +62,24 @@ def check_parameters() -> Iterator[str]:
 def check_shapes() -> Iterator[str]:
     """Print every layer's output shape and yield which required layers are missing."""
     for name in PARAMETERS:
-        model = configured_model(name)
         print(f"{name}: [1, 1, 28, 28] in")
-        for stage in stages(model, torch.zeros(1, 1, 28, 28)):
+        layers = stages(configured_model(name))
+        for stage in layers:
             print(
                 f"  {stage.name:<16} {stage.kind:<14} {list(stage.shape)!s:<18} "
                 f"{stage.parameters or '':>8}"
             )
         for kind in REQUIRED.get(name, ()):
-            if not any(isinstance(layer, kind) for layer in model.modules()):
-                yield f"{name} has no {kind.__name__}"
+            if kind not in [stage.kind for stage in layers]:
+                yield f"{name} has no {kind}"
 
 
-def stages(model: nn.Module, images: Tensor) -> list[Stage]:
-    """Run ``images`` through ``model`` in eval mode and list its layers in order of use."""
+def stages(model: nn.Module) -> list[Stage]:
+    """Run an image through ``model`` in eval mode and list its layers in order of use."""
+    import torch
+
+    from mnist_exp.models.parametrizations import count_parameters
+
     seen: list[Stage] = []
 
     def record(name: str, layer: nn.Module) -> None:
@@ -79,16 +87,13 @@ def stages(model: nn.Module, images: Tensor) -> list[Stage]:
             kind = type(layer).__name__
             seen.append(Stage(name, kind, tuple(output.shape), count_parameters(layer)))
 
-        handles.append(layer.register_forward_hook(hook))
+        layer.register_forward_hook(hook)
 
-    handles: list[torch.utils.hooks.RemovableHandle] = []
     for name, layer in model.named_modules():
         if not list(layer.children()):
             record(name, layer)
     with torch.no_grad():
-        model.eval()(images)
-    for handle in handles:
-        handle.remove()
+        model.eval()(torch.zeros(1, 1, 28, 28))
     return seen
 
 
@@ -96,19 +101,21 @@ CHECKS = {"parameters": check_parameters, "shapes": check_shapes}
 
 
 def main(arguments: list[str]) -> int:
-    """Run one check; 0 if nothing is wrong."""
-    if len(arguments) != 1 or arguments[0] not in CHECKS:
-        print(
-            f"usage: python -m mnist_exp.app.commands.check_models {'|'.join(CHECKS)}",
-            file=sys.stderr,
-        )
-        return 2
-    faults = list(CHECKS[arguments[0]]())
+    """Run the checks named, or all; 0 if nothing is wrong."""
+    parser = argument_parser("check-models")
+    parser.add_argument(
+        "checks",
+        metavar="CHECK",
+        nargs="*",
+        help="parameters: the counts against the published ones; "
+        "shapes: every layer's output (default: both)",
+    )
+    names = parser.parse_args(arguments).checks or list(CHECKS)
+    for name in names:
+        if name not in CHECKS:
+            print(f"error: {name}: allowed is {' or '.join(CHECKS)}", file=sys.stderr)
+            return 2
+    faults = [fault for name in names for fault in CHECKS[name]()]
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    outlive_readers()
-    sys.exit(main(sys.argv[1:]))

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import platform
-import sys
 import time
 from collections.abc import Iterator
 
-import torch
-
-from mnist_exp.cpu.features import cpu_features, cpu_name
-from mnist_exp.cpu.float32_matmul import library
-from mnist_exp.cpu.kernels import absence, description
-from mnist_exp.data import load_mnist
-from mnist_exp.errors import UserError
-from mnist_exp.run.provenance import versions
-from mnist_exp.terminal import outlive_readers
-from mnist_exp.train.compute_device import fast_precision
+from mnist_exp.app.commands import argument_parser
 
 
 def rows() -> Iterator[tuple[str, str]]:
@@ -27,6 +17,15 @@ def rows() -> Iterator[tuple[str, str]]:
     UserError
         If the bundled data is damaged.
     """
+    import torch
+
+    from mnist_exp.cpu.features import cpu_features, cpu_name
+    from mnist_exp.cpu.float32_matmul import library
+    from mnist_exp.cpu.kernels import absence, description
+    from mnist_exp.data import load_mnist
+    from mnist_exp.run.provenance import versions
+    from mnist_exp.train.compute_device import fast_precision
+
     yield "platform", platform.platform()
     yield from versions().items()
     yield "CPU", f"{cpu_name()}, {torch.get_num_threads()} torch thread(s)"
@@ -50,17 +49,9 @@ def rows() -> Iterator[tuple[str, str]]:
     )
 
 
-def main() -> int:
-    """Print the table; 0 if all is well."""
-    try:
-        for name, finding in rows():
-            print(f"{name:<14} {finding}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(arguments: list[str]) -> int:
+    """Print the table."""
+    argument_parser("env-check").parse_args(arguments)
+    for name, finding in rows():
+        print(f"{name:<14} {finding}")
     return 0
-
-
-if __name__ == "__main__":
-    outlive_readers()
-    sys.exit(main())

@@ -8,13 +8,13 @@ the exit code is 1.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from mnist_exp.app.commands import argument_parser
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.over_folds import mean_and_std
@@ -23,7 +23,6 @@ from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.sweep_record import SWEEP_FILE
 from mnist_exp.run.sweep_table import Row, read_jobs
 from mnist_exp.run.text_table import shown_accuracy
-from mnist_exp.terminal import outlive_readers
 
 HEADER = (
     "| recipe | parameters | test accuracy, mean ± std | n | epoch reported | seconds a run "
@@ -47,7 +46,7 @@ def recipe_override(name: str) -> str:
         path.stem for group in ("model", "experiment")
         for path in sorted((config_directory() / group).glob("*.yaml"))
     ]  # fmt: skip
-    raise ValueError(f"WHAT={name}: no such model or experiment; there are {', '.join(known)}")
+    raise ValueError(f"{name}: no such model or experiment; there are {', '.join(known)}")
 
 
 def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
@@ -78,24 +77,43 @@ def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str])
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Run the recipes named and print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="make reproduce")
-    parser.add_argument("names", nargs="+", help="models or experiments")
-    parser.add_argument("--seeds", type=int, default=5, help="runs a recipe")
+def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
+    """Return the names of the recipes, the number of seeds and the overrides of every run."""
+    parser = argument_parser("seeds")
+    parser.usage = "%(prog)s [-h] [--seeds N] NAME [NAME ...] [KEY=VALUE ...]"
+    parser.epilog = (
+        "KEY=VALUE goes to every run. Each recipe is a sweep in outputs/reproduce/<date>-NAME, "
+        "with the table in table.md; the exit code is 1 if a run fails."
+    )
+    parser.add_argument("names", metavar="NAME", nargs="+", help="model or experiment")
+    parser.add_argument(
+        "--seeds",
+        metavar="N",
+        type=int,
+        default=5,
+        help="runs a recipe, seeds 0 to N-1 (default: 5)",
+    )
     options, overrides = parser.parse_known_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds {options.seeds}: allowed is 1 or more")
     names = [name for name in options.names if "=" not in name]
     overrides += [name for name in options.names if "=" in name]
+    if not names:
+        parser.error(f"{' '.join(overrides)}: name a model or an experiment too")
     try:
         for name in names:
             recipe_override(name)
     except ValueError as error:
         parser.error(str(error))
+    return names, options.seeds, overrides
+
+
+def main(arguments: list[str]) -> int:
+    """Run the recipes named and print and write the table."""
+    names, seeds, overrides = parse(arguments)
     lines, failures, exit_code = "", [], 0
     for name in names:
-        directory, code = run_seeds(name, options.seeds, overrides)
+        directory, code = run_seeds(name, seeds, overrides)
         exit_code = exit_code or code
         if not (directory / SWEEP_FILE).is_file():  # refused before it began: it has said why
             break
@@ -115,8 +133,3 @@ def main(arguments: list[str]) -> int:
     for failure in failures:
         print(failure, file=sys.stderr)
     return exit_code
-
-
-if __name__ == "__main__":
-    outlive_readers()
-    sys.exit(main(sys.argv[1:]))

@@ -1,19 +1,18 @@
-"""``python -m mnist_exp view-results [outputs]``: the best and latest runs, and those that died."""
+"""``python -m mnist_exp view-results [DIR]``: the best and latest runs, and those that died."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mnist_exp.app.commands import argument_parser
 from mnist_exp.run.overview import DAMAGED, DEAD, RunOverview, read_overview
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import config_file, resume_command
 from mnist_exp.run.text_table import shown_accuracy, table_lines
-from mnist_exp.terminal import outlive_readers, printable
+from mnist_exp.terminal import printable
 
 # Statuses of a run that goes on by its resume command.
 UNFINISHED = (DEAD, "interrupted", "failed", DAMAGED)
@@ -81,12 +80,13 @@ def shown_time(seconds: float) -> str:
 
 def main(arguments: list[str]) -> int:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, prog="python -m mnist_exp.app.commands.view_results"
-    )
-    parser.add_argument("root", nargs="?", type=Path, default=Path("outputs"))
+    parser = argument_parser("view-results")
+    parser.add_argument(
+        "root", metavar="DIR", nargs="?", type=Path, default=Path("outputs"),
+        help="where to look for runs, sub-directories included (default: outputs)",
+    )  # fmt: skip
     parser.add_argument("--sort", choices=("accuracy", "date"), help="one table in this order")
-    parser.add_argument("--limit", type=int, default=10, help="rows a table")
+    parser.add_argument("--limit", type=int, default=10, help="rows a table (default: 10)")
     options = parser.parse_args(arguments)
     if not options.root.is_dir():
         parser.error(f"{options.root}: there is no such directory")
@@ -105,8 +105,3 @@ def main(arguments: list[str]) -> int:
     if lines:
         print("\n".join(["not finished", *lines]))
     return 0
-
-
-if __name__ == "__main__":
-    outlive_readers()
-    sys.exit(main(sys.argv[1:]))

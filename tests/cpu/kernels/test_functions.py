@@ -305,7 +305,7 @@ def run(variable: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_environment_variable_chooses_and_a_wrong_one_says_what_is_allowed(
     tmp_path: Path,
 ) -> None:
-    assert "torch on the CPU" in run("torch", "mnist_exp.app.commands.env_check").stdout
+    assert "torch on the CPU" in run("torch", "mnist_exp", "env-check").stdout
     overrides = ("model=mlp100", "debug=fast", f"hydra.run.dir={tmp_path}/run")
     wrong = run("fast", "mnist_exp", *overrides)
     assert wrong.returncode == 2
