@@ -22,7 +22,6 @@ from mnist_exp.data.dataset import sha256
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.instantiate import call_target
-from mnist_exp.gradients.callback import GradientCollection
 from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.models.parametrizations import count_parameters, state_sha256
 from mnist_exp.run.directory import RunDirectory, part_of_run
@@ -125,17 +124,15 @@ class Fold:
         collector = call_target(self.config, "gradients")
         if collector is not None:
             self.collects_batches = collector.mode == "batch"
-            callbacks.append(
-                GradientCollection(
-                    collector,
-                    self.images,
-                    self.train_indices,
-                    self.recipe,
-                    directory,
-                    run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
-                    self.signals,
-                )
+            collector.bind(
+                self.images,
+                self.train_indices,
+                self.recipe,
+                directory,
+                run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
+                self.signals,
             )
+            callbacks.append(collector)
         log_dir = str(directory / "tensorboard")
         writer = call_target(self.config, "tracker", log_dir=log_dir)
         if writer is not None:

@@ -25,10 +25,9 @@ from mnist_exp.experiment.fold_processes import train_in_processes, wait_for_orp
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.instantiate import call_target, find_target
 from mnist_exp.experiment.summary import facts, selection_rule, summary
-from mnist_exp.gradients.callback import GradientCollection
+from mnist_exp.gradients.pictures import draw_gradients
 from mnist_exp.interruption import StopSignals
 from mnist_exp.plots import run as plots
-from mnist_exp.plots.gradients import draw_gradients
 from mnist_exp.run.directory import RunDirectory, check_settings, part_of_run
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.run.lock import DirectoryLock
@@ -178,9 +177,8 @@ def try_parts(
     if config.training.gradient_norm or config.verbose:
         first_weight(state.model)
     if collector is not None:
-        collector.check_epochs(config.training.epochs)
-        collection = GradientCollection(collector, images, indices, recipe, run.path)
-        collection.check_space(state.model, len(splits))
+        collector.bind(images, indices, recipe, run.path)
+        collector.check(state.model, len(splits))
     some = images.batch(indices[:SCALE_SAMPLE].to(device))[0]
     scale = scale_warning(
         some, "data.normalization=mean_std data.mean=null data.std=null takes both from the data."
