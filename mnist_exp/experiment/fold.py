@@ -23,7 +23,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.instantiate import call_target
 from mnist_exp.experiment.parts import Parts
-from mnist_exp.gradients.callback import GradientCollection
+from mnist_exp.gradients import GradientCollector
 from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.models.parametrizations import count_parameters, state_sha256
 from mnist_exp.run.directory import RunDirectory, part_of_run
@@ -86,24 +86,23 @@ class Fold:
         self.state = build.build_state(
             config, parts.dataset.num_classes, len(split.train), parts.device, self.seed
         )
-        self.collection = self._collection(run)
+        self.collector = self._collector(run)
         self.recorder = Recorder(
             run, split.fold, config.checkpoints.keep, by_validation(config, split)
         )
 
-    def _collection(self, run: RunDirectory) -> GradientCollection | None:
-        collector = call_target(self.parts.config, "gradients")
-        if collector is None:
-            return None
-        return GradientCollection(
-            collector,
-            self.parts.images,
-            self.train_indices,
-            self.parts.recipe,
-            self.directory,
-            run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
-            self.signals,
-        )
+    def _collector(self, run: RunDirectory) -> GradientCollector | None:
+        collector: GradientCollector | None = call_target(self.parts.config, "gradients")
+        if collector is not None:
+            collector.bind(
+                self.parts.images,
+                self.train_indices,
+                self.parts.recipe,
+                self.directory,
+                run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
+                self.signals,
+            )
+        return collector
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
         """Go to where the newest checkpoint of an earlier run is, if there is one.
@@ -156,7 +155,7 @@ class Fold:
         except Interrupted:
             # between epochs the last checkpoint has it all; gradients of batches come in whole
             # epochs, so that such a run goes on from the epoch's beginning
-            in_batches = self.collection is not None and self.collection.collector.mode == "batch"
+            in_batches = self.collector is not None and self.collector.mode == "batch"
             if state.order is not None and not in_batches:
                 self.recorder.save(state)
             raise
@@ -173,8 +172,8 @@ class Fold:
         if state.constraint is not None:
             some = self.train_indices[:1000]
             callbacks.append(DeviceDiagnostics(state.constraint, self.parts.images, some))
-        if self.collection is not None:
-            callbacks.append(self.collection)
+        if self.collector is not None:
+            callbacks.append(self.collector)
         writer = call_target(config, "tracker", log_dir=str(self.directory / "tensorboard"))
         if writer is not None:
             callbacks.append(Tracking(writer))

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from mnist_exp.experiment.parts import Parts
+from mnist_exp.gradients.pictures import draw_gradients
 from mnist_exp.plots import run as plots
-from mnist_exp.plots.gradients import draw_gradients
 from mnist_exp.run.directory import part_of_run
 from mnist_exp.run.fold_result import FoldResult
 

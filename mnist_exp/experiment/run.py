@@ -191,9 +191,8 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             return []
         if config.training.gradient_norm or config.verbose:
             first_weight(model)
-        if first.collection is not None:
-            first.collection.collector.check_epochs(config.training.epochs)
-            first.collection.check_space(model, len(parts.splits))
+        if first.collector is not None:
+            first.collector.check(model, len(parts.splits))
         known = Facts(
             train_size=len(indices),
             test_size=len(first.split.test),

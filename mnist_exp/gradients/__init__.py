@@ -8,6 +8,8 @@
     epoch.norms()                       # [num_samples]
     epoch["network.0.weight"][:10]      # builds 10 gradients, [10, 512, 784]
     epoch["network.0.weight"].gram([1, 2, 3])
+
+Imports plots, run, train and what lies below them.
 """
 
 from mnist_exp.gradients.collection import collect

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mnist_exp.cpu.float32_matmul import fast_float32_products
 from mnist_exp.errors import UserError
-from mnist_exp.gradients.epoch_recording import EpochRecording
+from mnist_exp.gradients.epoch_writer import EpochRecording
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
@@ -64,7 +64,6 @@ def collect(
         Path(directory),
         epoch=epoch,
         preparation=preparation,
-        settings=settings,
         num_samples=len(samples),
     )
     try:
@@ -84,7 +83,8 @@ def collect(
 
 
 def _record_all(recording: EpochRecording, samples: Samples) -> None:
-    preparation, settings = recording.preparation, recording.settings
+    preparation = recording.preparation
+    settings = preparation.settings
     losses, norms = [], []
     with replayed_randomness(preparation.device, settings.seed):
         for start in range(0, len(samples), preparation.rows):

@@ -1,4 +1,4 @@
-"""The collection of gradients during a training run."""
+"""The collection of gradients during training."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
 from mnist_exp.files.names import check_plain_name
 from mnist_exp.gradients.collection import collect
 from mnist_exp.gradients.disk_space import check_disk_space
-from mnist_exp.gradients.epoch_recording import EpochRecording
+from mnist_exp.gradients.epoch_writer import EpochRecording
 from mnist_exp.gradients.location import check_root, own_directory
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
-from mnist_exp.gradients.statistics import cosines
+from mnist_exp.gradients.statistics import cosines, metrics
+from mnist_exp.interruption import StopSignals
+from mnist_exp.train.callback import Callback
+from mnist_exp.train.loop import Recipe
+from mnist_exp.train.state import Row, TrainState
 
 MODES = ("epoch", "batch")
 CHOICES = ("random", "first")
 
 
-class GradientCollector:
+class GradientCollector(Callback):
     """Collect per-sample gradients while a model is trained.
 
-    ``start`` once, then ``after_epoch`` for mode ``epoch``; for mode ``batch``, ``on_batch``
-    before each optimizer step and ``after_epoch`` to complete the files. ``close`` at the end,
-    also after an error. Parameters are the keys of ``conf/gradients/epoch.yaml``; those of
-    ``CollectionSettings`` are described there.
+    ``bind`` it to a training first. Parameters are the keys of ``conf/gradients/epoch.yaml``;
+    those of ``CollectionSettings`` are described there.
 
     Parameters
     ----------
@@ -112,145 +114,165 @@ class GradientCollector:
         self._recording: EpochRecording | None = None
         self._batch_sizes: list[int] = []
 
-    def start(
+    def bind(
         self,
-        model: nn.Module,
-        samples: Samples,
-        *,
-        run_directory: str | Path,
-        num_epochs: int,
-        label_smoothing: float,
-        epochs_done: int = 0,
-    ) -> dict[str, float]:
-        """Check the disk space; with ``at_start``, collect at the initial weights.
+        images: Images,
+        indices: Tensor,
+        recipe: Recipe,
+        directory: Path,
+        checkpoints: str = "checkpoints",
+        signals: StopSignals | None = None,
+    ) -> None:
+        """Learn about the training whose gradients are collected, once, before it starts.
 
         Parameters
         ----------
-        samples
-            All training samples; ``prepare`` augments if the collector's ``augmented`` is set,
-            or, in mode ``batch``, if training augments.
-        run_directory
-            Directory in which that of the gradients is made.
-        num_epochs
-            Epochs of the training.
-        label_smoothing
-            Of the training loss.
-        epochs_done
-            Epochs of a training that goes on; what they take is on the disk already.
+        images : Images
+            The data.
+        indices : Tensor
+            int64, the training images.
+        recipe : Recipe
+            Of the training.
+        directory : Path
+            The run directory, or a fold's part of it.
+        checkpoints : str
+            Where the run directory has the checkpoints of this training.
+        signals : StopSignals or None
+            They stop the collection after an epoch wherever it is; the epoch is then trained again.
+        """
+        augmentation = recipe.augmentation if self.augmented or self.mode == "batch" else None
 
-        Returns
-        -------
-        dict
-            As ``after_epoch``.
+        def inputs(pixels: Tensor) -> Tensor:
+            # the collection reseeds torch's own generator around this, and puts it back
+            return images.inputs(pixels, augmentation, torch.default_generator)
+
+        everything = Samples(
+            images.pixels, images.labels, indices, inputs, augmented=augmentation is not None
+        )
+        self.samples = everything.subset(self.max_samples, self.sample_choice, self.settings.seed)
+        self.settings = replace(self.settings, label_smoothing=recipe.label_smoothing)
+        self.num_epochs = recipe.epochs
+        self.path = directory / self.directory
+        self.checkpoints = checkpoints
+        self.signals = signals or StopSignals()
+
+    def check(self, model: nn.Module, folds: int) -> None:
+        """Check what is to be collected before anything is trained.
+
+        Raises
+        ------
+        UserError
+            If an epoch asked for does not come, or nothing is collected at all; if the gradients
+            of all folds do not fit on the disk; or if ``model`` has none that can be collected.
+        """
+        never = sorted((self.epochs or set()) - set(range(1, self.num_epochs + 1)), key=str)
+        if never or not (self.epochs is None or self.epochs or self.at_start):
+            raise UserError(
+                f"gradients.epochs={never}: the training has the epochs 1 to {self.num_epochs}; "
+                "give some of them, or null for all."
+            )
+        self._check_space(model, 0, folds)
+
+    def _check_space(self, model: nn.Module, first_epoch: int, folds: int = 1) -> None:
+        directory = self.path if self.root is None else check_root(self.root)
+        epochs = range(first_epoch, self.num_epochs + 1)
+        collections = folds * sum(map(self.collects, epochs))
+        if collections > 0:
+            check_disk_space(
+                model, self.samples, self.settings, directory=directory, num_epochs=collections
+            )
+
+    def collects(self, epoch: int) -> bool:
+        """Whether the gradients of ``epoch`` are collected; 0 is before training."""
+        if epoch == 0:
+            return self.at_start
+        return self.epochs is None or epoch in self.epochs
+
+    def on_train_start(self, state: TrainState) -> None:
+        """Check the disk space and, if asked for, collect at the initial weights.
 
         Raises
         ------
         UserError
             If the gradients do not fit on the disk, or cannot be collected from this model.
         """
-        directory = Path(run_directory) / self.directory
-        self.settings = replace(self.settings, label_smoothing=label_smoothing)
-        self.samples = samples.subset(self.max_samples, self.sample_choice, self.settings.seed)
-        self.check_space(model, samples, directory, range(epochs_done + 1, num_epochs + 1))
-        self.path = own_directory(directory, self.root)
-        return self._collect(0, model, checkpoint=None) if self.at_start else {}
+        goes_on = state.epoch > 0 or state.order is not None  # the initial weights are gone
+        with self.signals.at_once():
+            self._check_space(state.model, state.epoch + 1 if goes_on else 0)
+            self.path = own_directory(self.path, self.root)
+            if self.at_start and not goes_on:
+                self._collect(0, state.model, checkpoint=None)
 
-    def check_space(
-        self, model: nn.Module, samples: Samples, directory: Path, epochs: range, folds: int = 1
-    ) -> None:
-        """Check that the gradients of ``epochs`` fit on the disk, as many times as there are folds.
+    def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
+        """Record the gradients of a training batch, at the weights it meets.
 
         Raises
         ------
         UserError
-            If they do not, cannot be collected from this model, or the root is not there.
+            If the inputs are not what the run makes of these images.
         """
-        if self.root is not None:
-            directory = check_root(self.root)
-        collections = folds * (self.at_start + sum(map(self.collects, epochs)))
-        if collections > 0:
-            chosen = samples.subset(self.max_samples, self.sample_choice, self.settings.seed)
-            check_disk_space(
-                model, chosen, self.settings, directory=directory, num_epochs=collections
-            )
-
-    def check_epochs(self, num_epochs: int) -> None:
-        """Check that a training of ``num_epochs`` epochs has those to be collected.
-
-        Raises
-        ------
-        UserError
-            If one of them does not come, or there is nothing to collect at all.
-        """
-        if self.epochs is None:
-            return
-        never = sorted(self.epochs - set(range(1, num_epochs + 1)), key=str)
-        if never or not (self.epochs or self.at_start):
-            raise UserError(
-                f"gradients.epochs={never}: the training has the epochs 1 to {num_epochs}; give "
-                "some of them, or null for all."
-            )
-
-    def collects(self, epoch: int) -> bool:
-        """Tell whether the gradients of ``epoch`` are collected."""
-        return self.epochs is None or epoch in self.epochs
-
-    def on_batch(self, epoch: int, model: nn.Module, inputs: Tensor, ids: Tensor) -> None:
-        """Record the gradients of a training batch, before the optimizer moves the weights.
-
-        Parameters
-        ----------
-        inputs
-            Network inputs [B, C, H, W], as the training step gets them.
-        ids
-            [B], rows of the samples' images.
-
-        Raises
-        ------
-        UserError
-            If the inputs are not those of the ids' images.
-        """
+        epoch = state.epoch + 1
         if self.mode != "batch" or not self.collects(epoch):
             return
         if self._recording is None:
-            self._recording = self._begin(epoch, model)
+            self._recording = self._begin(epoch, state.model)
         recording = self._recording
         preparation = recording.preparation
-        where = ids.to(self.samples.images.device)
-        images, labels = self.samples.images[where], self.samples.labels[where]
-        pixels = preparation.pixels
-        if pixels is not None and not torch.equal(
-            pixels[images.flatten().long()], inputs.flatten()
+        where = indices.to(self.samples.images.device)
+        pixels, labels = self.samples.images[where], self.samples.labels[where]
+        shades = preparation.pixels
+        if shades is not None and not torch.equal(
+            shades[pixels.flatten().long()], images.flatten()
         ):
             raise UserError(
-                f"The inputs of a batch in epoch {epoch} are not those Samples.prepare makes of "
-                "the images with these ids. If training augments, give Samples(augmented=True)."
+                f"The inputs of a batch in epoch {epoch} are not those of its images: something "
+                "other than recipe.augmentation changes them."
             )
-        preparation.model.load_weights(model)
+        preparation.model.load_weights(state.model)
         with replayed_randomness(preparation.device, self.settings.seed + len(self._batch_sizes)):
-            batch = preparation.model(inputs, labels)
-        gradients, norms = recording.add(batch, images=images, labels=labels, ids=ids)
+            batch = preparation.model(images, labels)
+        gradients, norms = recording.add(batch, images=pixels, labels=labels, ids=indices)
         means = recording.moments.end_group()
         if self.settings.cosine:
             recording.add_cosines(cosines(gradients, means, norms))
-        self._batch_sizes.append(len(ids))
+        self._batch_sizes.append(len(indices))
 
-    def after_epoch(
-        self, epoch: int, model: nn.Module, *, checkpoint: str | None = None
-    ) -> dict[str, float]:
-        """Collect, or in mode ``batch`` complete, the gradients of ``epoch``.
+    def on_epoch_end(self, state: TrainState, row: Row) -> None:
+        """Collect, or in mode ``batch`` complete, the epoch's gradients; describe them in its row.
 
-        Returns
-        -------
-        dict
-            For metrics.jsonl: mean, median and largest norm, norm of the mean gradient,
-            signal-to-noise ratio, mean cosine, seconds; empty if nothing was collected. A number
-            that is not finite is left out.
+        Added are mean, median and largest norm, norm of the mean gradient, signal-to-noise ratio,
+        mean cosine and seconds, as far as they are known and finite.
         """
-        if not self.collects(epoch):
-            return {}
-        if self.mode == "epoch":
-            return self._collect(epoch, model, checkpoint=checkpoint)
+        checkpoint = f"{self.checkpoints}/epoch_{state.epoch:05d}.pt"
+        with self.signals.at_once():
+            if self.mode == "batch":
+                row |= self._complete(state.epoch, checkpoint)
+            elif self.collects(state.epoch):
+                row |= self._collect(state.epoch, state.model, checkpoint)
+
+    def close(self) -> None:
+        """Drop an epoch that is not complete."""
+        if self._recording is not None:
+            self._recording.discard()
+            self._recording = None
+
+    def _collect(self, epoch: int, model: nn.Module, checkpoint: str | None) -> Row:
+        start = time.perf_counter()
+        statistics = collect(
+            model, self.samples, self.path, self.settings, epoch=epoch, checkpoint=checkpoint
+        )
+        return metrics(statistics, seconds=time.perf_counter() - start)
+
+    def _begin(self, epoch: int, model: nn.Module) -> EpochRecording:
+        self._batch_sizes = []
+        return EpochRecording(
+            self.path,
+            epoch=epoch,
+            preparation=Preparation(model, self.samples, self.settings),
+            num_samples=len(self.samples),
+        )
+
+    def _complete(self, epoch: int, checkpoint: str) -> Row:
         if self._recording is None:
             return {}
         recording, self._recording = self._recording, None
@@ -270,42 +292,3 @@ class GradientCollector:
             "augmented": self.samples.augmented,
         }
         return metrics(recording.finish(about), seconds=None)
-
-    def close(self) -> None:
-        """Drop an epoch that is not complete."""
-        if self._recording is not None:
-            self._recording.discard()
-            self._recording = None
-
-    def _collect(self, epoch: int, model: nn.Module, checkpoint: str | None) -> dict[str, float]:
-        start = time.perf_counter()
-        statistics = collect(
-            model, self.samples, self.path, self.settings, epoch=epoch, checkpoint=checkpoint
-        )
-        return metrics(statistics, seconds=time.perf_counter() - start)
-
-    def _begin(self, epoch: int, model: nn.Module) -> EpochRecording:
-        self._batch_sizes = []
-        return EpochRecording(
-            self.path,
-            epoch=epoch,
-            preparation=Preparation(model, self.samples, self.settings),
-            settings=self.settings,
-            num_samples=len(self.samples),
-        )
-
-
-def metrics(statistics: dict[str, Any], *, seconds: float | None) -> dict[str, float]:
-    """Pick the numbers of a collection that go with an epoch's metrics."""
-    total = statistics["total"]
-    cosine = total["cosine_with_mean"] or {}
-    values = {
-        "gradient_norm_mean": total["norm"]["mean"],
-        "gradient_norm_median": total["norm"]["p50"],
-        "gradient_norm_max": total["norm"]["max"],
-        "mean_gradient_norm": total["mean_gradient_norm"],
-        "gradient_snr": total["snr"],
-        "gradient_cosine_mean": cosine.get("mean"),
-        "gradient_seconds": seconds,
-    }
-    return {name: value for name, value in values.items() if value is not None}

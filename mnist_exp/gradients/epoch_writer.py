@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
 import tempfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mnist_exp.errors import UserError
-from mnist_exp.files.atomic import flush_directory
+from mnist_exp.files.atomic import flush_directory, write_atomic, write_json
 from mnist_exp.gradients.array_files import NpyFile, PtFile, RowFile
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import Layout, parts_of
+from mnist_exp.gradients.manifest import FORMAT_VERSION, MANIFEST, STATISTICS, checksum_of
+from mnist_exp.gradients.per_sample import BatchGradients
+from mnist_exp.gradients.preparation import Preparation
+from mnist_exp.gradients.statistics import GradientMoments, summarize
 
-FORMAT_VERSION = 3  # 2: without derived arrays
-MANIFEST = "manifest.json"
-STATISTICS = "gradient_stats.json"
 # Gradients built at once when a file holds the gradients themselves.
 DENSE_BLOCK_BYTES = 1 << 25
 
@@ -153,14 +153,13 @@ class EpochWriter:
             "pixel_arrays": [array.name for array in self.layout.arrays if array.pixels],
             "parameters": [parameter.to_json() for parameter in self.layout.parameters],
             "derived": [asdict(array) for array in self.layout.derived],
-            "statistics_crc32": zlib.crc32(json_bytes(statistics)),
+            "statistics_crc32": checksum_of(statistics),
         }
-        manifest["crc32"] = zlib.crc32(json_bytes(manifest))  # of all the entries before it
+        manifest["crc32"] = checksum_of(manifest)  # of all the entries before it
         for stem, content in (("gradient_stats", statistics), ("metadata", manifest)):
-            write_durably(self.partial / f"{stem}.pkl", pickle.dumps(content, protocol=4))
-        write_durably(self.partial / STATISTICS, json_bytes(statistics))
-        write_durably(self.partial / MANIFEST, json_bytes(manifest))
-        flush_directory(self.partial)
+            write_atomic(self.partial / f"{stem}.pkl", pickle.dumps(content, protocol=4))
+        write_json(self.partial / STATISTICS, statistics)
+        write_json(self.partial / MANIFEST, manifest)  # flushes the names of the arrays too
         replaced = self.target.with_name(f".epoch_{self.epoch}.partial-replaced")
         if self.target.exists():
             os.rename(self.target, replaced)
@@ -182,14 +181,104 @@ def is_epoch(directory: Path) -> bool:
     return not directory.is_symlink() and all(file.is_file() for file in files)
 
 
-def json_bytes(values: dict[str, Any]) -> bytes:
-    """Encode as JSON; a value that is not finite must have been made None before."""
-    return json.dumps(values, indent=1, allow_nan=False).encode()
+class EpochRecording:
+    """One epoch in the making: gradients go to its files and into its statistics.
 
+    Parameters
+    ----------
+    directory
+        The directory of the epochs.
+    epoch
+        Its number.
+    preparation
+        Of the model.
+    num_samples
+        How many samples will come.
+    """
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a whole file and flush it to disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        epoch: int,
+        preparation: Preparation,
+        num_samples: int,
+    ):
+        self.preparation = preparation
+        self.moments = GradientMoments(preparation.model.shapes)
+        self.writer = EpochWriter(
+            directory,
+            epoch=epoch,
+            layout=preparation.layout,
+            dense_samples=num_samples if preparation.settings.format == "dense" else None,
+            weights={
+                array.weight: preparation.model.weight(array.weight)
+                for array in preparation.layout.derived
+            },
+        )
+        self._rows: dict[str, list[Tensor]] = {}
+
+    def add(
+        self, batch: BatchGradients, *, images: Tensor, labels: Tensor, ids: Tensor
+    ) -> tuple[dict[str, SampleGradients], Tensor]:
+        """Take in B samples; return their gradients, and their norms over all parameters [B]."""
+        self.writer.append(batch.gradients, images)
+        gradients = {name: form.reusable() for name, form in batch.gradients.items()}
+        squared_norms = self.moments.add(gradients)
+        self._column("norms", squared_norms.sqrt(), "float32")
+        self._column("losses", batch.losses, "float32")
+        self._column("labels", labels, "int64")
+        self._column("sample_ids", ids, "int64")
+        return gradients, squared_norms.sum(1).sqrt()
+
+    def add_cosines(self, values: Tensor) -> None:
+        """Take in the cosines [B] of the next B samples."""
+        self._column("cosines", values, "float32")
+
+    def finish(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Write statistics and manifest, complete the epoch and return the statistics."""
+        settings = self.preparation.settings
+        rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
+        statistics = summarize(
+            self.moments,
+            norms=rows["norms"],
+            losses=rows["losses"],
+            labels=rows["labels"],
+            sample_ids=rows["sample_ids"],
+            cosine=rows.get("cosines"),
+            top_k=settings.top_k,
+        )
+        means = self.moments.means()
+        for name, mean in means.items():
+            self.writer.append_column(f"{name}.mean", mean.unsqueeze(0), "float32")
+        patterns = settings.parameters
+        pixels = self.preparation.pixels
+        self.writer.finish(
+            {
+                "format_version": FORMAT_VERSION,
+                "epoch": self.writer.epoch,
+                "num_samples": self.moments.num_samples,
+                "names": self.moments.names,
+                "shapes": {n: list(s) for n, s in self.preparation.model.shapes.items()},
+                "settings": asdict(settings)
+                | {"parameters": None if patterns is None else [str(p) for p in patterns]},
+                "loss": "cross-entropy of the sample, not divided by the batch size",
+                "batch_norm": "running statistics",
+                "dropout": "as in training" if settings.dropout else "off",
+                "effective_weights": self.preparation.model.parametrized,
+                "pixel_values": None if pixels is None else pixels.tolist(),
+                "torch": str(torch.__version__),
+                **about,
+            },
+            statistics,
+        )
+        return statistics
+
+    def discard(self) -> None:
+        """Leave nothing of the epoch behind."""
+        self.writer.discard()
+
+    def _column(self, name: str, values: Tensor, dtype: str) -> None:
+        values = values.detach().to("cpu", getattr(torch, dtype))
+        self._rows.setdefault(name, []).append(values)
+        self.writer.append_column(name, values, dtype)

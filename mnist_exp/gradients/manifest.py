@@ -1,4 +1,4 @@
-"""The manifest and the statistics of a collected epoch: read, and checked as a whole."""
+"""The manifest and the statistics of a collected epoch: their format, read and checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 from mnist_exp.files.regular import read_json
 from mnist_exp.gradients.array_files import NUMPY_DTYPES
-from mnist_exp.gradients.epoch_writer import FORMAT_VERSION, MANIFEST, STATISTICS
 from mnist_exp.run.formats import (
     COUNT,
     FINITE,
@@ -27,7 +26,9 @@ from mnist_exp.run.formats import (
 )
 from mnist_exp.schema import NAME, Rule, integer, one_of, optional
 
-READABLE = (2, FORMAT_VERSION)
+FORMAT_VERSION = 3
+MANIFEST = "manifest.json"
+STATISTICS = "gradient_stats.json"
 LARGEST = 1 << 26  # bytes of a manifest or of statistics
 LONGEST_FILE_NAME = 255
 SIDE = Rule(lambda value: COUNT.accepts(value) and 0 < value < 1 << 32, "a size of at least 1")
@@ -72,7 +73,7 @@ CONTENT: Shape = {
     "arrays": MapOf(ARRAY),
     "columns": MapOf(ARRAY),
     "parameters": ListOf(PARAMETER),
-    "derived?": ListOf(
+    "derived": ListOf(
         {"name": STRING, "output_gradient": STRING, "input": STRING, "weight": STRING}
     ),
 }
@@ -118,17 +119,16 @@ def read_manifest(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     manifest = _read(path)
     checksum = manifest.pop("crc32", None)
     version = manifest.get("format_version")
-    if version not in READABLE:
+    if version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format_version {version!r}; this version reads "
-            f"{' and '.join(map(str, READABLE))}."
+            f"{path} has format_version {version!r}; this version reads {FORMAT_VERSION}."
         )
-    if checksum != _crc32(manifest):
+    if checksum != checksum_of(manifest):
         raise UserError(
             f"{path} is damaged: its content does not match its checksum. Collect the epoch again."
         )
     statistics = _read(directory / STATISTICS)
-    if manifest.get("statistics_crc32") != _crc32(statistics):
+    if manifest.get("statistics_crc32") != checksum_of(statistics):
         raise UserError(
             f"{directory / STATISTICS} is damaged: its content does not match the checksum in "
             f"{MANIFEST}. Collect the epoch again."
@@ -177,7 +177,7 @@ def _contradictions(manifest: Mapping[str, Any]) -> Iterator[str]:
     for name in manifest["pixel_arrays"]:
         if manifest["pixel_values"] is None or arrays.get(name, {}).get("dtype") != "uint8":
             yield f"{name} holds no pixels"
-    for array in reversed(manifest.get("derived", ())):  # each may need the one after it
+    for array in reversed(manifest["derived"]):  # each may need the one after it
         shape = shapes.get(array["weight"], [])
         value = columns.get(f"{array['weight']}.value", {}).get("shape")
         sides = [[side] for side in shape]
@@ -262,5 +262,6 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def _crc32(values: Mapping[str, Any]) -> int:
+def checksum_of(values: Mapping[str, Any]) -> int:
+    """Compute the CRC-32 of plain values, however their JSON is laid out in a file."""
     return zlib.crc32(json.dumps(values, indent=1).encode())

@@ -98,6 +98,10 @@ class ParameterGradients:
             total += block.sum()
         return (squares / len(self) - (total / len(self)).square()).clamp(min=0).float()
 
+    def inner(self, direction: Tensor) -> Tensor:
+        """Compute inner products with ``direction`` [*param_shape], [num_samples]."""
+        return torch.cat([block.inner(direction) for block in self.blocks()])
+
     def dot(self, i: int, j: int) -> float:
         """Compute the inner product of the gradients of samples ``i`` and ``j``."""
         return self.form([i]).gram(self.form([j])).item()

@@ -19,14 +19,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mnist_exp.cpu.sparse_linear import linear
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.exactness import Probe
-from mnist_exp.gradients.layer_calls import Call, probe_calls
 from mnist_exp.gradients.layer_gradients import (
     BatchGradients,
+    Call,
     Layer,
     formula_of,
     function_gradients,
     linear_gradients,
     network_gradients,
+    probe_calls,
 )
 from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import (

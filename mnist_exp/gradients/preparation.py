@@ -77,6 +77,7 @@ class Preparation:
     def __init__(self, model: nn.Module, samples: Samples, settings: CollectionSettings):
         if not len(samples):
             raise UserError("There is no sample to collect gradients of; give at least one.")
+        self.settings = settings
         self.device = next(model.parameters()).device
         images, labels, _ = samples.rows(0, 2)
         if len(images) == 1:  # one alone would not show which dimension is the batch

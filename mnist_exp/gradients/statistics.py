@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from mnist_exp.files.atomic import finite
 from mnist_exp.gradients.factors import SampleGradients
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -69,15 +70,22 @@ class GradientMoments:
         power = sum(self._squared_norms[name] for name in names) / self.num_samples
         variance = max(power - signal, 0.0) if math.isfinite(power) else math.nan
         return {
-            "mean_gradient_norm": finite(math.sqrt(signal)),
-            "variance": finite(variance),
-            "snr": finite(signal / variance) if variance else None,
-            "noise_scale": finite(variance / signal) if signal else None,
+            "mean_gradient_norm": math.sqrt(signal),
+            "variance": variance,
+            "snr": signal / variance if variance else None,
+            "noise_scale": variance / signal if signal else None,
         }
 
 
+class HasInner(Protocol):
+    """Gradients of a parameter, in memory or in a file."""
+
+    def inner(self, direction: Tensor) -> Tensor:
+        """Compute each sample's inner product with ``direction`` [*P], [B]."""
+
+
 def cosines(
-    gradients: Mapping[str, SampleGradients], means: Mapping[str, Tensor], norms: Tensor
+    gradients: Mapping[str, HasInner], means: Mapping[str, Tensor], norms: Tensor
 ) -> Tensor:
     """Compute the cosine between each sample's gradient and the mean gradient.
 
@@ -131,7 +139,7 @@ def summarize(
     for name in moments.names:
         layers.setdefault(name.rpartition(".")[0] or "model", []).append(name)
     hardest = total.nan_to_num(nan=math.inf).topk(min(top_k, len(total))).indices
-    return {
+    described: dict[str, Any] = {
         "num_samples": moments.num_samples,
         "loss": distribution(losses),
         "total": {
@@ -158,12 +166,13 @@ def summarize(
             {
                 "sample_id": int(sample_ids[row]),
                 "label": int(labels[row]),
-                "norm": finite(total[row].item()),
-                "loss": finite(losses[row].item()),
+                "norm": total[row].item(),
+                "loss": losses[row].item(),
             }
             for row in hardest.tolist()
         ],
     }
+    return dict(finite(described))
 
 
 def columns(norms: Tensor, names: Sequence[str], chosen: Sequence[str]) -> Tensor:
@@ -171,20 +180,31 @@ def columns(norms: Tensor, names: Sequence[str], chosen: Sequence[str]) -> Tenso
     return norms[:, [names.index(name) for name in chosen]]
 
 
-def distribution(values: Tensor) -> dict[str, float | int | None]:
+def distribution(values: Tensor) -> dict[str, float]:
     """Describe values [N] by count, mean, standard deviation, extremes and quantiles."""
     values = values.double()
     quantiles = values.quantile(torch.tensor(QUANTILES, dtype=values.dtype))
     return {
         "count": len(values),
-        "mean": finite(values.mean().item()),
-        "std": finite(values.std(correction=0).item()),
-        "min": finite(values.min().item()),
-        **{f"p{100 * q:g}": finite(v.item()) for q, v in zip(QUANTILES, quantiles, strict=True)},
-        "max": finite(values.max().item()),
+        "mean": values.mean().item(),
+        "std": values.std(correction=0).item(),
+        "min": values.min().item(),
+        **{f"p{100 * q:g}": v.item() for q, v in zip(QUANTILES, quantiles, strict=True)},
+        "max": values.max().item(),
     }
 
 
-def finite(value: float) -> float | None:
-    """Return the value, or None in place of one that JSON cannot hold."""
-    return value if math.isfinite(value) else None
+def metrics(statistics: dict[str, Any], *, seconds: float | None) -> dict[str, float]:
+    """Pick the numbers of a collection that go with an epoch's metrics."""
+    total = statistics["total"]
+    cosine = total["cosine_with_mean"] or {}
+    values = {
+        "gradient_norm_mean": total["norm"]["mean"],
+        "gradient_norm_median": total["norm"]["p50"],
+        "gradient_norm_max": total["norm"]["max"],
+        "mean_gradient_norm": total["mean_gradient_norm"],
+        "gradient_snr": total["snr"],
+        "gradient_cosine_mean": cosine.get("mean"),
+        "gradient_seconds": seconds,
+    }
+    return {name: value for name, value in values.items() if value is not None}

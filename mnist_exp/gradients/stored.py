@@ -16,6 +16,7 @@ from mnist_exp.gradients.layout import DerivedArray, StoredParameter
 from mnist_exp.gradients.location import located
 from mnist_exp.gradients.manifest import read_manifest
 from mnist_exp.gradients.parameter_gradients import ParameterGradients, Rows, write_dense
+from mnist_exp.gradients.statistics import cosines
 
 
 class StoredGradients(Mapping[str, ParameterGradients]):
@@ -44,8 +45,7 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         self._pixel_values: Tensor | None = None
         if manifest["pixel_values"] is not None:
             self._pixel_values = torch.tensor(manifest["pixel_values"], dtype=torch.float32)
-        # absent from version 2 of the format
-        derived = [DerivedArray(**values) for values in manifest.get("derived", ())]
+        derived = [DerivedArray(**values) for values in manifest["derived"]]
         self._derived = {array.name: array for array in derived}
         stored = [StoredParameter.from_json(values) for values in manifest["parameters"]]
         self._parameters = {p.name: ParameterGradients(p.name, p, self) for p in stored}
@@ -120,16 +120,7 @@ class StoredGradients(Mapping[str, ParameterGradients]):
                 "gradients.cosine=true, or with gradients.format=factored."
             )
         means = self.mean()
-        products = sum(
-            (
-                torch.cat([block.inner(means[name]) for block in parameter.blocks()])
-                for name, parameter in self.items()
-            ),
-            start=torch.zeros(self.num_samples),
-        )
-        length = sum(mean.square().sum() for mean in means.values()) ** 0.5
-        tiny = torch.finfo(torch.float32).tiny
-        return products / (self.norms() * length).clamp(min=tiny)
+        return cosines(self, {name: means[name] for name in self}, self.norms())
 
     def dot(self, i: int, j: int) -> float:
         """Compute the inner product of samples ``i`` and ``j`` over all parameters."""

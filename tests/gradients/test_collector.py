@@ -17,9 +17,20 @@ from mnist_exp import gradients
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.gradients import GradientCollector, Samples, disk_bytes
+from mnist_exp.gradients import GradientCollector, disk_bytes
 from mnist_exp.models import CNN20k
-from tests.helpers.gradient_samples import normalise, samples_of, shifted, small_network
+from mnist_exp.train.state import Row, TrainState
+from tests.helpers.gradient_samples import (
+    begin,
+    images_of,
+    normalise,
+    samples_of,
+    shift,
+    shifted,
+    small_network,
+)
+
+IDS = torch.arange(500, 560)
 
 
 def collector(option: str = "epoch", **changes: Any) -> GradientCollector:
@@ -32,15 +43,11 @@ def collector(option: str = "epoch", **changes: Any) -> GradientCollector:
     return GradientCollector(**(values | changes))
 
 
-def start(
-    collecting: GradientCollector, model: nn.Module, samples: Samples, path: Path
-) -> dict[str, float]:
-    return collecting.start(model, samples, run_directory=path, num_epochs=3, label_smoothing=0.0)
-
-
-@pytest.fixture
-def samples(mnist: Dataset) -> Samples:
-    return samples_of(mnist, torch.arange(500, 560))
+def end_epoch(collecting: GradientCollector, state: TrainState, epoch: int) -> Row:
+    row: Row = {}
+    state.epoch = epoch
+    collecting.on_epoch_end(state, row)
+    return row
 
 
 def test_every_setting_stands_in_the_configuration() -> None:
@@ -52,52 +59,63 @@ def test_every_setting_stands_in_the_configuration() -> None:
     assert set(defaults.values()) == {inspect.Parameter.empty}
 
 
-def test_epochs_asked_for_are_collected(samples: Samples, tmp_path: Path) -> None:
+def test_epochs_asked_for_are_collected(mnist: Dataset, tmp_path: Path) -> None:
     collecting = collector(epochs=[2], at_start=True)
-    model = small_network()
-    assert start(collecting, model, samples, tmp_path)["gradient_norm_mean"] > 0
-    reports = [collecting.after_epoch(epoch, model) for epoch in (1, 2, 3)]
-    assert [bool(report) for report in reports] == [False, True, False]
+    state = begin(collecting, small_network(), mnist, IDS, tmp_path)
+    before = gradients.open(tmp_path / "gradients" / "epoch_0")
+    assert before.manifest["weights"] == "before training"
+    assert before.statistics["total"]["norm"]["mean"] > 0
+    rows = [end_epoch(collecting, state, epoch) for epoch in (1, 2, 3)]
+    assert [bool(row) for row in rows] == [False, True, False]
     assert {p.name for p in (tmp_path / "gradients").iterdir()} == {"epoch_0", "epoch_2"}
-    assert reports[1]["gradient_norm_max"] >= reports[1]["gradient_norm_median"] > 0
+    assert rows[1]["gradient_norm_max"] >= rows[1]["gradient_norm_median"] > 0
 
 
-def test_the_manifest_says_which_weights_these_are(samples: Samples, tmp_path: Path) -> None:
+def test_a_training_that_goes_on_has_no_initial_weights(mnist: Dataset, tmp_path: Path) -> None:
+    collecting = collector(at_start=True)
+    state = begin(collecting, small_network(), mnist, IDS, tmp_path)
+    epoch = tmp_path / "gradients" / "epoch_0"
+    for done, order in ((1, None), (0, IDS)):
+        shutil.rmtree(epoch, ignore_errors=True)
+        state.epoch, state.order = done, order
+        collecting.on_train_start(state)
+        assert not epoch.exists()
+
+
+def test_the_manifest_says_which_weights_these_are(mnist: Dataset, tmp_path: Path) -> None:
     collecting, model = collector(), small_network()
-    start(collecting, model, samples, tmp_path)
-    collecting.after_epoch(1, model, checkpoint="checkpoints/epoch_1.pt")
+    state = begin(collecting, model, mnist, IDS, tmp_path)
+    end_epoch(collecting, state, 1)
     with torch.no_grad():
         model.get_parameter("network.0.bias")[0] += 1
-    collecting.after_epoch(2, model)
+    end_epoch(collecting, state, 2)
     first, second = (
         gradients.open(tmp_path / "gradients" / f"epoch_{epoch}").manifest for epoch in (1, 2)
     )
-    assert first["checkpoint"] == "checkpoints/epoch_1.pt"
+    assert first["checkpoint"] == "checkpoints/epoch_00001.pt"
     assert first["model_sha256"] != second["model_sha256"]
     assert first["batch_norm"] == "running statistics"
     assert first["dropout"] == "off"
 
 
 @pytest.mark.parametrize("choice", ["first", "random"])
-def test_a_subset_of_the_samples(choice: str, samples: Samples, tmp_path: Path) -> None:
+def test_a_subset_of_the_samples(choice: str, mnist: Dataset, tmp_path: Path) -> None:
     ids = []
     for seed in (0, 0, 1):
         collecting = collector(max_samples=20, sample_choice=choice, seed=seed)
-        start(collecting, small_network(), samples, tmp_path)
-        collecting.after_epoch(1, small_network())
+        end_epoch(collecting, begin(collecting, small_network(), mnist, IDS, tmp_path), 1)
         ids.append(gradients.open(tmp_path / "gradients" / "epoch_1").sample_ids.tolist())
     assert len(set(ids[0])) == 20
-    assert set(ids[0]) <= set(samples.ids.tolist())
+    assert set(ids[0]) <= set(IDS.tolist())
     assert ids[0] == ids[1]
     assert (ids[0] == ids[2]) is (choice == "first")
-    assert (ids[0] == samples.ids[:20].tolist()) is (choice == "first")
+    assert (ids[0] == IDS[:20].tolist()) is (choice == "first")
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_training_is_left_as_it_was(training: bool, mnist: Dataset, tmp_path: Path) -> None:
     """Weights, buffers, modes, .grad, hooks and random numbers, with all that draws switched on."""
     model = CNN20k(num_classes=10, dropout=(0.1, 0.1)).train(training)
-    samples = samples_of(mnist, torch.arange(30), augmented=True)
     nn.functional.cross_entropy(model(normalise(mnist.images[:8])), mnist.labels[:8]).backward()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     grads = {name: p.grad for name, p in model.named_parameters()}
@@ -105,8 +123,7 @@ def test_training_is_left_as_it_was(training: bool, mnist: Dataset, tmp_path: Pa
     modes = [module.training for module in model.modules()]
     random_state = torch.get_rng_state()
     collecting = collector(at_start=True, dropout=True, augmented=True)
-    start(collecting, model, samples, tmp_path)
-    collecting.after_epoch(1, model)
+    end_epoch(collecting, begin(collecting, model, mnist, IDS, tmp_path, augmentation=shift), 1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes
     assert all(p.grad is grads[name] for name, p in model.named_parameters())
@@ -117,35 +134,39 @@ def test_training_is_left_as_it_was(training: bool, mnist: Dataset, tmp_path: Pa
 
 
 def train_batches(
-    collecting: GradientCollector, model: nn.Module, samples: Samples, *, epoch: int = 1
+    collecting: GradientCollector, state: TrainState, mnist: Dataset, *, augmented: bool = False
 ) -> list[dict[str, torch.Tensor]]:
     """One epoch of SGD in batches of 25; return the gradient of each batch's mean loss."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     batch_gradients = []
-    for ids in samples.ids.flip(0).split(25):
-        inputs, labels = samples.prepare(samples.images[ids]), samples.labels[ids]
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(inputs), labels).backward()
+    for ids in IDS.flip(0).split(25):
+        augmentation = shift if augmented else None
+        inputs, labels = images_of(mnist).batch(ids, augmentation, state.generator)
+        state.optimizer.zero_grad()
+        nn.functional.cross_entropy(state.model(inputs), labels).backward()
         batch_gradients.append(
-            {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+            {
+                name: p.grad.clone()
+                for name, p in state.model.named_parameters()
+                if p.grad is not None
+            }
         )
-        collecting.on_batch(epoch, model, inputs, ids)
-        optimizer.step()
+        collecting.on_batch_start(state, ids, inputs)
+        state.optimizer.step()
     return batch_gradients
 
 
 @pytest.mark.parametrize("form", ["factored", "dense"])
 def test_batch_mode_has_the_gradients_each_step_was_made_of(
-    form: str, samples: Samples, tmp_path: Path
+    form: str, mnist: Dataset, tmp_path: Path
 ) -> None:
     """The mean over a batch's samples is the gradient the optimizer got."""
-    collecting, model = collector("batch", format=form), small_network()
-    start(collecting, model, samples, tmp_path)
-    steps = train_batches(collecting, model, samples)
-    report = collecting.after_epoch(1, model)
+    collecting = collector("batch", format=form)
+    state = begin(collecting, small_network(), mnist, IDS, tmp_path)
+    steps = train_batches(collecting, state, mnist)
+    row = end_epoch(collecting, state, 1)
     stored = gradients.open(tmp_path / "gradients" / "epoch_1")
     stored.verify()
-    assert stored.sample_ids.tolist() == samples.ids.flip(0).tolist()
+    assert stored.sample_ids.tolist() == IDS.flip(0).tolist()
     assert stored.manifest["batch_sizes"] == [25, 25, 10]
     first = 0
     for size, step in zip(stored.manifest["batch_sizes"], steps, strict=True):
@@ -155,50 +176,46 @@ def test_batch_mode_has_the_gradients_each_step_was_made_of(
         first += size
     squares = [sum(g.square().sum().item() for g in step.values()) for step in steps]
     mean = sum(s * n for s, n in zip(squares, (25, 25, 10), strict=True)) / 60
-    assert report["mean_gradient_norm"] == pytest.approx(mean**0.5, rel=1e-4)
+    assert row["mean_gradient_norm"] == pytest.approx(mean**0.5, rel=1e-4)
 
 
 def test_batch_mode_keeps_augmented_inputs(mnist: Dataset, tmp_path: Path) -> None:
-    samples = samples_of(mnist, torch.arange(60), augmented=True)
-    collecting, model = collector("batch"), small_network()
-    start(collecting, model, samples, tmp_path)
-    train_batches(collecting, model, samples)
-    collecting.after_epoch(1, model)
+    collecting = collector("batch")
+    state = begin(collecting, small_network(), mnist, IDS, tmp_path, augmentation=shift)
+    train_batches(collecting, state, mnist, augmented=True)
+    end_epoch(collecting, state, 1)
     stored = gradients.open(tmp_path / "gradients" / "epoch_1")
     assert stored.manifest["pixel_values"] is None
 
 
-def test_inputs_that_are_not_those_of_their_ids_are_refused(
-    samples: Samples, tmp_path: Path
-) -> None:
-    collecting, model = collector("batch"), small_network()
-    start(collecting, model, samples, tmp_path)
-    ids = samples.ids[:5]
+def test_inputs_that_are_not_those_of_their_ids_are_refused(mnist: Dataset, tmp_path: Path) -> None:
+    collecting = collector("batch")
+    state = begin(collecting, small_network(), mnist, IDS, tmp_path)
+    ids = IDS[:5]
     torch.manual_seed(1)  # a shift other than 0
-    with pytest.raises(UserError, match="not those Samples"):
-        collecting.on_batch(1, model, shifted(samples.images[ids]), ids)
+    with pytest.raises(UserError, match="epoch 1 are not those of its images"):
+        collecting.on_batch_start(state, ids, shifted(mnist.images[ids]))
     collecting.close()
     assert list((tmp_path / "gradients").iterdir()) == []
 
 
-def test_an_epoch_that_is_broken_off_leaves_nothing(samples: Samples, tmp_path: Path) -> None:
-    collecting, model = collector("batch"), small_network()
-    start(collecting, model, samples, tmp_path)
-    train_batches(collecting, model, samples)
+def test_an_epoch_that_is_broken_off_leaves_nothing(mnist: Dataset, tmp_path: Path) -> None:
+    collecting = collector("batch")
+    train_batches(collecting, begin(collecting, small_network(), mnist, IDS, tmp_path), mnist)
     collecting.close()
     assert list((tmp_path / "gradients").iterdir()) == []
 
 
 @pytest.mark.parametrize("form", ["factored", "dense"])
 def test_an_epoch_resumed_in_its_middle_is_not_taken_for_a_whole_one(
-    form: str, samples: Samples, tmp_path: Path
+    form: str, mnist: Dataset, tmp_path: Path
 ) -> None:
-    collecting, model = collector("batch", format=form), small_network()
-    start(collecting, model, samples, tmp_path)
-    ids = samples.ids[:25]
-    collecting.on_batch(1, model, samples.prepare(samples.images[ids]), ids)
+    collecting = collector("batch", format=form)
+    state = begin(collecting, small_network(), mnist, IDS, tmp_path)
+    ids = IDS[:25]
+    collecting.on_batch_start(state, ids, images_of(mnist).batch(ids)[0])
     with pytest.warns(UserWarning, match="epoch 1 are not written: 25 of 60 samples came"):
-        assert collecting.after_epoch(1, model) == {}
+        assert end_epoch(collecting, state, 1) == {}
     assert list((tmp_path / "gradients").iterdir()) == []
 
 
@@ -208,24 +225,25 @@ def with_free_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 @pytest.mark.parametrize("form", ["dense", "factored"])
 def test_too_small_a_disk_is_told_before_training(
-    form: str, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, mnist: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three settings are offered, and each of them really fits."""
     model = small_network()
     collecting = collector(format=form)
-    needed = 3 * disk_bytes(model, samples, collecting.settings)
+    needed = 3 * disk_bytes(model, samples_of(mnist, IDS), collecting.settings)
     with_free_disk(monkeypatch, needed - 100)
     with pytest.raises(UserError, match="These fit: ") as caught:
-        start(collecting, model, samples, tmp_path)
+        begin(collecting, model, mnist, IDS, tmp_path)
     message = str(caught.value)
     assert f"take {needed / 1e6:.1f} MB in 3 collection(s)" in message
     offers = message.split("These fit: ")[1].rstrip(".").split("; ")
     assert len(offers) == 3
     for offer in offers:
         key, _, value = offer.split(" (")[0].removeprefix("gradients.").partition("=")
-        start(collector(**{"format": form, key: yaml.safe_load(value)}), model, samples, tmp_path)
+        cheaper = collector(**{"format": form, key: yaml.safe_load(value)})
+        begin(cheaper, model, mnist, IDS, tmp_path)
     with_free_disk(monkeypatch, needed)
-    start(collecting, model, samples, tmp_path)
+    begin(collecting, model, mnist, IDS, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from mnist_exp import gradients, schema
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment
-from mnist_exp.gradients import Samples, collect, epoch_writer
+from mnist_exp.gradients import collect
 from mnist_exp.gradients.location import located, own_directory
 from mnist_exp.run.results import read_results
 from tests.conftest import Compose
 from tests.gradients.test_collector import collector
 from tests.helpers.fault_injection import KFOLD, SMALL, composed
-from tests.helpers.gradient_samples import collection_settings, samples_of, small_network
+from tests.helpers.gradient_samples import begin, collection_settings, samples_of, small_network
 
 COLLECTING = ("gradients=epoch", "gradients.max_samples=10", "model=mlp100")
 FOLDS = (*KFOLD, *COLLECTING)
@@ -161,20 +161,7 @@ def test_the_disk_of_the_root_is_the_one_that_is_checked(
         return SimpleNamespace(free=0)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    samples: Samples = samples_of(mnist, torch.arange(10))
     with pytest.raises(UserError, match=f"{root} has 0.0 MB free"):
-        collector(root=str(root)).start(
-            small_network(), samples, run_directory=tmp_path, num_epochs=1, label_smoothing=0.0
-        )
+        begin(collector(root=str(root)), small_network(), mnist, torch.arange(10), tmp_path)
     assert asked == [root]
     assert not (tmp_path / "gradients").exists()
-
-
-def test_what_the_writer_replaces_is_told_by_its_files(tmp_path: Path) -> None:
-    (tmp_path / "epoch_1").mkdir()
-    assert not epoch_writer.is_epoch(tmp_path / "epoch_1")
-    for name in ("manifest.json", "gradient_stats.json"):
-        (tmp_path / "epoch_1" / name).touch()
-    assert epoch_writer.is_epoch(tmp_path / "epoch_1")
-    (tmp_path / "link").symlink_to(tmp_path / "epoch_1")
-    assert not epoch_writer.is_epoch(tmp_path / "link")

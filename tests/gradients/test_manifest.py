@@ -20,8 +20,8 @@ from mnist_exp import gradients
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
 from mnist_exp.gradients import collect
+from mnist_exp.gradients.pictures import draw_gradients
 from mnist_exp.models import CNN21k
-from mnist_exp.plots.gradients import draw_gradients
 from tests.helpers.gradient_samples import collection_settings, samples_of, small_network
 from tests.mutations import mutated
 
@@ -151,14 +151,6 @@ def test_contradictions_are_told(
     forge(epoch, read(epoch / "manifest.json") | change, read(epoch / "gradient_stats.json"))
     with pytest.raises(UserError, match=rf"manifest\.json.* is damaged: .*{reason}"):
         gradients.open(epoch)
-
-
-def test_the_second_version_of_the_format_is_read(epochs: dict[str, Path], tmp_path: Path) -> None:
-    epoch = Path(shutil.copytree(epochs["dense"], tmp_path / "epoch_1"))
-    manifest = read(epoch / "manifest.json") | {"format_version": 2}
-    del manifest["derived"]
-    forge(epoch, manifest, read(epoch / "gradient_stats.json"))
-    use_everything(epoch, tmp_path / "dense")
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "gradient_stats.json", "norms.npy"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from mnist_exp.data import Dataset
-from mnist_exp.gradients import CollectionSettings, Samples
+from mnist_exp.data.batches import Augmentation, Images
+from mnist_exp.gradients import CollectionSettings, GradientCollector, Samples
 from mnist_exp.models import MLP
+from mnist_exp.train.loop import Recipe
+from mnist_exp.train.state import TrainState
 
 
 def collection_settings(**changes: Any) -> CollectionSettings:
@@ -34,6 +38,33 @@ def normalise(pixels: Tensor) -> Tensor:
 def shifted(pixels: Tensor) -> Tensor:
     """An augmentation: a random shift, from torch's global generator."""
     return torch.roll(normalise(pixels), int(torch.randint(-3, 4, ())), dims=-1)
+
+
+def shift(images: Tensor, *, generator: Generator, erase_value: float) -> Tensor:
+    """The same as an augmentation of the training."""
+    return torch.roll(images, int(torch.randint(-3, 4, (), generator=generator)), dims=-1)
+
+
+def images_of(dataset: Dataset) -> Images:
+    return Images(dataset, device=torch.device("cpu"), mean=0.1307, std=0.3081)
+
+
+def begin(
+    collector: GradientCollector,
+    model: nn.Module,
+    dataset: Dataset,
+    ids: Tensor,
+    directory: Path,
+    *,
+    augmentation: Augmentation | None = None,
+) -> TrainState:
+    """Bind a collector to a training of three epochs in batches of 25, and begin it."""
+    recipe = Recipe(3, 25, 0.0, "fp32", "stop", augmentation)
+    collector.bind(images_of(dataset), ids, recipe, directory)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    state = TrainState(model, optimizer, torch.Generator().manual_seed(1))
+    collector.on_train_start(state)
+    return state
 
 
 def samples_of(dataset: Dataset, ids: Tensor, *, augmented: bool = False) -> Samples:

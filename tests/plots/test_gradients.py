@@ -1,61 +1,45 @@
-"""The pictures are drawn from what is on disk, and show what it says."""
+"""The pictures of gradients show the numbers they are given, also where some are not finite."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
-import matplotlib.image
 import numpy as np
-import torch
 
 from mnist_exp.data import Dataset
-from mnist_exp.gradients import collect
-from mnist_exp.gradients.stored import open as open_epoch
 from mnist_exp.plots.gradients import (
-    draw_gradients,
     hardest_figure,
     norms_by_class_figure,
     norms_over_epochs_figure,
 )
-from tests.helpers.gradient_samples import collection_settings, samples_of, small_network
 
 NAMES = [str(digit) for digit in range(10)]
 
 
-def test_pictures_of_a_run(mnist: Dataset, tmp_path: Path) -> None:
-    """One epoch has no course over epochs; two have. Without an epoch there is no picture."""
-    samples = samples_of(mnist, torch.arange(100))
-    plots = tmp_path / "plots"
-    expected = {"gradient_norms_by_class.png", "gradient_hardest_samples.png"}
-    assert draw_gradients(tmp_path, mnist.images, plots, class_names=NAMES, dpi=50) == []
-    for epoch in (9, 10):
-        collect(small_network(seed=epoch), samples, tmp_path, collection_settings(), epoch=epoch)
-        drawn = draw_gradients(tmp_path, mnist.images, plots, class_names=NAMES, dpi=50)
-        assert {path.name for path in drawn} == expected
-        assert all(np.ptp(matplotlib.image.imread(path)) > 0 for path in drawn)
-        expected.add("gradient_norms_over_epochs.png")
-
-
-def test_what_the_figures_hold(mnist: Dataset, tmp_path: Path) -> None:
-    statistics = {
-        epoch: collect(
-            small_network(seed=epoch),
-            samples_of(mnist, torch.arange(100)),
-            tmp_path,
-            collection_settings(),
-            epoch=epoch,
-        )
-        for epoch in (1, 2)
-    }
-    hardest = hardest_figure(statistics[2]["hardest"], mnist.images, NAMES).axes
-    for axis, sample in zip(hardest, statistics[2]["hardest"], strict=True):
-        shown = np.asarray(axis.images[0].get_array())
-        assert np.array_equal(shown, mnist.images[sample["sample_id"]].numpy())
-    stored = open_epoch(tmp_path / "epoch_2")
+def test_norms_by_class_leave_out_what_is_not_finite() -> None:
+    norms = np.array([1.0, 2.0, 4.0, math.nan, 0.0, math.inf])
+    figure = norms_by_class_figure(norms, np.array([3, 3, 5, 5, 5, 3]), NAMES, epoch=7)
     bars = [
         sum(bar.get_height() for bar in axis.patches)  # type: ignore[attr-defined]
-        for axis in norms_by_class_figure(stored, NAMES).axes
+        for axis in figure.axes
     ]
-    assert bars == stored.labels.bincount().tolist()
-    median = np.asarray(norms_over_epochs_figure(statistics).axes[0].lines[0].get_ydata())
-    assert median.tolist() == [statistics[e]["total"]["norm"]["p50"] for e in (1, 2)]
+    assert bars == [2, 1]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["3", "5"]
+    assert figure.get_suptitle() == "Gradient norms by class, epoch 7"
+
+
+def test_norms_over_epochs_have_a_line_each_for_samples_and_mean() -> None:
+    quantiles = {percent: [percent / 10, math.nan] for percent in (5, 25, 50, 75, 95)}
+    axis = norms_over_epochs_figure([1, 4], quantiles, [0.25, 0.125]).axes[0]
+    median, mean = (np.asarray(line.get_ydata()) for line in axis.lines)
+    assert np.array_equal(median, [5.0, math.nan], equal_nan=True)
+    assert mean.tolist() == [0.25, 0.125]
+    assert axis.get_xticks().tolist() == [1, 4]
+
+
+def test_hardest_samples_are_labelled(mnist: Dataset) -> None:
+    images = mnist.images[:2].numpy()
+    axes = hardest_figure(images, [0, 1], [5, 0], [math.nan, 2.0], NAMES).axes
+    assert [axis.get_title() for axis in axes] == ["5   |g| not finite\n#0", "0   |g| 2\n#1"]
+    for axis, image in zip(axes, images, strict=True):
+        assert np.array_equal(np.asarray(axis.images[0].get_array()), image)

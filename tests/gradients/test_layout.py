@@ -74,12 +74,3 @@ def test_what_does_not_follow_is_stored(
     stored = collected(model, samples, tmp_path, **changes)
     assert "network.0.output_gradient" in stored.manifest["arrays"]
     assert stored.manifest["derived"] == []
-
-
-def test_epochs_of_the_format_before_are_read(
-    samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mnist_exp.gradients.epoch_recording.FORMAT_VERSION", 2)
-    stored = collected(network(), samples, tmp_path, one_moment=False)
-    assert stored.manifest["format_version"] == 2
-    assert stored["network.0.weight"][3].shape == (16, 784)
