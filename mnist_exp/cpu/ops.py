@@ -7,7 +7,8 @@ where a function says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, Protocol
 
 import torch
@@ -32,22 +33,22 @@ __all__ = [
 
 
 def asymmetric_sgd_(
-    weight: Tensor,
-    gradient: Tensor,
-    velocity: Tensor | None = None,
+    weights: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    velocities: Sequence[Tensor] | None = None,
     *,
     lr_pos: float,
     lr_neg: float,
     momentum: float = 0.0,
-) -> Tensor:
-    """Update a weight in place: ``w <- w - lr * v``, ``lr_neg`` where v >= 0, else ``lr_pos``.
+) -> None:
+    """Update weights in place: ``w <- w - lr * v``, ``lr_neg`` where v >= 0, else ``lr_pos``.
 
     Parameters
     ----------
-    weight, gradient : Tensor
-        Any shape.
-    velocity : Tensor, optional
-        Becomes v, ``velocity * momentum + gradient``. Without it v is the gradient.
+    weights, gradients : sequence of Tensor
+        Any shapes.
+    velocities : sequence of Tensor, optional
+        Each becomes v, ``velocity * momentum + gradient``. Without them v is the gradient.
     lr_pos, lr_neg : float
         Rates of potentiation and depression.
     momentum : float
@@ -56,13 +57,12 @@ def asymmetric_sgd_(
     ratio = lr_pos / lr_neg if lr_neg else 1.0  # 1 / 0 at the end of a schedule
     if kernels := library.compiled():
         update = (momentum, -lr_neg, ratio)
-        if kernels.asymmetric_sgd(weight, gradient, velocity, *update):
-            return weight
-    if velocity is not None:
-        gradient = velocity.mul_(momentum).add_(gradient)
-    if ratio != 1:  # v where v > 0, ratio * v elsewhere: torch's cheapest kernel that tells signs
-        gradient = leaky_relu(gradient, ratio)
-    return weight.add_(gradient, alpha=-lr_neg)
+        if kernels.asymmetric_sgd(weights, gradients, velocities, *update):
+            return
+    for w, gradient, velocity in zip(weights, gradients, velocities or repeat(None), strict=False):
+        v = gradient if velocity is None else velocity.mul_(momentum).add_(gradient)
+        # leaky_relu, v where v > 0 and ratio * v elsewhere, is torch's cheapest kernel for signs
+        w.add_(leaky_relu(v, ratio) if ratio != 1 else v, alpha=-lr_neg)
 
 
 def round_nearest_(

@@ -51,5 +51,4 @@ def empty(*shape: int) -> Tensor:
 
 def changed(*tensors: Tensor) -> None:
     """Tell autograd that tensors are changed in place."""
-    for tensor in tensors:
-        torch.autograd.graph.increment_version(tensor)
+    torch.autograd.graph.increment_version(tensors)
