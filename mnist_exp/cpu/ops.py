@@ -16,11 +16,15 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from mnist_exp.cpu.kernels import library
+from mnist_exp.cpu.kernels.library import absence, description
 from mnist_exp.cpu.sparse_linear import linear, linear_weight_gradient
 from mnist_exp.cpu.threads import threads_for
 
 __all__ = [
+    "absence",
     "asymmetric_sgd_",
+    "correct_predictions",
+    "description",
     "linear",
     "linear_weight_gradient",
     "norm",
@@ -152,6 +156,13 @@ def pixels_to_inputs(pixels: Tensor, indices: Tensor, scale: float, shift: float
             return inputs
     inputs = pixels.index_select(0, indices).float().mul_(scale)
     return inputs.sub_(shift) if shift else inputs  # spares a pass that would change nothing
+
+
+def correct_predictions(logits: Tensor, labels: Tensor) -> int:
+    """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+    kernels = library.compiled()
+    found = None if kernels is None else kernels.correct_predictions(logits, labels)
+    return int((logits.argmax(1) == labels).sum()) if found is None else found
 
 
 def norm(x: Tensor) -> float:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mnist_exp.callbacks.gradient_norm import first_weight
-from mnist_exp.cpu import kernels
+from mnist_exp.cpu import ops
 from mnist_exp.cpu.threads import overload
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
@@ -100,7 +100,7 @@ def run_experiment(
     # a fold gets one thread however many folds train side by side: sums depend on the number
     torch.set_num_threads(config.threads or (ALL_THREADS if len(splits) == 1 else 1))
     warn_of_overload(config, jobs)
-    if (slower := kernels.absence(device)) is not None:
+    if (slower := ops.absence(device)) is not None:
         print(f"note: {slower}", file=sys.stderr)
     results = facts(config, dataset, run, rule, device)
     with signals.at_once():  # it may wait for the processes of a killed run

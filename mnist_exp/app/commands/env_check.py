@@ -11,7 +11,7 @@ import torch
 
 from mnist_exp.cpu.features import cpu_features, cpu_name
 from mnist_exp.cpu.float32_matmul import library
-from mnist_exp.cpu.kernels import absence, description
+from mnist_exp.cpu.ops import absence, description
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
 from mnist_exp.run.provenance import versions

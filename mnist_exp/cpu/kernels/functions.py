@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.cpu.kernels.boundary import (
+    are_labels,
     are_plain,
     are_recorded,
     changed,
@@ -160,6 +161,16 @@ class Kernels:
         count = math.prod(x.shape[1:]) * min(samples, len(x))
         found: int = self._library.unlike(x.data_ptr(), count, background)
         return found / max(count, 1)
+
+    def correct_predictions(self, logits: Tensor, labels: Tensor) -> int | None:
+        """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+        if not are_plain(logits) or logits.ndim != 2 or not logits.numel():
+            return None
+        if not are_labels(labels, len(logits)):
+            return None
+        addresses = (logits.data_ptr(), labels.data_ptr())
+        correct: int = self._library.correct_predictions(*addresses, *logits.shape)
+        return correct
 
     def norm(self, x: Tensor) -> float | None:
         """Return the Euclidean norm of ``x``."""
