@@ -7,7 +7,8 @@ where a function says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, Protocol
 
 import torch
@@ -15,11 +16,15 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from mnist_exp.cpu.kernels import library
+from mnist_exp.cpu.kernels.library import absence, description
 from mnist_exp.cpu.sparse_linear import linear, linear_weight_gradient
 from mnist_exp.cpu.threads import threads_for
 
 __all__ = [
+    "absence",
     "asymmetric_sgd_",
+    "correct_predictions",
+    "description",
     "linear",
     "linear_weight_gradient",
     "norm",
@@ -32,22 +37,22 @@ __all__ = [
 
 
 def asymmetric_sgd_(
-    weight: Tensor,
-    gradient: Tensor,
-    velocity: Tensor | None = None,
+    weights: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    velocities: Sequence[Tensor] | None = None,
     *,
     lr_pos: float,
     lr_neg: float,
     momentum: float = 0.0,
-) -> Tensor:
-    """Update a weight in place: ``w <- w - lr * v``, ``lr_neg`` where v >= 0, else ``lr_pos``.
+) -> None:
+    """Update weights in place: ``w <- w - lr * v``, ``lr_neg`` where v >= 0, else ``lr_pos``.
 
     Parameters
     ----------
-    weight, gradient : Tensor
-        Any shape.
-    velocity : Tensor, optional
-        Becomes v, ``velocity * momentum + gradient``. Without it v is the gradient.
+    weights, gradients : sequence of Tensor
+        Any shapes.
+    velocities : sequence of Tensor, optional
+        Each becomes v, ``velocity * momentum + gradient``. Without them v is the gradient.
     lr_pos, lr_neg : float
         Rates of potentiation and depression.
     momentum : float
@@ -56,13 +61,12 @@ def asymmetric_sgd_(
     ratio = lr_pos / lr_neg if lr_neg else 1.0  # 1 / 0 at the end of a schedule
     if kernels := library.compiled():
         update = (momentum, -lr_neg, ratio)
-        if kernels.asymmetric_sgd(weight, gradient, velocity, *update):
-            return weight
-    if velocity is not None:
-        gradient = velocity.mul_(momentum).add_(gradient)
-    if ratio != 1:  # v where v > 0, ratio * v elsewhere: torch's cheapest kernel that tells signs
-        gradient = leaky_relu(gradient, ratio)
-    return weight.add_(gradient, alpha=-lr_neg)
+        if kernels.asymmetric_sgd(weights, gradients, velocities, *update):
+            return
+    for w, gradient, velocity in zip(weights, gradients, velocities or repeat(None), strict=False):
+        v = gradient if velocity is None else velocity.mul_(momentum).add_(gradient)
+        # leaky_relu, v where v > 0 and ratio * v elsewhere, is torch's cheapest kernel for signs
+        w.add_(leaky_relu(v, ratio) if ratio != 1 else v, alpha=-lr_neg)
 
 
 def round_nearest_(
@@ -152,6 +156,13 @@ def pixels_to_inputs(pixels: Tensor, indices: Tensor, scale: float, shift: float
             return inputs
     inputs = pixels.index_select(0, indices).float().mul_(scale)
     return inputs.sub_(shift) if shift else inputs  # spares a pass that would change nothing
+
+
+def correct_predictions(logits: Tensor, labels: Tensor) -> int:
+    """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+    kernels = library.compiled()
+    found = None if kernels is None else kernels.correct_predictions(logits, labels)
+    return int((logits.argmax(1) == labels).sum()) if found is None else found
 
 
 def norm(x: Tensor) -> float:

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from mnist_exp.callbacks.gradient_norm import first_weight
-from mnist_exp.cpu import kernels
+from mnist_exp.cpu import ops
 from mnist_exp.cpu.threads import overload
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
@@ -97,7 +97,7 @@ def run_experiment(
     room = room_for_folds(config, parts.device) if side_by_side else 1
     jobs = min(config.cv.get("n_jobs") or room, len(parts.splits))
     warn_of_overload(config, jobs)
-    if (slower := kernels.absence(parts.device)) is not None:
+    if (slower := ops.absence(parts.device)) is not None:
         print(f"note: {slower}", file=sys.stderr)
     results = facts(config, parts.dataset, run, rule, parts.device)
     saved = run.restore(checkpoints)

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from mnist_exp.cpu import float32_matmul as float32_products
-from mnist_exp.cpu import kernels
+from mnist_exp.cpu import ops
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
@@ -40,7 +40,7 @@ def facts(
         "deterministic": config.deterministic,
         "precision": build.precision_on(device, config),
         "float32_products": float32_products.library(device),
-        "kernels": kernels.description(device),
+        "kernels": ops.description(device),
         "threads": torch.get_num_threads(),
         "device": device.type,
         "cpu" if device.type == "cpu" else "gpu": device_name(device),

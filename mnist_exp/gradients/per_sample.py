@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mnist_exp.cpu.sparse_linear import linear
+from mnist_exp.cpu.ops import linear
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.exactness import Probe
 from mnist_exp.gradients.layer_gradients import (

@@ -84,13 +84,13 @@ class AsymmetricSGD(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in weights]
             lr_pos, momentum = group["lr"], group["momentum"]
             lr_neg = lr_pos * group["neg_to_pos"]
-            for p in group["params"]:
-                if p.grad is not None:
-                    v = self._velocity(p) if momentum else None
-                    # v <- momentum * v + g, then w <- w - lr_neg * v where v >= 0, else lr_pos * v
-                    asymmetric_sgd_(p, p.grad, v, lr_pos=lr_pos, lr_neg=lr_neg, momentum=momentum)
+            v = [self._velocity(p) for p in weights] if momentum else None
+            # v <- momentum * v + g, then w <- w - lr_neg * v where v >= 0, else w - lr_pos * v
+            asymmetric_sgd_(weights, gradients, v, lr_pos=lr_pos, lr_neg=lr_neg, momentum=momentum)
         return loss
 
     def _velocity(self, p: Tensor) -> Tensor:

@@ -65,11 +65,6 @@ def evaluate(
     )
 
 
-def correct_predictions(logits: Tensor, labels: Tensor) -> int:
-    """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
-    return int((logits.argmax(1) == labels).sum())
-
-
 def confusion_matrix(true: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
     """Count predictions: int64 [num_classes, num_classes], rows true, columns predicted."""
     cells = torch.bincount(true * num_classes + predicted, minlength=num_classes**2)

@@ -11,12 +11,11 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from mnist_exp.cpu.ops import threads_for
+from mnist_exp.cpu.ops import correct_predictions, threads_for
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
 from mnist_exp.train.backprop.choose import backpropagation
 from mnist_exp.train.callback import Callback
-from mnist_exp.train.evaluate import correct_predictions
 from mnist_exp.train.state import Row, TrainState
 
 

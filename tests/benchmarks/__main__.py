@@ -1,8 +1,10 @@
 """``python -m tests.benchmarks [WORK ...]``: ours and the baselines, timed in one run.
 
-Every contender trains one epoch on all 60,000 images after a first epoch that is not timed
-(``--cold`` leaves that out), with the same number of threads. Baselines whose package is not
-installed (the extra ``bench``) are named and left out.
+Every contender trains epochs on the same images after a first one that is not timed (``--cold``
+leaves that out), with the same number of threads; ours also with each build of the kernels that
+runs here. ``IMAGES`` gives slow works fewer images; times are scaled to 60,000. Once a work's share
+of ``--minutes`` is spent, contenders that were timed already get no more repeats. Baselines whose
+package is not installed (the extra ``bench``) are named and left out.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ import torch
 from mnist_exp.cpu.features import cpu_name
 from mnist_exp.files.atomic import write_atomic
 from tests.benchmarks import baselines, constraint_scripts, loops
-from tests.benchmarks.compare import SIDE_BY_SIDE, WITHOUT_KERNELS, table, time_in_turn
+from tests.benchmarks.compare import (
+    SIDE_BY_SIDE,
+    table,
+    time_in_turn,
+    with_builds,
+    without_build,
+)
 
 BF16 = "training.precision=bf16"
 PUBLISHED = ("model=mlp100", "constraint=published")
@@ -43,7 +51,6 @@ def under_constraint(
     return {
         "ours": partial(loops.ours, *overrides),
         f"ours, {SIDE_BY_SIDE}": partial(loops.ours, *overrides),
-        f"ours, {WITHOUT_KERNELS}": partial(loops.ours, *overrides),
         "ours, bf16": partial(loops.ours, *overrides, BF16),
         "bare loop": partial(loops.bare, *overrides),
         "script": script,
@@ -54,9 +61,6 @@ def under_constraint(
 WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "mlp100": {
         "ours": partial(loops.ours, "model=mlp100", "training.gradient_norm=false"),
-        f"ours, {WITHOUT_KERNELS}": partial(
-            loops.ours, "model=mlp100", "training.gradient_norm=false"
-        ),
         "bare loop": partial(loops.bare, "model=mlp100"),
         "usual script": partial(loops.usual_script, "model=mlp100"),
         "skorch": partial(loops.skorch, "model=mlp100"),
@@ -66,7 +70,6 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     "mlp100_memristor": under_constraint(MEMRISTOR, constraint_scripts.memristor_script),
     "cnn21k": {
         "ours": partial(loops.ours, "model=cnn21k"),
-        f"ours, {WITHOUT_KERNELS}": partial(loops.ours, "model=cnn21k"),
         "bare loop, bf16": partial(loops.bare, "model=cnn21k", BF16),
         "bare loop, bf16, torch.compile": partial(loops.bare, "model=cnn21k", BF16, compiled=True),
         "ours, no augmentation": partial(loops.ours, "model=cnn21k", "augmentation=none"),
@@ -88,13 +91,17 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
 }
 # Works with a table of their own.
 OTHERS = ("gradients",)
-SECONDS = 3.0  # a process times epochs until this much has passed and gives their median
+ALL_WORKS = 14.0  # minutes, of a run without names of works
+# Images an epoch of works whose slowest contenders take minutes for all 60,000.
+IMAGES = {"cnn21k": 3_000, "cnn20k": 1_500}
+SECONDS = 1.0  # a process times epochs until this much has passed and gives their median
 EXTRA = ("skorch", "lightning")  # packages of the extra ``bench``
 
 
 def run_one(work: str, contender: str, cold: bool) -> None:
     """Time an epoch in this process and print the figures as a line of JSON."""
-    epoch = WORKS[work][contender]()
+    loops.use_images(IMAGES.get(work, loops.ALL))
+    epoch = WORKS[work][without_build(contender)]()
     if not cold:
         epoch()
     durations: list[float] = []
@@ -102,7 +109,7 @@ def run_one(work: str, contender: str, cold: bool) -> None:
         started = time.perf_counter()
         epoch()
         durations.append(time.perf_counter() - started)
-    seconds = statistics.median(durations)
+    seconds = statistics.median(durations) * loops.ALL / loops.count()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_mib = peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB here
     print(json.dumps({"seconds": seconds, "peak_mib": peak_mib}))
@@ -114,6 +121,7 @@ def main() -> int:
     names = [*WORKS, *OTHERS]
     parser.add_argument("works", nargs="*", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=2.5, help="for a work; default: 2.5")
     parser.add_argument("--cold", action="store_true", help="time the first epoch")
     parser.add_argument("--one", nargs=2, metavar=("WORK", "CONTENDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -125,6 +133,7 @@ def main() -> int:
     if unknown:
         parser.error(f"WHAT={' '.join(sorted(unknown))}: allowed are {', '.join(names)}")
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    minutes = options.minutes if options.works else min(options.minutes, ALL_WORKS / len(names))
     for work in options.works or names:
         if work in OTHERS:
             subprocess.run([sys.executable, "-m", f"tests.benchmarks.bench_{work}"], check=True)
@@ -132,7 +141,9 @@ def main() -> int:
         there = [name for name in WORKS[work] if name not in EXTRA or find_spec(name)]
         for name in WORKS[work].keys() - there:
             print(f"{work}: {name} is left out: not installed (pip install '.[bench]')")
-        result = table(work, time_in_turn(work, there, options.repeats, options.cold))
+        there = with_builds(there)
+        timings = time_in_turn(work, there, options.repeats, options.cold, minutes * 60)
+        result = table(work, timings, IMAGES.get(work, loops.ALL))
         print(result, flush=True)
         write_atomic(Path("outputs/bench") / f"{work}.md", (result + "\n").encode())
     return 0

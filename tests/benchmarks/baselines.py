@@ -16,6 +16,7 @@ from torchvision import transforms
 
 from mnist_exp.data import load_mnist
 from mnist_exp.models import CNN21k
+from tests.benchmarks import loops
 
 Epoch = Callable[[], None]
 MEAN, STD = (0.1307,), (0.3081,)
@@ -23,11 +24,12 @@ TO_INPUT = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
 
 
 class PILImages(Dataset[tuple[Tensor, int]]):
-    """The 60,000 training images, transformed one by one as ``torchvision.datasets.MNIST`` does."""
+    """The training images, transformed one by one as ``torchvision.datasets.MNIST`` does."""
 
     def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
         mnist = load_mnist()
-        self.images, self.labels = mnist.train_images, mnist.train_labels
+        images = loops.count()
+        self.images, self.labels = mnist.train_images[:images], mnist.train_labels[:images]
         self.transform = transform
 
     def __len__(self) -> int:

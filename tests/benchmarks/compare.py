@@ -7,15 +7,17 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from mnist_exp.cpu.kernels import description, library
 from mnist_exp.cpu.openmp import wait_briefly
 
 SIDE_BY_SIDE = "folds side by side"  # ends a contender's name
-WITHOUT_KERNELS = "without kernels"  # likewise
+KERNELS = ", kernels: "  # before the build that does the work, at the end of a name
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,34 @@ class Timing:
     peak_mib: float
 
 
+def with_builds(contenders: Sequence[str]) -> list[str]:
+    """Return contenders, "ours" followed by itself with each slower build and with torch."""
+    slower = [*list(library.builds())[1:], "torch"] if library.builds() else []
+    forced = [f"ours{KERNELS}{build}" for build in slower]
+    first, *others = contenders
+    return [first, *forced, *others]
+
+
+def without_build(contender: str) -> str:
+    """Return the name of what a contender of `with_builds` trains."""
+    return contender.partition(KERNELS)[0]
+
+
 def time_in_turn(
-    work: str, contenders: Sequence[str], repeats: int, cold: bool
+    work: str, contenders: Sequence[str], repeats: int, cold: bool, enough: float
 ) -> dict[str, Timing]:
-    """Run every contender ``repeats`` times, one after the other within each repeat."""
+    """Run every contender ``repeats`` times, one after the other within each repeat.
+
+    No further repeat starts that would end more than ``enough`` seconds after the first began, if
+    it took as long as the longest so far.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     peaks = dict.fromkeys(contenders, 0.0)
-    for _ in range(repeats):
+    began = time.perf_counter()
+    for done in range(repeats):
+        spent = time.perf_counter() - began
+        if done and spent * (done + 1) / done > enough:
+            break
         for name in contenders:
             processes = start(work, name, cold)
             measured = [result_of(process, f"{work}, {name}") for process in processes]
@@ -59,8 +82,8 @@ def start(work: str, contender: str, cold: bool) -> list[subprocess.Popen[str]]:
     environment = dict(os.environ)
     if contender.startswith(("ours", "bare")):  # as in the program
         wait_briefly(environment)
-    if contender.endswith(WITHOUT_KERNELS):
-        environment["MNIST_EXP_KERNELS"] = "torch"
+    if KERNELS in contender:
+        environment["MNIST_EXP_KERNELS"] = contender.rpartition(KERNELS)[2]
     if side_by_side:
         environment["OMP_NUM_THREADS"] = "1"
     pipe = subprocess.PIPE
@@ -79,12 +102,18 @@ def result_of(process: subprocess.Popen[str], what: str) -> dict[str, float]:
     return measured
 
 
-def table(work: str, timings: dict[str, Timing]) -> str:
-    """Return the medians, each with its ratio to ours, as a Markdown table."""
+def table(work: str, timings: dict[str, Timing], images: int) -> str:
+    """Return the medians, each with its ratio to ours, as a Markdown table.
+
+    ``images`` is how many an epoch of the benchmark had; the seconds are those of 60,000.
+    """
     (first, *_) = timings
     reference = statistics.median(timings[first].seconds)
+    repeats = len(timings[first].seconds)
+    scaled = "" if images == 60_000 else f", from {images:,} images"
+    head = f"{work}, {description(torch.device('cpu'))}, {repeats} repeat(s){scaled}"
     lines = [
-        f"| {work} | s an epoch (median) | min to max | ratio to ours | peak MiB |",
+        f"| {head} | s an epoch (median) | min to max | ratio to ours | peak MiB |",
         "|---|---|---|---|---|",
     ]
     for name, timing in timings.items():

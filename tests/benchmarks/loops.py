@@ -1,8 +1,8 @@
 """Training epochs to time: ours, the bare tensor operations, and the usual ways to write them.
 
-Each function prepares everything and returns ``epoch()``, which trains one epoch on the 60,000
-images and returns nothing. All start from the same configuration, so that network, optimizer,
-batch size and data are the same.
+Each function prepares everything and returns ``epoch()``, which trains one epoch on `count`
+images, all 60,000 unless said, and returns nothing. All start from the same configuration, so that
+network, optimizer, batch size and data are the same.
 """
 
 from __future__ import annotations
@@ -44,6 +44,21 @@ def configured(*overrides: str) -> DictConfig:
         )
 
 
+ALL = 60_000  # training images
+_images = ALL
+
+
+def use_images(images: int) -> None:
+    """Let an epoch have this many images, for all contenders of a process."""
+    global _images  # noqa: PLW0603
+    _images = images
+
+
+def count() -> int:
+    """Return the images of an epoch."""
+    return _images
+
+
 @cache
 def dataset() -> Dataset:
     """Load MNIST once a process."""
@@ -51,7 +66,7 @@ def dataset() -> Dataset:
 
 
 def _state(config: DictConfig) -> TrainState:
-    return build.build_state(config, 10, 60_000, CPU, seed=0)
+    return build.build_state(config, 10, count(), CPU, seed=0)
 
 
 def ours(*overrides: str) -> Epoch:
@@ -60,7 +75,7 @@ def ours(*overrides: str) -> Epoch:
     images = build.build_images(config, dataset(), CPU)
     recipe = build.build_recipe(config, CPU)
     state = _state(config)
-    indices = torch.arange(60_000)
+    indices = torch.arange(count())
     callbacks = [GradientNorm()] if config.training.gradient_norm else []
 
     def epoch() -> None:
@@ -88,7 +103,7 @@ def bare(*overrides: str, compiled: bool = False) -> Epoch:
 
     def steps() -> None:
         model.train()
-        for batch in torch.randperm(60_000).split(recipe.batch_size):
+        for batch in torch.randperm(count()).split(recipe.batch_size):
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
             with fast_products(CPU, recipe.precision):
                 loss = F.cross_entropy(
@@ -109,7 +124,7 @@ def bare(*overrides: str, compiled: bool = False) -> Epoch:
 
 def _float_images(config: DictConfig) -> torch.Tensor:
     images = build.build_images(config, dataset(), CPU)
-    return images.batch(torch.arange(60_000))[0]
+    return images.batch(torch.arange(count()))[0]
 
 
 def usual_script(*overrides: str) -> Epoch:
@@ -117,7 +132,7 @@ def usual_script(*overrides: str) -> Epoch:
     config = configured(*overrides, "training.precision=fp32", "training.averaging=null")
     state = _state(config)
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
-    training = TensorDataset(_float_images(config).contiguous(), dataset().train_labels)
+    training = TensorDataset(_float_images(config).contiguous(), dataset().train_labels[: count()])
     loader = DataLoader(training, batch_size=config.training.batch_size, shuffle=True)
     criterion = nn.CrossEntropyLoss(label_smoothing=config.training.label_smoothing)
     model.to(memory_format=torch.contiguous_format)
@@ -160,7 +175,7 @@ def skorch(*overrides: str) -> Epoch:
     )
     net.initialize()
     images = _float_images(config).numpy()
-    labels = dataset().train_labels.numpy().astype(np.int64)
+    labels = dataset().train_labels[: count()].numpy().astype(np.int64)
     return lambda: net.partial_fit(images, labels)
 
 
@@ -188,7 +203,7 @@ def lightning(*overrides: str) -> Epoch:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return state.optimizer
 
-    training = TensorDataset(_float_images(config).contiguous(), dataset().train_labels)
+    training = TensorDataset(_float_images(config).contiguous(), dataset().train_labels[: count()])
     loader = DataLoader(training, batch_size=config.training.batch_size, shuffle=True)
     module = Module()
 

@@ -21,7 +21,7 @@ def rows() -> Iterator[tuple[str, str]]:
 
     from mnist_exp.cpu.features import cpu_features, cpu_name
     from mnist_exp.cpu.float32_matmul import library
-    from mnist_exp.cpu.kernels import absence, description
+    from mnist_exp.cpu.ops import absence, description
     from mnist_exp.data import load_mnist
     from mnist_exp.run.provenance import versions
     from mnist_exp.train.compute_device import fast_precision

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 # conjugated, made in inference mode, fake, or seen from inside of vmap or grad have another one.
 with torch.inference_mode(False):
     PLAIN = torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
+KINDS = (Tensor, nn.Parameter)
 
 
 def is_plain(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     """Return whether a tensor is its numbers, of this type, side by side in the CPU's memory."""
     return (
-        type(tensor) in (Tensor, nn.Parameter)
+        type(tensor) in KINDS
         and tensor.dtype is dtype
         and torch._C._dispatch_keys(tensor).raw_repr() == PLAIN
         and tensor.is_contiguous()
@@ -51,5 +52,4 @@ def empty(*shape: int) -> Tensor:
 
 def changed(*tensors: Tensor) -> None:
     """Tell autograd that tensors are changed in place."""
-    for tensor in tensors:
-        torch.autograd.graph.increment_version(tensor)
+    torch.autograd.graph.increment_version(tensors)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import CDLL, Array, byref
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.cpu.kernels.boundary import (
+    are_labels,
     are_plain,
     are_recorded,
     changed,
@@ -94,33 +96,38 @@ class Kernels:
 
     def asymmetric_sgd(
         self,
-        weight: Tensor,
-        gradient: Tensor,
-        velocity: Tensor | None,
+        weights: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        velocities: Sequence[Tensor] | None,
         momentum: float,
         minus_rate: float,
         ratio: float,
     ) -> bool:
-        """Move a weight: by ``minus_rate * v``, and where v <= 0 by ``ratio`` times as much.
+        """Move weights: by ``minus_rate * v``, and where v <= 0 by ``ratio`` times as much.
 
-        v is the gradient or, if there is one, the velocity, which becomes
+        v is the gradient or, where there are velocities, the velocity, which becomes
         ``velocity * momentum + gradient``.
         """
-        tensors = (weight, gradient) if velocity is None else (weight, gradient, velocity)
-        one_shape = all(tensor.shape == weight.shape for tensor in tensors)
-        if not one_shape or not are_plain(*tensors) or are_recorded(*tensors):
+        shapes = [w.shape for w in weights]
+        columns = [weights, gradients] if velocities is None else [weights, gradients, velocities]
+        if any([tensor.shape for tensor in column] != shapes for column in columns[1:]):
             return False
-        changed(*tensors[::2])
-        self._library.asymmetric_sgd(
-            weight.data_ptr(),
-            gradient.data_ptr(),
-            None if velocity is None else velocity.data_ptr(),
-            weight.numel(),
-            momentum,
-            minus_rate,
-            ratio,
-            available(),
-        )
+        tensors = [tensor for column in columns for tensor in column]
+        if not are_plain(*tensors) or are_recorded(*tensors):
+            return False
+        changed(*weights, *(velocities or ()))
+        threads = available()
+        for w, g, v in zip(weights, gradients, velocities or repeat(None), strict=False):
+            self._library.asymmetric_sgd(
+                w.data_ptr(),
+                g.data_ptr(),
+                None if v is None else v.data_ptr(),
+                w.numel(),
+                momentum,
+                minus_rate,
+                ratio,
+                threads,
+            )
         return True
 
     def round_nearest(self, w: Tensor, grid: Grid) -> bool:
@@ -154,6 +161,16 @@ class Kernels:
         count = math.prod(x.shape[1:]) * min(samples, len(x))
         found: int = self._library.unlike(x.data_ptr(), count, background)
         return found / max(count, 1)
+
+    def correct_predictions(self, logits: Tensor, labels: Tensor) -> int | None:
+        """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+        if not are_plain(logits) or logits.ndim != 2 or not logits.numel():
+            return None
+        if not are_labels(labels, len(logits)):
+            return None
+        addresses = (logits.data_ptr(), labels.data_ptr())
+        correct: int = self._library.correct_predictions(*addresses, *logits.shape)
+        return correct
 
     def norm(self, x: Tensor) -> float | None:
         """Return the Euclidean norm of ``x``."""

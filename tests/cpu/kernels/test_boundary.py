@@ -83,7 +83,7 @@ def test_a_velocity_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 def test_fake_tensors_have_shapes_alone() -> None:
     with FakeTensorMode():
         w = torch.ones(4, 5)
-        ops.asymmetric_sgd_(w, torch.ones(4, 5), lr_pos=0.1, lr_neg=0.1)
+        ops.asymmetric_sgd_([w], [torch.ones(4, 5)], lr_pos=0.1, lr_neg=0.1)
         ops.round_nearest_(w, *GRID)
         pixels = torch.ones(7, 28, 28, dtype=torch.uint8)
         assert ops.pixels_to_inputs(pixels, torch.arange(3), 1.0, 0.5).shape == (3, 28, 28)
@@ -100,11 +100,13 @@ def test_vmap_maps_each() -> None:
     x, weight, bias = torch.zeros(3, 64, 10), torch.randn(32, 10), torch.randn(32)
     outputs = torch.vmap(lambda x: ops.linear(x, weight, bias))(x)
     torch.testing.assert_close(outputs, bias.expand(3, 64, 32))
-    gradients = torch.ones(3, 7)
-    moved = torch.vmap(
-        lambda g: ops.asymmetric_sgd_(torch.zeros_like(g), g, lr_pos=0.1, lr_neg=0.2)
-    )(gradients)
-    torch.testing.assert_close(moved, -0.2 * gradients)
+
+    def moved(gradient: Tensor) -> Tensor:
+        w = torch.zeros_like(gradient)
+        ops.asymmetric_sgd_([w], [gradient], lr_pos=0.1, lr_neg=0.2)
+        return w
+
+    torch.testing.assert_close(torch.vmap(moved)(torch.ones(3, 7)), torch.full((3, 7), -0.2))
 
 
 def test_what_autograd_records_is_left_to_torch() -> None:
@@ -118,7 +120,7 @@ def test_what_autograd_records_is_left_to_torch() -> None:
     torch.testing.assert_close(matrix.grad.double(), exact.grad, rtol=1e-3, atol=1e-4)
     leaf = torch.ones(4, requires_grad=True)
     with pytest.raises(RuntimeError, match="leaf"):
-        ops.asymmetric_sgd_(leaf, torch.ones(4), lr_pos=0.1, lr_neg=0.1)
+        ops.asymmetric_sgd_([leaf], [torch.ones(4)], lr_pos=0.1, lr_neg=0.1)
     with pytest.raises(RuntimeError):
         ops.round_nearest_(leaf, *GRID)
 
@@ -139,7 +141,7 @@ def test_tensors_of_inference_mode_are_left_to_torch() -> None:
     with torch.inference_mode():
         w = torch.full((3,), 0.26)
         assert ops.round_nearest_(w, 0.0, 10.0, -1.0, 1.0, 0.1).tolist() != [0.26] * 3
-        ops.asymmetric_sgd_(w, torch.ones(3), lr_pos=0.1, lr_neg=0.1)
+        ops.asymmetric_sgd_([w], [torch.ones(3)], lr_pos=0.1, lr_neg=0.1)
 
 
 class TestVariable:

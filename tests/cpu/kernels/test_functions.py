@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mnist_exp.cpu.kernels import kernels_for, library
 from mnist_exp.cpu.kernels.functions import Kernels
+from mnist_exp.cpu.ops import correct_predictions
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.device.effects import Round
@@ -26,7 +27,6 @@ from mnist_exp.errors import UserError
 from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
 from mnist_exp.train.backprop.mlp import LinearLayers
-from mnist_exp.train.evaluate import correct_predictions
 from tests.conftest import Compose
 from tests.helpers.kernel_builds import COMPILED, using
 

@@ -90,9 +90,9 @@ from mnist_exp.cpu.kernels import library
 kernels = library.Kernels(sys.argv[1], library.builds()[sys.argv[1]])
 torch.set_num_threads(4)
 w, g = torch.zeros(100_000), torch.ones(100_000)
-kernels.asymmetric_sgd(w, g, None, 0.0, 1.0, 1.0)
+kernels.asymmetric_sgd([w], [g], None, 0.0, 1.0, 1.0)
 child = os.fork()
-kernels.asymmetric_sgd(w, g, None, 0.0, 1.0, 1.0)
+kernels.asymmetric_sgd([w], [g], None, 0.0, 1.0, 1.0)
 right = w.tolist() == [2.0] * len(w)
 if child == 0:
     os._exit(0 if right else 1)
