@@ -30,6 +30,7 @@ class Measurements:
 
 BY_BUILD = {
     "avx512": Measurements(2.2, 4e6, 0.4),  # AMD Zen 4
-    # AMD Zen 3. Sparse inputs pass at a density of 0.18 by 1.3 to 1.6 in one thread: 0.25 is even.
+    # AMD Zen 3. The choices they make are right on six batches in one thread; 3e6 is a rough fit,
+    # and 4e6 would choose alike. 0.25 is extrapolated from the outputs at a density of 0.18 alone.
     "avx2": Measurements(2.2, 3e6, 0.25),
 }
