@@ -18,7 +18,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_scalar, validate_data
 from torch.optim.lr_scheduler import OneCycleLR
 
-from mnist_exp.arguments import wrong_kinds
 from mnist_exp.cpu.threads import settle_threads
 from mnist_exp.data.batches import Features
 from mnist_exp.data.input_scale import scale_warning
@@ -27,6 +26,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.optim import AsymmetricSGD
+from mnist_exp.schema.arguments import wrong_kinds
 from mnist_exp.train.compute_device import compute_device
 from mnist_exp.train.loop import Recipe, train
 from mnist_exp.train.state import TrainState
