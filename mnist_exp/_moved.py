@@ -10,6 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 
 MOVED = {
+    "arguments": "schema.arguments",
     "autograd": "train.backprop.autograd",
     "backpropagation": "train.backprop.choose",
     "build": "experiment.build",

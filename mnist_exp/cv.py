@@ -15,6 +15,8 @@ from torch import Tensor
 
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
+from mnist_exp.schema.parts import HOLDOUT
+from mnist_exp.schema.rule import check_settings
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,12 @@ class Holdout:
         is drawn likewise.
     """
 
-    train: int | None
-    validation: int | None
-    test: int | None
+    train: int | None = None
+    validation: int | None = 5000
+    test: int | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(HOLDOUT, vars(self), "cv")
 
     def splits(self, dataset: Dataset, seed: int) -> list[Split]:
         """Return the one split.
@@ -124,7 +129,7 @@ class Holdout:
         train, validation = _stratified(np.arange(official), labels, validation_size, seed)
         test_indices = np.arange(official, len(labels))
         test_size = len(test_indices) if self.test is None else self.test
-        if not 1 <= test_size <= len(test_indices):
+        if test_size > len(test_indices):
             raise UserError(
                 f"cv.test={self.test}: {dataset.name} has {len(test_indices)} test images; "
                 "allowed is 1 to that many, or null for all."

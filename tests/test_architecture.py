@@ -11,9 +11,10 @@ import mnist_exp
 PACKAGE = Path(mnist_exp.__file__).parent
 # From the bottom to the top. A room imports rooms of lower floors, never one of its own floor.
 FLOORS = (
-    {"errors", "terminal", "arguments", "interruption", "_version", "_moved"},
+    {"errors", "terminal", "interruption", "_version", "_moved"},
     {"files", "cpu"},
-    {"schema", "data", "models"},
+    {"schema"},
+    {"data", "models"},
     {"optim", "device", "cv"},
     {"train"},
     {"run", "sklearn"},

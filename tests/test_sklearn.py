@@ -288,9 +288,9 @@ def test_partial_fit_knows_classes_that_have_not_come_yet(digits: Samples) -> No
         ({"batch_size": 0}, "batch_size == 0, must be >= 1"),
         ({"label_smoothing": 1.0}, "label_smoothing == 1.0, must be < 1"),
         ({"scheduler": "cosine"}, "scheduler='cosine': allowed are onecycle, constant"),
-        ({"lr_neg": -0.1}, "lr_neg=-0.1: a rate must be above 0"),
+        ({"lr_neg": -0.1}, "lr_neg=-0.1: allowed is a number, above 0"),
         ({"W_min": 0.6}, "W_min=0.6: must be below W_max=0.51"),
-        ({"levels": 1}, "levels=1: a device needs"),
+        ({"levels": 1}, "levels=1: allowed is a whole number of at least 2"),
         (
             {"lr_pos": True, "quantize": 1},
             "lr_pos=true: allowed is a number\nquantize=1: ",

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_exp.errors import UserError
+from mnist_exp.schema.parts import AUGMENTATION
+from mnist_exp.schema.rule import check_settings
 
 # Settings that torchvision's RandomErasing has by default, and the published recipe keeps.
 ERASED_AREA = (0.02, 0.33)  # share of the image
@@ -36,6 +38,8 @@ class Augmentation:
     the other, but that the geometric part is one composed map and one bilinear resampling. Pixels
     from outside the image are black.
 
+    The defaults are those of ``augmentation=light``.
+
     Parameters
     ----------
     degrees : float
@@ -57,20 +61,20 @@ class Augmentation:
     Raises
     ------
     UserError
-        If a setting times the strength is negative or above its entry in ``LARGEST``.
+        If a setting is negative, or times the strength above its entry in ``LARGEST``.
     """
 
     def __init__(
         self,
         *,
-        degrees: float,
-        translate: float,
-        scale: float,
-        shear: float,
-        brightness: float,
-        contrast: float,
-        erasing: float,
-        strength: float,
+        degrees: float = 5,
+        translate: float = 0.05,
+        scale: float = 0.05,
+        shear: float = 2,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        erasing: float = 0.0,
+        strength: float = 1.0,
     ) -> None:
         self.degrees = _scaled("degrees", degrees, strength)
         self.translate = _scaled("translate", translate, strength)
@@ -126,8 +130,9 @@ class Augmentation:
 
 
 def _scaled(name: str, value: float, strength: float) -> float:
+    check_settings(AUGMENTATION, {name: value, "strength": strength}, "augmentation")
     scaled = value * strength
-    if not 0 <= scaled <= LARGEST[name]:
+    if scaled > LARGEST[name]:
         raise UserError(
             f"augmentation.{name}={value:g} with augmentation.strength={strength:g}: their product "
             f"must be from 0 to {LARGEST[name]:g}."

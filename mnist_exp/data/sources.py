@@ -58,7 +58,7 @@ def load_idx_directory(root: str | Path, *, name: str | None = None) -> Dataset:
     return pool(name or root.resolve().name, train, test)
 
 
-def load_torchvision(name: str, *, root: str | Path, download: bool) -> Dataset:
+def load_torchvision(name: str, *, root: str | Path = "data", download: bool = True) -> Dataset:
     """Load FashionMNIST, KMNIST, EMNIST (digits) or QMNIST through torchvision.
 
     Parameters

@@ -43,7 +43,7 @@ class DeviceConstraint(DeviceSettings):
 
     Examples
     --------
-    >>> constraint = DeviceConstraint(**settings)  # doctest: +SKIP
+    >>> constraint = DeviceConstraint(W_min=0.1, W_max=0.51)  # doctest: +SKIP
     >>> constraint.attach(model, seed=0)  # doctest: +SKIP
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)  # doctest: +SKIP
     >>> for images, labels in batches:  # doctest: +SKIP

@@ -20,7 +20,6 @@ Number = float | Tensor
 # unit square, in units of 0.07; this reproduces the entries of
 # NeuroSim's table that the tests name, from 0.01 to 9.
 LABEL_UNIT = 0.07 * math.sqrt(2.0)
-LARGEST_LABEL = 9.0  # end of that table
 
 
 def curve_parameter(label: float) -> float:

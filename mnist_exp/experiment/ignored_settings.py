@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.arguments import shown
 from mnist_exp.run.saved_config import key_of
+from mnist_exp.schema.rule import shown
 
 # Keys that have no effect, and why.
 Ignored = tuple[tuple[str, ...], str]

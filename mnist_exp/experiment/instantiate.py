@@ -10,8 +10,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from mnist_exp.arguments import wrong_kinds
 from mnist_exp.errors import UserError
+from mnist_exp.schema.arguments import wrong_kinds
+from mnist_exp.schema.rule import refuse
 
 # Keys of a group that are ours and not arguments of its target.
 OWN_KEYS = {
@@ -49,9 +50,7 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     # targets inside the settings become objects too
     keywords = instantiate(settings, _convert_="all") | extra
     _check_arguments(target, path, group, args, keywords)
-    mistakes = [f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords)]
-    if mistakes:
-        raise UserError("\n".join(mistakes))
+    refuse(f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords))
     try:
         return target(*args, **keywords)
     except UserError:

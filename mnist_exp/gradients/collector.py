@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
-from mnist_exp.files.names import check_plain_name
 from mnist_exp.gradients.collection import collect
 from mnist_exp.gradients.disk_space import check_disk_space
 from mnist_exp.gradients.epoch_writer import EpochRecording
@@ -22,12 +21,11 @@ from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines, metrics
 from mnist_exp.interruption import StopSignals
+from mnist_exp.schema.parts import GRADIENTS
+from mnist_exp.schema.rule import check_settings
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.loop import Recipe
 from mnist_exp.train.state import Row, TrainState
-
-MODES = ("epoch", "batch")
-CHOICES = ("random", "first")
 
 
 class GradientCollector(Callback):
@@ -60,32 +58,25 @@ class GradientCollector(Callback):
     def __init__(
         self,
         *,
-        mode: str,
-        directory: str,
+        mode: str = "epoch",
+        directory: str = "gradients",
         root: str | None = None,
-        epochs: Sequence[int] | None,
-        at_start: bool,
-        max_samples: int | None,
-        sample_choice: str,
-        augmented: bool,
-        parameters: Sequence[str] | None,
-        format: str,
-        dtype: str,
-        dropout: bool,
-        cosine: bool,
-        top_k: int,
-        working_memory: int,
-        seed: int,
+        epochs: Sequence[int] | None = None,
+        at_start: bool = False,
+        max_samples: int | None = None,
+        sample_choice: str = "random",
+        augmented: bool = False,
+        parameters: Sequence[str] | None = None,
+        format: str = "factored",
+        dtype: str = "float32",
+        dropout: bool = False,
+        cosine: bool = False,
+        top_k: int = 20,
+        working_memory: int = 128,
+        seed: int = 0,
     ):
-        for key, value, allowed in (
-            ("mode", mode, MODES),
-            ("sample_choice", sample_choice, CHOICES),
-        ):
-            if value not in allowed:
-                raise UserError(f"gradients.{key} is {value!r}; choose {', '.join(allowed)}.")
-        check_plain_name(directory, "gradients.directory")
-        if max_samples is not None and max_samples < 1:
-            raise UserError(f"gradients.max_samples is {max_samples}; give 1 or more, or null.")
+        settings = {name: value for name, value in locals().items() if name in GRADIENTS}
+        check_settings(GRADIENTS, settings, "gradients")
         if mode == "batch" and (max_samples is not None or at_start):
             raise UserError(
                 "gradients=batch takes every training batch: set gradients.max_samples=null and "

@@ -12,9 +12,9 @@ from mnist_exp.files.names import check_plain_name
 from mnist_exp.gradients.layout import Layout, dense_layout, factored_layout
 from mnist_exp.gradients.per_sample import BatchGradients, PerSampleModel
 from mnist_exp.gradients.samples import Samples, pixel_values, replayed_randomness
+from mnist_exp.schema.parts import COLLECTION
+from mnist_exp.schema.rule import check_settings
 
-FORMATS = ("factored", "dense", "statistics")
-DTYPES = ("float32", "float16", "bfloat16")
 # More samples at once than this gain no speed: the products are large enough.
 MAX_ROWS = 2048
 
@@ -60,15 +60,7 @@ class CollectionSettings:
     one_moment: bool = True
 
     def __post_init__(self) -> None:
-        for key, value, allowed in (
-            ("format", self.format, FORMATS),
-            ("dtype", self.dtype, DTYPES),
-        ):
-            if value not in allowed:
-                raise UserError(f"gradients.{key} is {value!r}; choose {', '.join(allowed)}.")
-        for key, number in (("top_k", self.top_k), ("working_memory", self.working_memory)):
-            if number < 1:
-                raise UserError(f"gradients.{key} is {number}; it must be 1 or more.")
+        check_settings(COLLECTION, vars(self), "gradients")
 
 
 class Preparation:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_exp.errors import UserError
 from mnist_exp.models.batch_norm import BatchNorm2d
 from mnist_exp.models.stages import Stages
+from mnist_exp.schema.parts import CNN20K
+from mnist_exp.schema.rule import check_settings
 
 
 class CNN21k(nn.Module):
@@ -20,7 +21,7 @@ class CNN21k(nn.Module):
         Number of logits.
     """
 
-    def __init__(self, *, num_classes: int) -> None:
+    def __init__(self, *, num_classes: int = 10) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 4, kernel_size=3)
         self.conv2 = nn.Conv2d(4, 8, kernel_size=3)
@@ -77,13 +78,9 @@ class CNN20k(nn.Module):
         If ``dropout`` is not two such numbers.
     """
 
-    def __init__(self, *, num_classes: int, dropout: Sequence[float]) -> None:
+    def __init__(self, *, num_classes: int = 10, dropout: Sequence[float] = (0.0, 0.0)) -> None:
         super().__init__()
-        if len(dropout) != 2 or not all(0 <= probability < 1 for probability in dropout):
-            raise UserError(
-                f"model.dropout={list(dropout)}: give two probabilities p with 0 <= p < 1, after "
-                "the input block and after the transition block, such as [0.05,0.1]."
-            )
+        check_settings(CNN20K, {"dropout": dropout}, "model")
         input_dropout, transition_dropout = dropout
         self.features = nn.Sequential(
             _conv_block(1, 12),  # (B, 12, 28, 28)

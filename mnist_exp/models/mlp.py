@@ -7,8 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mnist_exp.errors import UserError
 from mnist_exp.models.stages import Stages
+from mnist_exp.schema.parts import MLP as MLP_RULES
+from mnist_exp.schema.rule import check_settings
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -48,23 +49,16 @@ class MLP(nn.Module):
     def __init__(
         self,
         *,
-        hidden_sizes: Sequence[int],
-        num_classes: int,
-        activation: str,
-        dropout: float,
+        hidden_sizes: Sequence[int] = (512,),
+        num_classes: int = 10,
+        activation: str = "relu",
+        dropout: float = 0.0,
         in_features: int = 28 * 28,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise UserError(f"model.activation={activation}: allowed are {', '.join(ACTIVATIONS)}.")
-        if any(not isinstance(size, int) or size < 1 for size in hidden_sizes):
-            raise UserError(
-                f"model.hidden_sizes={list(hidden_sizes)}: give whole numbers of at least 1, "
-                "for example [256,128]."
-            )
-        if not 0 <= dropout < 1:
-            raise UserError(f"model.dropout={dropout}: allowed is 0 <= dropout < 1.")
+        settings = {"hidden_sizes": hidden_sizes, "activation": activation, "dropout": dropout}
+        check_settings(MLP_RULES, settings | {"in_features": in_features}, "model")
         layers: list[nn.Module] = []
         sizes = [in_features, *hidden_sizes]
         for fan_in, fan_out in pairwise(sizes):

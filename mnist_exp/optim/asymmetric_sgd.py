@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mnist_exp.cpu.ops import asymmetric_sgd_
-from mnist_exp.errors import UserError
+from mnist_exp.schema.parts import ASYMMETRIC_SGD
+from mnist_exp.schema.rule import check_settings
 
 VELOCITY = "momentum_buffer"  # as torch.optim.SGD names it
 
@@ -59,19 +60,10 @@ class AsymmetricSGD(Optimizer):
         *,
         lr_pos: float,
         lr_neg: float,
-        momentum: float,
+        momentum: float = 0.0,
     ) -> None:
-        for name, rate in (("lr_pos", lr_pos), ("lr_neg", lr_neg)):
-            if not 0 < rate < float("inf"):
-                raise UserError(
-                    f"optimizer.{name}={rate}: a rate must be above 0 and finite; set for "
-                    "example 0.1."
-                )
-        if not 0 <= momentum < 1:
-            raise UserError(
-                f"optimizer.momentum={momentum}: must be at least 0 and below 1; 0 is plain "
-                "gradient descent."
-            )
+        settings = {"lr_pos": lr_pos, "lr_neg": lr_neg, "momentum": momentum}
+        check_settings(ASYMMETRIC_SGD, settings, "optimizer")
         # neg_to_pos and not lr_neg: schedulers change lr alone
         defaults = {"lr": lr_pos, "neg_to_pos": lr_neg / lr_pos, "momentum": momentum}
         super().__init__(params, defaults)

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mnist_exp.cpu import ops
-from mnist_exp.errors import UserError
+from mnist_exp.schema.parts import MUON
+from mnist_exp.schema.rule import check_settings
 
 # Coefficients of the quintic iteration, chosen for a steep slope at 0: Keller Jordan,
 # "Muon: an optimizer for hidden layers in neural networks", 2024.
@@ -87,24 +88,16 @@ class Muon(Optimizer):
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         *,
-        lr: float,
-        vector_lr: float,
-        momentum: float,
-        beta2: float,
-        steps: int,
+        lr: float = 0.02,
+        vector_lr: float = 0.01,
+        momentum: float = 0.9,
+        beta2: float = 0.99,
+        steps: int = 5,
     ) -> None:
-        for name, rate in (("lr", lr), ("vector_lr", vector_lr)):
-            if not 0 < rate < float("inf"):
-                raise UserError(f"optimizer.{name}={rate}: a rate must be above 0 and finite.")
-        for name, decay in (("momentum", momentum), ("beta2", beta2)):
-            if not 0 <= decay < 1:
-                raise UserError(f"optimizer.{name}={decay}: must be at least 0 and below 1.")
-        if steps < 1:
-            raise UserError(f"optimizer.steps={steps}: must be a whole number of at least 1.")
+        settings = {"momentum": momentum, "beta2": beta2, "steps": steps}
+        check_settings(MUON, {"lr": lr, "vector_lr": vector_lr} | settings, "optimizer")
         # the ratio and not vector_lr: schedulers change lr alone
-        ratio = vector_lr / lr
-        defaults = {"lr": lr, "vector_to_matrix": ratio, "momentum": momentum}
-        super().__init__(params, defaults | {"beta2": beta2, "steps": steps})
+        super().__init__(params, {"lr": lr, "vector_to_matrix": vector_lr / lr} | settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 Update = Callable[[Sequence[Tensor], Sequence[Tensor], "Tensor | int"], None]
 
 
-def averaged_model(model: nn.Module, decay: float, warmup: bool) -> AveragedModel:
+def averaged_model(model: nn.Module, decay: float, warmup: bool = True) -> AveragedModel:
     """Return the moving average of a network, buffers included, to be updated after each step.
 
     It begins with the weights after the first step. The statistics of BatchNorm are averaged as

@@ -14,11 +14,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_scalar, validate_data
 
-from mnist_exp.arguments import wrong_kinds
 from mnist_exp.cpu.threads import settle_threads
 from mnist_exp.data.batches import Features
 from mnist_exp.errors import UserError
 from mnist_exp.models.effective_copy import effective_copy
+from mnist_exp.schema.arguments import wrong_kinds
 from mnist_exp.sklearn.training import (
     build_scheduler,
     fresh_state,

@@ -39,11 +39,11 @@ class Recipe:
         What happens to the pixels of a training batch before normalisation.
     """
 
-    epochs: int
-    batch_size: int
-    label_smoothing: float
-    precision: str
-    on_nan: str
+    epochs: int = 10
+    batch_size: int = 128
+    label_smoothing: float = 0.0
+    precision: str = "fp32"
+    on_nan: str = "stop"
     augmentation: Augmentation | None = None
 
 

@@ -54,9 +54,6 @@ def test_every_setting_stands_in_the_configuration() -> None:
     values = yaml.safe_load((config_directory() / "gradients" / "epoch.yaml").read_text())
     arguments = inspect.signature(GradientCollector).parameters
     assert set(values) - {"_target_"} == set(arguments)
-    defaults = {name: a.default for name, a in arguments.items()}
-    assert defaults.pop("root") is None  # configurations of runs before there was one lack it
-    assert set(defaults.values()) == {inspect.Parameter.empty}
 
 
 def test_epochs_asked_for_are_collected(mnist: Dataset, tmp_path: Path) -> None:
@@ -249,12 +246,12 @@ def test_too_small_a_disk_is_told_before_training(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "step"}, r"gradients\.mode is 'step'; choose epoch, batch"),
-        ({"format": "zip"}, r"gradients\.format is 'zip'; choose factored, dense, statistics"),
-        ({"dtype": "int8"}, r"gradients\.dtype is 'int8'"),
-        ({"sample_choice": "last"}, r"gradients\.sample_choice is 'last'"),
-        ({"max_samples": 0}, r"gradients\.max_samples is 0"),
-        ({"top_k": 0}, r"gradients\.top_k is 0"),
+        ({"mode": "step"}, r"gradients\.mode=step: allowed is epoch or batch"),
+        ({"format": "zip"}, r"gradients\.format=zip: allowed is factored or dense or statistics"),
+        ({"dtype": "int8"}, r"gradients\.dtype=int8: allowed is float32"),
+        ({"sample_choice": "last"}, r"gradients\.sample_choice=last: allowed is random"),
+        ({"max_samples": 0}, r"gradients\.max_samples=0: allowed is null or"),
+        ({"top_k": 0}, r"gradients\.top_k=0: allowed is"),
         ({"mode": "batch", "at_start": True}, "gradients=batch takes every training batch"),
     ],
 )

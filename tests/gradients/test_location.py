@@ -53,7 +53,7 @@ def test_the_directorys_name_is_a_name(compose_config: Compose, directory: str) 
 
 
 def test_the_collector_itself_takes_names_only() -> None:
-    with pytest.raises(UserError, match=r"gradients\.directory is '/tmp/x'; allowed is a plain"):
+    with pytest.raises(UserError, match=r"gradients\.directory=/tmp/x: allowed is a plain"):
         collector(directory="/tmp/x")
 
 

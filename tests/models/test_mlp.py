@@ -95,7 +95,7 @@ def test_mlp_activation_and_dropout_are_configurable(compose_config: Compose) ->
     [
         ("model.hidden_sizes=[0]", r"model\.hidden_sizes=\[0\]"),
         ("model.hidden_sizes=[a]", r"model\.hidden_sizes"),
-        ("model.activation=step", "model.activation=step: allowed are relu"),
+        ("model.activation=step", "model.activation=step: allowed is relu or tanh or"),
         ("model.dropout=1.0", r"model\.dropout=1\.0"),
     ],
 )

@@ -11,10 +11,10 @@ import torch
 from sklearn.model_selection import KFold
 
 from mnist_exp import schema
-from mnist_exp.arguments import wrong_kinds
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.schema.arguments import wrong_kinds
 from tests.conftest import Compose
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any
 
+from mnist_exp.schema.rule import shown
+
 KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 # Other words of an annotation that leave no doubt about what the kinds in it mean.
 AROUND = {
@@ -71,8 +73,3 @@ def _items(value: Any) -> Iterator[Any]:
             yield from _items(item)
     else:
         yield value
-
-
-def shown(value: Any) -> str:
-    """Return a value as the command line writes it."""
-    return str(value).replace("True", "true").replace("False", "false")

@@ -1,0 +1,147 @@
+"""Every key of a composed configuration, checked before anything is loaded.
+
+Keys of groups whose option names a ``_target_`` (model, optimizer, ...) are the arguments of that
+target. Those of the targets in ``conf/`` stand in `mnist_exp.schema.parts`; what a target of the
+user's own takes, ``mnist_exp.experiment.instantiate`` asks its signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_exp.schema.parts import PARTS
+from mnist_exp.schema.rule import (
+    ABOVE_0,
+    AT_LEAST_0,
+    BOOLEAN,
+    NAME,
+    TEXT,
+    WHOLE,
+    Rule,
+    integer,
+    list_of,
+    number,
+    one_of,
+    optional,
+    refusal,
+    refuse,
+)
+
+LARGEST_SEED = 2**32 - 1  # of numpy's, which scikit-learn's splitters take
+LABELS = list_of(WHOLE, "a list of labels such as [3,5]")
+
+# Arguments of torch's schedulers that are known only once the data is: null in the YAML.
+LENGTH_ARGUMENTS = ("total_steps", "T_max", "total_iters")
+
+RULES: dict[str, Rule] = {
+    "seed": integer(0),
+    "deterministic": BOOLEAN,
+    "threads": optional(integer(1, 4096)),
+    "verbose": BOOLEAN,
+    "resume": optional(TEXT),
+    "reproduce": optional(TEXT),
+    "sweep.resume": optional(TEXT),
+    "trust": BOOLEAN,
+    "training.epochs": integer(1),
+    "training.batch_size": integer(1),
+    "training.eval_batch_size": integer(1),
+    "training.label_smoothing": number(lambda value: 0 <= value < 1, "0 <= s < 1"),
+    "training.precision": one_of("fp32", "bf16", "auto"),
+    "training.memory_format": one_of("contiguous", "channels_last"),
+    "training.averaging": optional(number(lambda value: 0 < value < 1, "above 0 and below 1")),
+    "training.averaging_warmup": BOOLEAN,
+    "training.decay_norm_and_bias": BOOLEAN,
+    "training.selection": one_of("auto", "validation", "last"),
+    "training.test_every_epoch": BOOLEAN,
+    "training.on_nan": one_of("stop", "skip"),
+    "training.gradient_norm": BOOLEAN,
+    "plots.enabled": BOOLEAN,
+    "plots.dpi": integer(10, 2400),
+    "plots.num_samples": integer(1),
+    "checkpoints.keep": integer(1),
+    "data._target_": TEXT,
+    "data.classes": optional(LABELS),
+    "data.subset": optional(integer(1)),
+    "data.normalization": one_of("mean_std", "unit"),
+    "data.mean": optional(number(lambda value: True, "of pixels in [0,1]")),
+    "data.std": optional(ABOVE_0),
+    "augmentation._target_": optional(TEXT),
+    "model._target_": TEXT,
+    "model.name": NAME,
+    "optimizer._target_": TEXT,
+    "optimizer.lr": AT_LEAST_0,
+    "scheduler._target_": optional(TEXT),
+    "scheduler.interval": one_of("step", "epoch"),
+    "cv._target_": TEXT,
+    "cv.random_state": optional(integer(0, LARGEST_SEED)),
+    "cv.n_jobs": optional(integer(1)),
+    "constraint._target_": optional(TEXT),
+    "gradients._target_": optional(TEXT),
+    "tracker._target_": optional(TEXT),
+    "runtime.device": one_of("auto", "cpu", "cuda", "mps"),
+}
+# Keys that only some options of their group have, or that runs of older versions lack.
+NOT_EVERYWHERE = {
+    *("cv.n_jobs", "cv.random_state"),
+    *("optimizer.lr", "trust"),
+}
+
+
+def check(config: DictConfig) -> None:
+    """Check every key of a composed configuration that is declared.
+
+    Raises
+    ------
+    UserError
+        Listing every mistake: the key, the value got and what is allowed.
+    """
+    refuse(f"{key}: a value is required" for key in sorted(OmegaConf.missing_keys(config)))
+    values = OmegaConf.to_container(config, resolve=True)
+    rules = rules_for(values)
+    refuse([*_mistakes(values, rules), *_words_for_truth(values, "", rules)])
+
+
+def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
+    """Return the rules of all declared keys, those of the ``_target_`` of each group included."""
+    rules = RULES.copy()
+    for group, settings in values.items():
+        target = settings.get("_target_") if isinstance(settings, dict) else None
+        if isinstance(target, str):
+            of_part = PARTS.get(target, {})
+            rules |= {f"{group}.{name}": of_part[name] for name in settings if name in of_part}
+    return rules
+
+
+def _mistakes(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:
+    for key, rule in rules.items():
+        value = _select(values, key)
+        if value is _ABSENT:
+            if key not in NOT_EVERYWHERE:
+                yield f"{key}: is missing; allowed is {rule.allowed}"
+        elif not rule.accepts(value):
+            yield refusal(key, value, rule)
+
+
+_ABSENT = object()
+
+
+def _words_for_truth(values: Any, prefix: str, rules: Mapping[str, Rule]) -> Iterator[str]:
+    """Name keys without a rule that hold text which Python takes for true, whatever it says."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _words_for_truth(value, f"{prefix}{key}.", rules)
+        elif f"{prefix}{key}" in rules:
+            continue
+        elif isinstance(value, str) and value.lower() in ("on", "off", "yes", "no"):
+            yield f"{prefix}{key}={value}: is text here; write true or false"
+
+
+def _select(values: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return _ABSENT
+        values = values[part]
+    return values

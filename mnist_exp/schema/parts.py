@@ -1,0 +1,193 @@
+"""Ranges of the arguments of every ``_target_`` in ``conf/``, ours and others'.
+
+Our classes check their arguments against these tables; what several arguments allow together is
+checked in the class.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mnist_exp.files.names import PLAIN_NAME, is_plain_name
+from mnist_exp.schema.rule import (
+    ABOVE_0,
+    AT_LEAST_0,
+    BELOW_1,
+    BOOLEAN,
+    FINITE,
+    SHARE,
+    TEXT,
+    WHOLE,
+    Rule,
+    integer,
+    list_of,
+    number,
+    one_of,
+    optional,
+)
+
+LARGEST_LABEL = 9.0  # of a conductance curve, end of the table in `mnist_exp.device.pulses`
+
+MLP = {
+    "hidden_sizes": list_of(integer(1), "a list of whole numbers of at least 1, such as [256,128]"),
+    "activation": one_of("relu", "tanh", "sigmoid", "gelu", "leaky_relu", "elu", "silu"),
+    "dropout": BELOW_1,
+    "in_features": integer(1),
+}
+CNN20K = {
+    "dropout": list_of(
+        BELOW_1,
+        "two probabilities p with 0 <= p < 1, after the input block and after the transition "
+        "block, such as [0.05,0.1]",
+        length=2,
+    ),
+}
+
+AUGMENTATION = {
+    "degrees": AT_LEAST_0,
+    "translate": AT_LEAST_0,
+    "scale": AT_LEAST_0,
+    "shear": AT_LEAST_0,
+    "brightness": AT_LEAST_0,
+    "contrast": AT_LEAST_0,
+    "erasing": AT_LEAST_0,
+    "strength": AT_LEAST_0,
+}
+
+HOLDOUT = {
+    "train": optional(integer(1)),
+    "validation": optional(integer(0)),
+    "test": optional(integer(1)),
+}
+FOLDS = {"n_splits": integer(2), "n_repeats": integer(1), "shuffle": BOOLEAN}
+
+ASYMMETRIC_SGD = {"lr_pos": ABOVE_0, "lr_neg": ABOVE_0, "momentum": BELOW_1}
+MUON = {
+    "lr": ABOVE_0,
+    "vector_lr": ABOVE_0,
+    "momentum": BELOW_1,
+    "beta2": BELOW_1,
+    "steps": integer(1),
+}
+SGD = {
+    "lr": AT_LEAST_0,
+    "momentum": AT_LEAST_0,
+    "nesterov": BOOLEAN,
+    "weight_decay": AT_LEAST_0,
+    "fused": optional(BOOLEAN),
+}
+ADAM = {
+    "lr": AT_LEAST_0,
+    "betas": list_of(BELOW_1, "two numbers, at least 0 and below 1, such as [0.9,0.999]", length=2),
+    "weight_decay": AT_LEAST_0,
+    "fused": optional(BOOLEAN),
+}
+
+
+def _also_by_group(rule: Rule) -> Rule:
+    """What ``rule`` accepts, or a list of such with an item a parameter group."""
+    several = list_of(rule, "")
+    return Rule(
+        lambda value: rule.accepts(value) or several.accepts(value),
+        f"{rule.allowed}, or a list of such, one a parameter group",
+    )
+
+
+STEPS = optional(integer(1))  # null: the whole run
+COSINE = {"T_max": STEPS, "eta_min": AT_LEAST_0}
+ONE_CYCLE = {
+    "max_lr": optional(_also_by_group(ABOVE_0)),
+    "total_steps": STEPS,
+    "pct_start": SHARE,
+    "anneal_strategy": one_of("cos", "linear"),
+    "cycle_momentum": BOOLEAN,
+    "base_momentum": _also_by_group(BELOW_1),
+    "max_momentum": _also_by_group(BELOW_1),
+    "div_factor": ABOVE_0,
+    "final_div_factor": ABOVE_0,
+    "three_phase": BOOLEAN,
+}
+STEP = {"step_size": integer(1), "gamma": AT_LEAST_0}
+
+LABEL = number(
+    lambda value: abs(value) <= LARGEST_LABEL, f"from -{LARGEST_LABEL:g} to {LARGEST_LABEL:g}"
+)
+DEVICE = {
+    "mapping": one_of("direct", "reference", "differential"),
+    "gain": ABOVE_0,
+    "W_min": FINITE,
+    "W_max": FINITE,
+    "bias": one_of("constrained", "free"),
+    "clip": BOOLEAN,
+    "quantize": BOOLEAN,
+    "levels": integer(2),
+    "rounding": one_of("nearest", "stochastic", "accumulate", "straight_through"),
+    "retain": BOOLEAN,
+    "retention": optional(SHARE),
+    "retention_tau": optional(ABOVE_0),
+    "retention_target": optional(FINITE),
+    "pulse_rounding": one_of("none", "nearest", "stochastic"),
+    "nonlinearity_ltp": LABEL,
+    "nonlinearity_ltd": LABEL,
+    "write_noise": AT_LEAST_0,
+    "rate_variation": AT_LEAST_0,
+    "bound_variation": AT_LEAST_0,
+    "stuck_at_min": SHARE,
+    "stuck_at_max": SHARE,
+    "diagnose_every": integer(1),
+}
+
+# What else a run keeps in its directory.
+TAKEN = ("checkpoints", "plots", "tensorboard", "config.yaml", "results.json", "metrics.jsonl")
+DIRECTORY = Rule(
+    lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
+    f"{PLAIN_NAME}; none of {', '.join(TAKEN)}",
+)
+ABSOLUTE = Rule(
+    lambda value: isinstance(value, str) and os.path.isabs(os.path.expanduser(value)),
+    "an absolute path",
+)
+# Of the collections of a run, and of a single one.
+COLLECTION = {
+    "parameters": optional(list_of(TEXT, 'a list of names or patterns, such as ["network.0.*"]')),
+    "format": one_of("factored", "dense", "statistics"),
+    "dtype": one_of("float32", "float16", "bfloat16"),
+    "dropout": BOOLEAN,
+    "cosine": BOOLEAN,
+    "top_k": integer(1),
+    "working_memory": integer(1),
+    "seed": integer(0),
+}
+GRADIENTS = COLLECTION | {
+    "mode": one_of("epoch", "batch"),
+    "directory": DIRECTORY,
+    "root": optional(ABSOLUTE),
+    "epochs": optional(list_of(WHOLE, "a list of whole numbers, such as [1,5]")),
+    "at_start": BOOLEAN,
+    "max_samples": optional(integer(1)),
+    "sample_choice": one_of("random", "first"),
+    "augmented": BOOLEAN,
+}
+
+PARTS: dict[str, dict[str, Rule]] = {
+    "mnist_exp.models.MLP": MLP,
+    "mnist_exp.models.CNN20k": CNN20K,
+    "mnist_exp.data.load_idx_directory": {"root": TEXT},
+    "mnist_exp.data.load_torchvision": {"name": TEXT, "root": TEXT, "download": BOOLEAN},
+    "mnist_exp.data.augment.Augmentation": AUGMENTATION,
+    "mnist_exp.cv.Holdout": HOLDOUT,
+    "sklearn.model_selection.KFold": FOLDS,
+    "sklearn.model_selection.StratifiedKFold": FOLDS,
+    "sklearn.model_selection.RepeatedStratifiedKFold": FOLDS,
+    "mnist_exp.optim.AsymmetricSGD": ASYMMETRIC_SGD,
+    "mnist_exp.optim.Muon": MUON,
+    "torch.optim.SGD": SGD,
+    "torch.optim.Adam": ADAM,
+    "torch.optim.AdamW": ADAM,
+    "torch.optim.lr_scheduler.CosineAnnealingLR": COSINE,
+    "torch.optim.lr_scheduler.OneCycleLR": ONE_CYCLE,
+    "torch.optim.lr_scheduler.StepLR": STEP,
+    "mnist_exp.device.DeviceConstraint": DEVICE,
+    "mnist_exp.gradients.GradientCollector": GRADIENTS,
+    "torch.utils.tensorboard.SummaryWriter": {"flush_secs": integer(1)},
+}

@@ -1,0 +1,118 @@
+"""Every key of the configuration is declared, and no value of a key ends in a traceback."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_exp import schema
+from mnist_exp.errors import UserError
+from mnist_exp.experiment import build
+from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.schema.keys import rules_for
+from tests.conftest import Compose
+
+HOSTILE = (None, True, -1, 0, 1e308, float("nan"), float("inf"), "abc", [], {}, 2**63)
+# Options that between them have every key and every target; of data, those that need no files.
+OPTIONS = (
+    *("data=mnist", "data=kmnist", "augmentation=light", "tracker=tensorboard"),
+    *("model=mlp", "model=cnn20k", "model=cnn21k"),
+    *(f"optimizer={name}" for name in ("adam", "adamw", "sgd", "asymmetric_sgd", "muon")),
+    *(f"scheduler={name}" for name in ("constant", "cosine", "onecycle", "step")),
+    *("cv=holdout", "cv=kfold", "cv=stratified_kfold", "cv=repeated_stratified_kfold"),
+    *("constraint=clip", "gradients=epoch", "gradients=none", "runtime=cpu"),
+)
+GROUPS = {option.partition("=")[0] for option in OPTIONS}
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def changed(config: DictConfig, key: str, value: Any) -> DictConfig:
+    config = copy.deepcopy(config)
+    OmegaConf.set_struct(config, False)
+    OmegaConf.update(config, key, value, merge=False)
+    return config
+
+
+def build_part(config: DictConfig, group: str) -> None:
+    """Build the part of ``group`` as a run does; data sets and trackers would write files."""
+    if group == "model":
+        build.build_model(config, num_classes=10)
+    elif group == "optimizer":
+        build.build_optimizer(config, torch.nn.Linear(2, 2))
+    elif group == "scheduler":
+        optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
+        build.build_scheduler(config, optimizer, batches_per_epoch=10)
+    elif group in ("cv", "constraint", "augmentation", "gradients"):
+        call_target(config, group)
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, ""])
+def test_a_hostile_value_is_accepted_or_refused_by_its_key(
+    compose_config: Compose, option: str
+) -> None:
+    config = compose_config(*filter(None, [option]))
+    values: Any = OmegaConf.to_container(config)
+    group = option.partition("=")[0]
+    own = {group: values[group]} if group else {k: v for k, v in values.items() if k not in GROUPS}
+    keys = list(leaves(own))
+    assert set(keys) <= set(rules_for(values))
+    for key in keys:
+        for hostile in HOSTILE:
+            wrong = changed(config, key, hostile)
+            try:
+                schema.check(wrong)
+            except UserError as error:
+                assert str(error).startswith(f"{key}=")  # noqa: PT017
+                continue
+            try:
+                build_part(wrong, group)
+            except UserError:
+                continue
+
+
+@pytest.mark.parametrize("group", sorted(GROUPS - {"runtime"}))
+@pytest.mark.parametrize("hostile", HOSTILE, ids=str)
+def test_a_group_that_is_no_option_is_refused(
+    compose_config: Compose, group: str, hostile: object
+) -> None:
+    with pytest.raises(UserError, match=rf"^{group}\._target_: is missing"):
+        schema.check(changed(compose_config(), group, hostile))
+
+
+@pytest.mark.parametrize("value", ["true", "1.0", "-1", "4294967296"])
+@pytest.mark.parametrize("splitter", ["StratifiedKFold", "ShuffleSplit"])
+def test_a_seed_of_the_splitter_is_a_whole_number(
+    compose_config: Compose, splitter: str, value: str
+) -> None:
+    target = f"cv._target_=sklearn.model_selection.{splitter}"
+    config = compose_config("cv=stratified_kfold", target, f"cv.random_state={value}")
+    with pytest.raises(UserError, match=rf"cv\.random_state={value}: allowed is null or a whole"):
+        schema.check(config)
+
+
+def test_all_mistakes_are_listed_those_of_parts_too(compose_config: Compose) -> None:
+    overrides = ["constraint=clip", "constraint.levels=1", "constraint.clip=off", "seed=-1"]
+    with pytest.raises(UserError) as error:
+        schema.check(compose_config(*overrides))
+    assert str(error.value).splitlines() == [
+        "seed=-1: allowed is a whole number of at least 0",
+        "constraint.clip=off: allowed is true or false",
+        "constraint.levels=1: allowed is a whole number of at least 2",
+    ]
+
+
+def test_words_for_truth_in_keys_that_are_not_declared_are_refused(compose_config: Compose) -> None:
+    with pytest.raises(UserError, match="own=yes: is text here; write true or false"):
+        schema.check(compose_config("+own=yes"))
