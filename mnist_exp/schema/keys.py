@@ -99,7 +99,7 @@ def check(config: DictConfig) -> None:
         Listing every mistake: the key, the value got and what is allowed.
     """
     refuse(f"{key}: a value is required" for key in sorted(OmegaConf.missing_keys(config)))
-    values = OmegaConf.to_container(config, resolve=True)
+    values: Any = OmegaConf.to_container(config, resolve=True)
     rules = rules_for(values)
     refuse([*_mistakes(values, rules), *_words_for_truth(values, "", rules)])
 

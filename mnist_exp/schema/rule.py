@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -46,15 +46,16 @@ def integer(least: int, most: int = LARGEST_INTEGER) -> Rule:
 
 def number(test: Callable[[float], bool], allowed: str) -> Rule:
     """Finite numbers that pass ``test``; no truth values."""
-    return Rule(
-        lambda value: (
-            isinstance(value, Real)
-            and not isinstance(value, bool)
-            and abs(value) <= sys.float_info.max  # also of whole numbers beyond floats
-            and test(float(value))
-        ),
-        f"a number, {allowed}",
-    )
+
+    def accepts(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return False
+        try:
+            return math.isfinite(value) and test(float(value))
+        except OverflowError:  # a whole number beyond floats
+            return False
+
+    return Rule(accepts, f"a number, {allowed}")
 
 
 def one_of(*options: str) -> Rule:
