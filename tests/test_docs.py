@@ -47,12 +47,13 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             path = tmp_path / block.file_name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text)
+        where, directories = f"{page.name}:{block.line}", newest_directories()
         if block.language == "python":
-            code = with_directories(block.text)
-            exec(compile(code, f"{page.name}:{block.line}", "exec"), vars(module))
+            code = compile(filled_in(block.text, directories), where, "exec")
+            exec(code, vars(module))
         elif block.language == "bash":
             for line in block.commands:
-                run_line(with_directories(line), f"{page.name}:{block.line}")
+                run_line(filled_in(line, directories), where)
 
 
 def run_line(line: str, where: str) -> None:
@@ -83,17 +84,20 @@ def small(arguments: list[str]) -> list[str]:
     return [*arguments, *SMALL, *SMALLER.get(first, [])]
 
 
-def with_directories(text: str) -> str:
-    """Put directories of the page's tests in place of the words in capitals."""
-    newest = {
-        "RUN_DIR": sorted(Path("outputs").glob("2*/*"), key=os.path.getmtime),
-        "SWEEP_DIR": sorted(Path("outputs/multirun").glob("*/*"), key=os.path.getmtime),
-        "DATA_DIR": [BUNDLED],
+def newest_directories() -> dict[str, Path]:
+    """Return what the words in capitals stand for: the newest run and sweep so far, and MNIST."""
+    made = {
+        "RUN_DIR": max(Path("outputs").glob("2*/*"), key=os.path.getmtime, default=None),
+        "SWEEP_DIR": max(Path("outputs/multirun").glob("*/*"), key=os.path.getmtime, default=None),
     }
-    for word, directories in newest.items():
-        if directories:
-            text = re.sub(rf"\b{word}\b", str(directories[-1]), text)
-    return text
+    return {"DATA_DIR": BUNDLED, **{word: path for word, path in made.items() if path is not None}}
+
+
+def filled_in(text: str, directories: dict[str, Path]) -> str:
+    """Put directories in place of the words in capitals."""
+    return re.sub(
+        r"\b(RUN|SWEEP|DATA)_DIR\b", lambda found: str(directories.get(found[0], found[0])), text
+    )
 
 
 def check_make(words: list[str]) -> None:
