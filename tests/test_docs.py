@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from omegaconf import OmegaConf
 
 from mnist_exp import schema
 from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.cpu.processes import process_context, take_signals
 from mnist_exp.data.sources import BUNDLED
 from tests.conftest import Compose
 from tests.helpers.markdown import PAGES, REPOSITORY, anchors, blocks, inline_code, links
@@ -62,22 +64,36 @@ def run_line(line: str, where: str) -> None:
     if words[0] == "make":
         check_make(words)
         return
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
-        name, _, value = words.pop(0).partition("=")
-        environment[name] = value
+    environment: dict[str, str] = {}
+    while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        name, _, environment[name] = words.pop(0).partition("=")
     assert words[:3] == PROGRAM, f"{where}: {line}: no rule for how to run this"
-    arguments = small(words[3:])
-    ended = subprocess.run(
-        [sys.executable, *PROGRAM[1:], *arguments],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, f"{where}: {line}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
+    output = Path("output.txt").absolute()
+    process = process_context().Process(
+        target=run_program, args=(small(words[3:]), environment, Path.cwd(), output)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0, f"{where}: {line}\n{output.read_text()[-4000:]}"
+
+
+def run_program(
+    arguments: list[str], environment: dict[str, str], directory: Path, output: Path
+) -> None:
+    """Be ``python -m mnist_exp`` in this process, which has everything imported already."""
+    take_signals()
+    os.chdir(directory)
+    os.environ.update(environment)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.argv = ["mnist_exp", *arguments]
+    runpy.run_module("mnist_exp", run_name="__main__", alter_sys=True)
 
 
 def small(arguments: list[str]) -> list[str]:
     """Append to the arguments of a command what makes it take seconds."""
-    first = arguments[0]
+    first = arguments[0] if arguments else "-"
     is_word = "=" not in first and not first.startswith("-")
     if (is_word and first != "seeds") or any(a.startswith(AS_THEY_ARE) for a in arguments):
         return arguments

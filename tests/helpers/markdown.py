@@ -24,8 +24,8 @@ class Block:
 
     @property
     def file_name(self) -> str | None:
-        """The file that the block's first line names, as in ``# my_conf/model/deep.yaml``."""
-        found = re.match(r"# ([\w/]+\.(?:py|yaml))\n", self.text)
+        """The file named at the block's top, as in ``# my_conf/model/deep.yaml``."""
+        found = re.match(r"(?:# @package _global_\n)?# ([\w/]+\.(?:py|yaml))\n", self.text)
         return None if found is None else found[1]
 
     @property
