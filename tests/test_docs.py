@@ -27,7 +27,10 @@ from tests.helpers.markdown import PAGES, REPOSITORY, anchors, blocks, inline_co
 from tests.test_architecture import FLOORS
 
 SMALL = ["data.subset=300", "training.epochs=1", "plots.enabled=false"]
-SMALLER = {"-m": ["cv=kfold", "cv.n_splits=2", "cv.n_jobs=1"], "seeds": ["--seeds", "2"]}
+SMALLER = {
+    "-m": ["cv=holdout", "cv.validation=100", "cv.test=500"],
+    "seeds": ["--seeds", "2"],
+}
 PROGRAM = ["python", "-m", "mnist_exp"]
 LANGUAGES = {"bash", "python", "yaml", "text", "mermaid"}
 AS_THEY_ARE = ("--help", "--cfg", "resume=", "sweep.resume=")  # nothing to add to these
