@@ -14,7 +14,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mnist_exp.app.main import config_directory
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.cv import Holdout
 from mnist_exp.data import Dataset
 from mnist_exp.data.augment import Augmentation
