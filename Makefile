@@ -11,7 +11,7 @@ BENCH := $(VENV)/.bench-installed
 KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup env-check env-update train test test-model test-training check-model \
+.PHONY: help setup env-check env-update train test test-fast test-model test-training check-model \
 	check-params view-results lint bench reproduce torture sanitize clean \
 	clean-checkpoints
 
@@ -45,6 +45,9 @@ train: $(RUNTIME) ## train; make train ARGS="model=cnn20k training.epochs=5"
 
 test: $(DEV) ## all tests
 	$(PY) -m pytest -n auto $(ARGS)
+
+test-fast: $(DEV) ## the tests that take no subprocess or whole training, in under two minutes
+	$(PY) -m pytest -n auto -m "not slow" $(ARGS)
 
 test-model: $(DEV) ## the tests of the networks
 	$(PY) -m pytest tests/models $(ARGS)
