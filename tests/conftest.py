@@ -1,4 +1,4 @@
-"""What all tests share: one thread a process, the real data, composed configurations."""
+"""Shared by all tests: one thread per process, the bundled MNIST, composed configurations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the tests run in as many processes as cores
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: pytest runs a process per core
 
 import hypothesis
 import pytest
@@ -42,7 +42,7 @@ def compose_config() -> Compose:
 
 @pytest.fixture
 def small_run(tmp_path: Path) -> list[str]:
-    """Overrides that make a run small: a few images, no pictures, its own directory."""
+    """Overrides for a small run: few images, no plots, its own directory."""
     return [
         "data.subset=200",
         "cv.test=200",

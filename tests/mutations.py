@@ -1,4 +1,4 @@
-"""Valid content of a file, with something in it replaced or missing."""
+"""Hypothesis strategy that drops or replaces values in valid file content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRONG = st.one_of(
 
 
 def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to every value inside ``value``."""
+    """Return the path of keys and indices to every value inside ``value``."""
     items: list[Any] = []
     if isinstance(value, dict):
         items = list(value.items())
@@ -34,7 +34,7 @@ def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def mutated(draw: st.DrawFn, sound: Any, most: int = 2) -> Any:
-    """``sound`` with one value, or a few, dropped or replaced by one of any kind."""
+    """Draw a copy of ``sound`` with 1 to ``most`` values dropped or replaced by arbitrary ones."""
     value = copy.deepcopy(sound)
     for _ in range(draw(st.integers(1, most))):
         *way, last = draw(st.sampled_from(paths_in(value)))

@@ -1,8 +1,7 @@
-"""``python -m tests.torture``: faults by the hundred, each run brought to its end and compared.
+"""``python -m tests.torture``: inject hundreds of faults, finish each run and compare its outcome.
 
-Every fault hits a real training on real images in a process of its own. A result is lost if the
-run cannot be brought to an end, or comes to other weights, metrics or files than a run that
-nobody disturbed.
+Every fault hits a real training on real images in its own process. A result is lost if the run
+cannot be finished, or if its weights, metrics or files differ from those of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ RUNS = {
     ),
 }
 COLLECTING = ("model=mlp100", "cv=none", "gradients=epoch", *BASE, "training.epochs=2")
-MOST_ATTEMPTS = 200  # of one run; a kill a millisecond after each start would never end
+MOST_ATTEMPTS = 200  # per run, in case every kill comes before any progress
 
 
 class Torture:
-    """A directory to work in, the undisturbed results, and the counts."""
+    """Injects faults into runs below one directory; counts faults, recoveries and losses."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.directory = directory
@@ -70,7 +69,7 @@ class Torture:
         self.number = 0
 
     def undisturbed(self, overrides: tuple[str, ...]) -> tuple[dict[str, Any], float]:
-        """Return the outcome of a run and its duration in seconds."""
+        """Return the outcome of a run without faults, and its duration in seconds."""
         started = time.monotonic()
         directory = self.new_directory()
         code, output = self.run(overrides, directory)
@@ -78,7 +77,7 @@ class Torture:
         return outcome(directory), time.monotonic() - started
 
     def new_directory(self) -> Path:
-        """Return a name that no run has."""
+        """Return the path of a run directory not used before, without creating it."""
         self.number += 1
         return self.directory / f"run{self.number}"
 
@@ -88,12 +87,12 @@ class Torture:
         directory: Path,
         prepare: Callable[[], object] = lambda: None,
     ) -> tuple[int, str]:
-        """Start a run, or go on with it if it has begun."""
+        """Start a run, or resume it if it has begun."""
         arguments = self.arguments(overrides, directory)
         return command(*arguments, cwd=self.directory, prepare=prepare)
 
     def arguments(self, overrides: tuple[str, ...], directory: Path) -> tuple[str, ...]:
-        """Return the command line that starts a run or goes on with it."""
+        """Return the command line that starts a run or resumes it."""
         if (directory / "results.json").exists() or (directory / "checkpoints").exists():
             return (f"resume={directory}",)
         shutil.rmtree(directory, ignore_errors=True)  # killed before it began
@@ -107,7 +106,7 @@ class Torture:
         expected: dict[str, Any],
         more: tuple[str, ...] = (),
     ) -> None:
-        """Bring a run to its end, with ``more`` epochs if given, and compare it."""
+        """Finish a run, with the overrides ``more``, and compare its outcome with ``expected``."""
         arguments = (*self.arguments(overrides, directory), *more)
         code, output = command(*arguments, cwd=self.directory)
         if code != 0:
@@ -125,7 +124,7 @@ class Torture:
             self.lost.append(f"{kind}: {directory} differs")
 
     def kill_at_random(self, kills: int) -> None:
-        """SIGKILL at any moment, several times a run."""
+        """SIGKILL runs at random moments, several times each."""
         for name, overrides in RUNS.items():
             kind = f"SIGKILL at a random moment, {name}"
             expected, seconds = self.undisturbed(overrides)
@@ -137,14 +136,14 @@ class Torture:
                     time.sleep(self.random.uniform(0, seconds))
                     os.kill(process, signal.SIGKILL)
                     if exit_code(process) != -signal.SIGKILL:
-                        break  # it was faster
+                        break  # it ended before the kill
                     self.faults[kind] += 1
                     if self.random.random() < 0.25:
                         break
                 self.finish_and_compare(kind, overrides, directory, expected)
 
     def kill_at_every_file_event(self) -> None:
-        """SIGKILL before each file that a run opens, renames or deletes."""
+        """SIGKILL a run before each file that it opens, renames or deletes."""
         kind = "SIGKILL at each open, rename and delete of a run with gradients"
         expected, _ = self.undisturbed(COLLECTING)
         for event in range(10_000):
@@ -152,18 +151,18 @@ class Torture:
             prepare = kill_at_file_event(event, directory)
             code, _ = self.run(COLLECTING, directory, prepare)
             if code == 0:
-                return  # there are no more events
+                return  # past the last event
             self.faults[kind] += 1
             self.finish_and_compare(kind, COLLECTING, directory, expected)
             if self.lost:
                 return
 
     def stop_writes(self, kill: bool) -> None:
-        """End a write in the middle of a file: by a kill, or as a full disk does."""
+        """Break off a write in the middle of a file: by a kill, or as a full disk would."""
         kind = "killed in the middle of a write" if kill else "full disk (file size limit)"
         expected, _ = self.undisturbed(COLLECTING)
         for exponent in range(34):
-            size = int(64 * 1.4**exponent)  # bytes: up to the largest file, the gradients
+            size = int(64 * 1.4**exponent)  # bytes, up to the largest file (gradients)
             directory = self.new_directory()
             log = os.open(os.devnull, os.O_WRONLY)
             silent = _silenced(largest_file(size, kill), log)
@@ -175,7 +174,7 @@ class Torture:
             self.finish_and_compare(kind, COLLECTING, directory, expected)
 
     def damage(self) -> None:
-        """Cut off and flip bits of every file of a stopped run and of a finished one."""
+        """Truncate and flip bits in every file of a stopped run and of a finished one."""
         longer = ("training.epochs=3",)
         expected = {
             "stopped": (*self.undisturbed(COLLECTING), ()),
@@ -205,7 +204,7 @@ class Torture:
                     self.finish_and_compare(kind, COLLECTING, directory, outcome_then, more)
 
     def damage_one(self, path: Path, region: int) -> None:
-        """Flip a random bit in one of eight parts of a file, or cut it off (part 8)."""
+        """Flip a random bit in eighth 0-7 of a file, or truncate the file (region 8)."""
         size = path.stat().st_size
         if region == 8:
             path.write_bytes(path.read_bytes()[: self.random.randrange(size)])
@@ -214,7 +213,7 @@ class Torture:
             flip_bit(path, position, self.random.randrange(8))
 
     def expect_refused(self, kind: str, path: Path) -> None:
-        """A reader of damaged gradients is told; nothing resumes from them."""
+        """Expect an error from reading damaged gradients; runs do not resume from them."""
         try:
             gradients.open(path.parent).verify()
         except UserError:
@@ -224,14 +223,14 @@ class Torture:
         shutil.rmtree(path.parents[2])
 
     def fill_disk(self) -> None:
-        """Run on disks of a few sizes that fill up, make room, and go on."""
+        """Fill disks of several sizes, then enlarge each and resume its run."""
         kind = "full disk (tmpfs)"
         overrides = RUNS["mlp100 k-fold, memristor"]
         expected, _ = self.undisturbed(overrides)
         for kilobytes in (100, 300, 700, 1500, 3000, 4500, 6000, 8000, 12_000, 16_000):
             with _tmpfs(self.directory / "disk", kilobytes) as disk:
                 if disk is None:
-                    print("a tmpfs cannot be mounted here: left out")
+                    print("skipped: cannot mount a tmpfs here")
                     return
                 code, output = self.run(overrides, disk / "run")
                 if code == 0:
@@ -246,7 +245,7 @@ class Torture:
                 self.finish_and_compare(kind, overrides, disk / "run", expected)
 
     def start_together(self, count: int = 20) -> None:
-        """Start many runs in the same second, and many in the same directory."""
+        """Start many runs at once: in one working directory, then with one run directory."""
         overrides = (*few_images(), *RUNS["cnn21k"], "training.epochs=1")
         kind = f"{count} runs started at once"
         apart = self.new_directory()
@@ -272,7 +271,7 @@ class Torture:
             self.lost.append(f"{kind}: {codes}")
 
     def report(self) -> int:
-        """Print the counts; the exit code is 1 if a result was lost."""
+        """Print the counts; return exit code 1 if a result was lost."""
         for kind, count in self.faults.items():
             print(f"{count:5} faults, {self.recovered[kind]:5} runs recovered  {kind}")
         print(
@@ -289,7 +288,7 @@ class Torture:
 
 def _silenced(prepare: Callable[[], object], log: int) -> Callable[[], None]:
     def silently() -> None:
-        os.dup2(log, 1)  # the limit would hit the log too
+        os.dup2(log, 1)  # the file size limit would apply to the log too
         os.dup2(log, 2)
         prepare()
 
@@ -319,11 +318,11 @@ PARTS = ("kills", "files", "writes", "full", "disk", "damage", "starts")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the parts asked for and print the counts."""
+    """Run the selected parts and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make torture")
-    parser.add_argument("parts", nargs="*", default=PARTS, help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--kills", type=int, default=30, help="random kills a kind of run")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and places")
+    parser.add_argument("parts", nargs="*", default=PARTS, help=f"from {', '.join(PARTS)}")
+    parser.add_argument("--kills", type=int, default=30, help="random kills per kind of run")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random moments and places")
     options = parser.parse_args(arguments)
     torture = Torture(Path(tempfile.mkdtemp(prefix="torture-")), options.seed)
     parts: dict[str, Callable[[], None]] = {

@@ -22,7 +22,7 @@ FLAWS: dict[str, Any] = {
 
 
 def small_net(seed: int = 0) -> nn.Sequential:
-    """Return 12-7-3."""
+    """Return a 12-7-3 network."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 3))
 
@@ -35,7 +35,7 @@ def first_layer(model: nn.Sequential) -> nn.Linear:
 
 
 def attached(model: nn.Module, **changes: Any) -> DeviceConstraint:
-    """Put a network on flawless devices with some settings changed."""
+    """Attach flawless devices, with some settings changed, to a network."""
     constraint = DeviceConstraint(**device_settings(**changes))
     constraint.attach(model, seed=0)
     return constraint

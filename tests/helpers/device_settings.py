@@ -1,4 +1,4 @@
-"""Settings of devices for the tests, as the configuration states them."""
+"""Device settings for the tests, read from the configuration."""
 
 from functools import cache
 from typing import Any
@@ -17,6 +17,6 @@ def _option(name: str) -> dict[str, Any]:
 
 
 def device_settings(option: str = "_ideal", **changes: Any) -> dict[str, Any]:
-    """Return the settings of an option of the group ``constraint``, with changes."""
+    """Return the settings of an option of the group ``constraint``, with some changed."""
     settings = _option(option) | changes
     return {name: value for name, value in settings.items() if name != "_target_"}

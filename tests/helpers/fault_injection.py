@@ -1,4 +1,4 @@
-"""Runs in forked processes, which a test may stop, starve of disk or kill at a chosen moment."""
+"""Runs in forked processes that a test can stop, starve of disk or kill at a chosen moment."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from mnist_exp.experiment.run import run_experiment
 from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.run.results import read_results
 
-torch.set_num_threads(1)  # a forked process hangs where it looks for its parent's threads
-# Settings that make a run of a few batches.
+torch.set_num_threads(1)  # a forked process would wait forever for its parent's threads
+# Overrides for a run of a few batches.
 SMALL = ("training.epochs=2", "training.batch_size=25", "plots.enabled=false", "threads=1")
 KFOLD = ("model=mlp100", "cv.n_splits=2", "cv.n_jobs=1", "data.subset=100", *SMALL)
 CNN = ("model=cnn21k", "data.subset=100", *SMALL)
-LONG = ("model=mlp100", "cv=none", "training.epochs=100000", *SMALL[1:])  # until it is stopped
-# What a run records of time, and of the checkout; everything else has to come out the same.
+LONG = ("model=mlp100", "cv=none", "training.epochs=100000", *SMALL[1:])  # runs until stopped
+# Keys that may differ between equal runs: measured times and the commit.
 TIMES = ("seconds", "samples_per_second", "wall_seconds", "gradient_seconds", "git_commit")
 
 
@@ -58,20 +58,20 @@ def few_images() -> tuple[str, ...]:
 
 
 def composed(*overrides: str, data: tuple[str, ...] | None = None) -> DictConfig:
-    """Return the configuration of a command line, with a few images as data unless told."""
+    """Compose the configuration of a command line; ``data`` defaults to `few_images`."""
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         return compose("config", [*(data or few_images()), *overrides])
 
 
 def start(work: Callable[[], object], log: Path | None = None) -> int:
-    """Fork a process that does ``work``, and return its id; 70 is its exit code for a bug."""
+    """Do ``work`` in a forked process and return its id; an unexpected error exits with 70."""
     sys.stdout.flush()
     process = os.fork()
     if process:
         return process
     try:
         os._exit(_do(work, os.devnull if log is None else log))
-    finally:  # whatever happens, the copy of the test must not go on
+    finally:  # the child must never go on with the test
         os._exit(70)
 
 
@@ -82,7 +82,7 @@ def _do(work: Callable[[], object], log: str | Path) -> int:
     sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    forkserver._forkserver.__init__()  # type: ignore[misc]  # the parent's server is not ours
+    forkserver._forkserver.__init__()  # type: ignore[misc]  # forget the parent's server
     try:
         work()
     except Interrupted as interruption:
@@ -99,14 +99,14 @@ def _do(work: Callable[[], object], log: str | Path) -> int:
 
 
 def exit_code(process: int) -> int:
-    """Wait for a process; minus the number of the signal that killed it, or its exit code."""
+    """Wait for a process; return its exit code, or minus the signal number if it was killed."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def run_in_process(
     config: DictConfig, directory: Path, prepare: Callable[[], object] = lambda: None
 ) -> tuple[int, str]:
-    """Run an experiment in a process of its own, after ``prepare``; return exit code and output."""
+    """Call ``prepare`` and run an experiment in its own process; return exit code and output."""
     log = directory.with_name(f"{directory.name}.log")
 
     def work() -> None:
@@ -131,7 +131,7 @@ def start_command(
     log: Path | None = None,
     prepare: Callable[[], object] = lambda: None,
 ) -> int:
-    """Start ``python -m mnist_exp`` with arguments and return the process."""
+    """Start ``python -m mnist_exp`` with arguments and return the process id."""
 
     def work() -> None:
         os.chdir(cwd)
@@ -143,7 +143,7 @@ def start_command(
 
 
 def outcome(directory: Path) -> dict[str, Any]:
-    """Return what a finished run came to, without what it measured of time."""
+    """Return a finished run's results, metrics and leftover files, without the keys `TIMES`."""
     results = read_results(directory)
     assert results is not None
     assert results["status"] == "completed", results.get("error")
@@ -154,7 +154,7 @@ def outcome(directory: Path) -> dict[str, Any]:
 
 
 def without_times(value: Any) -> Any:
-    """Drop the measured times from results or metrics."""
+    """Drop the keys `TIMES` from results or metrics, at any depth."""
     if isinstance(value, dict):
         return {k: without_times(v) for k, v in value.items() if k not in TIMES}
     if isinstance(value, list):
@@ -163,9 +163,9 @@ def without_times(value: Any) -> Any:
 
 
 def kill_at_file_event(number: int, directory: Path) -> Callable[[], None]:
-    """Kill the process when it is about to open, rename or delete a file for the n-th time.
+    """Make the process kill itself just before file event ``number``, counted from 0.
 
-    Counts from 0 what Python does below ``directory``; nothing happens if there are fewer events.
+    Events are Python's opens, renames, removals and truncations below ``directory``.
     """
 
     def prepare() -> None:
@@ -186,7 +186,7 @@ FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate")
 
 
 def largest_file(size: int, kill: bool) -> Callable[[], None]:
-    """Let no file grow beyond ``size`` bytes: a write fails there, or kills the process."""
+    """Limit files to ``size`` bytes: a write beyond that fails, or kills the process."""
 
     def prepare() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if kill else signal.SIG_IGN)
@@ -210,11 +210,11 @@ def status(directory: Path) -> tuple[str | None, str]:
 
 
 def wait_until(condition: Callable[[], object], process: int) -> None:
-    """Wait, a minute at most, for something that the process does."""
+    """Wait up to a minute for ``condition``; fail if the process ends first."""
     for _ in range(6000):
         if condition():
             return
         assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, "ended"
         time.sleep(0.01)
     os.kill(process, signal.SIGKILL)
-    raise AssertionError("nothing happened in a minute")
+    raise AssertionError("condition not met within a minute")

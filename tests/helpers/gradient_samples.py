@@ -1,4 +1,4 @@
-"""What the tests of the gradients share: settings, samples of MNIST, a small network."""
+"""Settings, MNIST samples and a small network for the tests of gradients."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def shifted(pixels: Tensor) -> Tensor:
-    """An augmentation: a random shift, from torch's global generator."""
+    """Normalise and shift by a random amount from torch's global generator."""
     return torch.roll(normalise(pixels), int(torch.randint(-3, 4, ())), dims=-1)
 
 
 def shift(images: Tensor, *, generator: Generator, erase_value: float) -> Tensor:
-    """The same as an augmentation of the training."""
+    """Shift by a random amount, with the signature of a training augmentation."""
     return torch.roll(images, int(torch.randint(-3, 4, (), generator=generator)), dims=-1)
 
 
@@ -58,7 +58,7 @@ def begin(
     *,
     augmentation: Augmentation | None = None,
 ) -> TrainState:
-    """Bind a collector to a training of three epochs in batches of 25, and begin it."""
+    """Bind a collector to a training of 3 epochs in batches of 25, and start it."""
     recipe = Recipe(3, 25, 0.0, "fp32", "stop", augmentation)
     collector.bind(images_of(dataset), ids, recipe, directory)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
@@ -78,7 +78,7 @@ def small_network(dropout: float = 0.0, seed: int = 0) -> nn.Module:
 
 
 def gradients_one_at_a_time(model: nn.Module, samples: Samples) -> dict[str, Tensor]:
-    """The slow way, in the model's present mode: by parameter, [N, *shape]."""
+    """Differentiate sample by sample, in the model's current mode: {parameter: [N, *shape]}."""
     names, weights = zip(*model.named_parameters(), strict=True)
     rows = []
     for i in range(len(samples)):
@@ -89,5 +89,5 @@ def gradients_one_at_a_time(model: nn.Module, samples: Samples) -> dict[str, Ten
 
 
 def flat(gradients: dict[str, Tensor]) -> Tensor:
-    """All parameters in one row a sample, float64 [N, P]."""
+    """Concatenate all parameters to one row per sample: float64 [N, P]."""
     return torch.cat([g.flatten(1) for g in gradients.values()], dim=1).double()

@@ -1,4 +1,4 @@
-"""The builds of the compiled kernels that tests go through, torch's own operations among them."""
+"""Builds of the compiled kernels for tests to select, with "torch" for torch's operations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from mnist_exp.cpu.kernels import library
 
-COMPILED = list(library.builds())  # none without a C compiler, or on another processor
+COMPILED = list(library.builds())  # empty without a C compiler, or on another processor
 
 
 @contextmanager
 def using(build: str) -> Iterator[None]:
-    """Let a build, or "torch", do the work in a block."""
+    """Use a build of the kernels, or "torch", within the block."""
     kernels = None if build == "torch" else library.Kernels(build, library.builds()[build])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library, "compiled", lambda: kernels)

@@ -1,4 +1,4 @@
-"""What the tests read from a Markdown page: code blocks, inline code, links and headings."""
+"""Extract code blocks, inline code, links and anchors from Markdown pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced code block: its language, its text, its first line, why it is not run."""
+    """A fenced code block: language, text, line number, and the reason if it is not run."""
 
     language: str
     text: str
@@ -61,7 +61,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as code hosts make them."""
+    """Return the anchors that code hosts generate for a page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", heading).strip().lower() for heading in headings)
     return {heading.replace(" ", "-") for heading in plain}

@@ -1,7 +1,7 @@
-/* What the checks of the kernels share: random numbers, memory, comparisons.
+/* Shared by the kernel checks: random numbers, memory, comparisons.
 
-   Numbers are small integers, and the last layer's weights a power of 2 times smaller: all sums up to
-   the logits are then exact in float32, so that no rounding error decides about a ReLU or a pooling. */
+   Inputs and weights are small integers; the last layer's weights are scaled down by a power of 2. All
+   sums up to the logits are then exact in float32, so rounding never decides a ReLU or a pooling. */
 #ifndef HARNESS_H
 #define HARNESS_H
 
@@ -27,12 +27,12 @@ typedef struct {
 uint64_t draw(Case *c);
 int64_t below(Case *c, int64_t count);
 
-/* Memory for `count` elements, at an address that is aligned to one of them and no more; an access
-   beyond its end is one beyond its block. `release` frees all. */
+/* Memory for `count` elements, aligned to one element only, at the end of its block, so that the
+   sanitizer catches any access beyond it. `release` frees all. */
 void *room(Case *c, int64_t count, size_t element);
 void release(Case *c);
 
-/* Integers from -most to most, the others 0, in that share of places. */
+/* Integers from -most to most in a share `density` of places, 0 elsewhere. */
 float *integers(Case *c, int64_t count, float density, int64_t most);
 float *uniform(Case *c, int64_t count, float width); /* around 0 */
 double *zeros(Case *c, int64_t count);

@@ -54,7 +54,7 @@ def runs_here(build: str) -> bool:
 
 
 def passes(compiler: str, build: str, sanitizer: str) -> bool:
-    """Whether nothing is found; a build for another processor is only compiled."""
+    """Return whether a sanitizer finds nothing; a build for another processor is only compiled."""
     flags = ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZERS[sanitizer]]
     with tempfile.TemporaryDirectory() as folder:
         harness = compile_harness(Path(folder), compiler, build, flags)
@@ -69,7 +69,7 @@ def passes(compiler: str, build: str, sanitizer: str) -> bool:
 
 
 def main() -> int:
-    """Return 1 if anything is found, else 0."""
+    """Run every combination of compiler, build and sanitizer; return 1 if one fails, else 0."""
     compilers = [compiler for compiler in COMPILERS if shutil.which(compiler)]
     if not compilers:
         print("no compiler: install gcc or clang to run the sanitizers.", file=sys.stderr)
