@@ -1,4 +1,4 @@
-"""Rooms import downwards only: nothing imports a room above it, and no two rooms each other."""
+"""Rooms import only rooms on lower floors, so imports have no cycles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import mnist_exp
 
 PACKAGE = Path(mnist_exp.__file__).parent
-# From the bottom to the top. A room imports rooms of lower floors, never one of its own floor.
+# From bottom to top. A room imports rooms of lower floors, never another of its own floor.
 FLOORS = (
     {"errors", "terminal", "interruption", "_version", "_moved"},
     {"files", "cpu"},
@@ -33,7 +33,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 def imported_rooms(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and room of each import, those inside functions and for type checkers too."""
+    """Yield line and room of each import, including those in functions and for type checkers."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -1,4 +1,4 @@
-"""The defaults of every part in Python are those of ``conf/``, and a part works without Hydra."""
+"""Every part's defaults in Python equal those in ``conf/``, and it works without Hydra."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from mnist_exp.optim.weight_averaging import averaged_model
 from mnist_exp.train.loop import Recipe, train
 from mnist_exp.train.state import TrainState
 
-# The option that Python's defaults equal, where a target has several: the one from which others of
-# its group start (_ideal, light, epoch), or else the one that its group has by default.
+# The option whose values equal Python's defaults. If a target has several: the base of the others
+# (_ideal, light, epoch), or else the default of its group.
 BASE = {
     "mnist_exp.models.MLP": "model/mlp",
     "mnist_exp.models.CNN20k": "model/cnn20k",
@@ -46,13 +46,13 @@ BASE = {
 }
 # Arguments without a default, although conf/ has a value.
 REQUIRED = {
-    # the asymmetry is what the optimizer is for: whoever builds it says how large it is
+    # the optimizer's purpose is the asymmetry, so callers must set it
     "mnist_exp.optim.AsymmetricSGD": {"lr_pos", "lr_neg"},
-    # which data: what an option is about
+    # which data to load has no sensible default
     "mnist_exp.data.load_torchvision": {"name"},
     "mnist_exp.data.load_idx_directory": {"root"},
 }
-# Arguments that the run gives, or that only users of the library need.
+# Arguments that the run passes, or that only library users need.
 NOT_IN_CONF = {
     "mnist_exp.models.MLP": {"num_classes", "in_features", "generator"},
     "mnist_exp.models.CNN20k": {"num_classes"},
@@ -64,10 +64,10 @@ NOT_IN_CONF = {
 
 
 def settings_of(option: str) -> dict[str, Any]:
-    """Return what the file of an option itself says about its group."""
+    """Return the group's settings in an option's own file, without composing its defaults."""
     group = option.partition("/")[0]
     content: Any = OmegaConf.to_container(OmegaConf.load(config_directory() / f"{option}.yaml"))
-    content = content.get(group, content)  # a package of its own, or the global one
+    content = content.get(group, content)  # the group's package, or the global one
     return content if isinstance(content, dict) else {}
 
 
@@ -112,7 +112,7 @@ def test_defaults_in_python_are_those_of_the_base_option(target: str) -> None:
     ids=lambda file: f"{file.parent.name}/{file.stem}",
 )
 def test_every_hyper_parameter_has_a_comment_where_it_is_declared(file: Path) -> None:
-    """Models, experiments and recipes state keys again that others declare."""
+    """Files that set ``_global_`` keys, and recipes, are exempt: they repeat declared keys."""
     text = file.read_text().partition("\nhydra:")[0]
     if "@package _global_" in text or file.parent.name == "recipe":
         return
@@ -131,7 +131,7 @@ def test_defaults_of_the_loop_are_those_of_training() -> None:
 
 
 def test_every_part_works_by_hand(mnist: Dataset) -> None:
-    """A training without Hydra: parts made by their names and as few arguments as they need."""
+    """Train without Hydra: build each part directly with as few arguments as it needs."""
     model = MLP()
     constraint = DeviceConstraint(W_min=0.1, W_max=0.51)
     constraint.attach(model, seed=0)

@@ -1,4 +1,4 @@
-"""README and docs: every block runs, every setting and link in the text is one that exists.
+"""README and docs: every block runs; every setting and link in the text exists.
 
 docs/architecture.md states the rules. Lines that train get `SMALL` appended; sweeps and runs over
 seeds also get their entry of `SMALLER`.
@@ -33,7 +33,7 @@ SMALLER = {
 }
 PROGRAM = ["python", "-m", "mnist_exp"]
 LANGUAGES = {"bash", "python", "yaml", "text", "mermaid"}
-AS_THEY_ARE = ("--help", "--cfg", "resume=", "sweep.resume=")  # nothing to add to these
+AS_THEY_ARE = ("--help", "--cfg", "resume=", "sweep.resume=")  # run unchanged
 
 page_names = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -62,7 +62,7 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def run_line(line: str, where: str) -> None:
-    """Run a line of a bash block, small."""
+    """Run a line of a bash block, with settings that make it small."""
     words = shlex.split(line)
     if words[0] == "make":
         check_make(words)
@@ -83,7 +83,7 @@ def run_line(line: str, where: str) -> None:
 def run_program(
     arguments: list[str], environment: dict[str, str], directory: Path, output: Path
 ) -> None:
-    """Be ``python -m mnist_exp`` in this process, which has everything imported already."""
+    """Run ``python -m mnist_exp`` in this process, which has imported everything already."""
     take_signals()
     os.chdir(directory)
     os.environ.update(environment)
@@ -95,7 +95,7 @@ def run_program(
 
 
 def small(arguments: list[str]) -> list[str]:
-    """Append to the arguments of a command what makes it take seconds."""
+    """Append settings to a command's arguments so that it takes seconds."""
     first = arguments[0] if arguments else "-"
     is_word = "=" not in first and not first.startswith("-")
     if (is_word and first != "seeds") or any(a.startswith(AS_THEY_ARE) for a in arguments):
@@ -104,7 +104,7 @@ def small(arguments: list[str]) -> list[str]:
 
 
 def newest_directories() -> dict[str, Path]:
-    """Return what the words in capitals stand for: the newest run and sweep so far, and MNIST."""
+    """Return values of RUN_DIR, SWEEP_DIR (newest so far) and DATA_DIR (bundled MNIST)."""
     made = {
         "RUN_DIR": max(Path("outputs").glob("2*/*"), key=os.path.getmtime, default=None),
         "SWEEP_DIR": max(Path("outputs/multirun").glob("*/*"), key=os.path.getmtime, default=None),
@@ -113,7 +113,7 @@ def newest_directories() -> dict[str, Path]:
 
 
 def filled_in(text: str, directories: dict[str, Path]) -> str:
-    """Put directories in place of the words in capitals."""
+    """Replace RUN_DIR, SWEEP_DIR and DATA_DIR by directories."""
     return re.sub(
         r"\b(RUN|SWEEP|DATA)_DIR\b", lambda found: str(directories.get(found[0], found[0])), text
     )
@@ -168,7 +168,7 @@ def as_setting(name: str) -> str:
 
 
 def check_settings(words: list[str], compose_config: Compose) -> None:
-    """Check that settings compose, or that some option of the group has such a key."""
+    """Check that the keys exist and, if a group option is selected, that the settings compose."""
     unknown = [word for word in words if not is_known_key(word.partition("=")[0])]
     assert unknown == []
     if any((config_directory() / word.partition("=")[0]).is_dir() for word in words):
@@ -176,7 +176,7 @@ def check_settings(words: list[str], compose_config: Compose) -> None:
 
 
 def is_known_key(key: str) -> bool:
-    """Whether a key is a group, or stands in config.yaml or in an option of its group."""
+    """Return whether a key is a group, or occurs in config.yaml or an option of its group."""
     group, _, name = key.partition(".")
     if not name and (config_directory() / group).is_dir():
         return True

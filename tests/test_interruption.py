@@ -1,4 +1,4 @@
-"""A signal stops a run at whatever it is doing, and nothing is lost but the work under way."""
+"""A signal stops a run in any phase, and only the work under way is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 def signal_at(owner: Any, name: str, number: int, call: int = 1) -> Callable[[], None]:
-    """Let the process send itself a signal when it calls a function for the n-th time."""
+    """Make the process send itself a signal at the n-th call of a function."""
 
     def prepare() -> None:
         function = getattr(owner, name)
@@ -79,7 +79,7 @@ def test_drawing_stops_and_is_what_is_left_to_do(tmp_path: Path, number: int) ->
     [
         (pictures, "augmented_examples", 1),
         (pictures, "draw_gradients", 1),
-        (fold, "evaluate", 3),  # that of the test, after one an epoch
+        (fold, "evaluate", 3),  # on the test set, after one per epoch
     ],
 )
 def test_every_work_after_training_stops(tmp_path: Path, owner: Any, name: str, call: int) -> None:
@@ -109,7 +109,7 @@ def test_a_run_stopped_before_it_trains_leaves_nothing(
     assert list(cwd.iterdir()) == []
 
 
-@pytest.mark.parametrize("call", [1, 3])  # at the initial weights, and after the second epoch
+@pytest.mark.parametrize("call", [1, 3])  # at initial weights, after epoch 2
 def test_the_collection_of_gradients_stops_and_its_epoch_is_trained_again(
     tmp_path: Path, call: int
 ) -> None:
@@ -163,7 +163,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(tmp_path: Path) ->
 
 def test_a_signal_in_work_that_can_be_done_again_stops_it_there() -> None:
     with StopSignals() as signals:
-        os.kill(os.getpid(), signal.SIGTERM)  # kept
+        os.kill(os.getpid(), signal.SIGTERM)  # recorded only
         with pytest.raises(Interrupted, match="SIGTERM"):
             signals.check()
         with pytest.raises(Interrupted), signals.at_once():

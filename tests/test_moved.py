@@ -1,4 +1,4 @@
-"""Modules keep their old names: for imports the same object, for ``python -m`` the same command."""
+"""Old module names still work: imports give the same object, ``python -m`` the same command."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module", params=["cc", "false"], ids=["compiler", "no compiler"])
 def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy, so that no build files appear in the checkout."""
+    """Build the wheel from a copy, to keep build files out of the checkout."""
     source = tmp_path_factory.mktemp("source")
     for name in ("mnist_exp", "conf", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         subprocess.run(["cp", "-r", str(REPOSITORY / name), str(source)], check=True)

@@ -1,4 +1,4 @@
-"""The scikit-learn classifier: the library's own checks, and agreement with the command line."""
+"""The scikit-learn classifier: scikit-learn's checks, and agreement with the command line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def digits(mnist: Dataset) -> Samples:
 
 @pytest.fixture(scope="module")
 def words(digits: Samples) -> np.ndarray:
-    """The labels in English; their alphabetical order is not that of the numbers."""
+    """The labels in English; their alphabetical order differs from the numerical one."""
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     return np.array(names)[digits[1]]
 
@@ -135,7 +135,7 @@ def test_without_device_limits_it_is_plain_gradient_descent(digits: Samples) -> 
 def test_weights_are_differences_of_two_conductances_on_their_levels(digits: Samples) -> None:
     settings: dict[str, Any] = {"W_min": 0.25, "W_max": 0.75, "levels": 9, "gain": 2.0}
     fitted = PyTorchNNWrapper(**settings, epochs=2, random_state=0).fit(*digits)
-    step = 2.0 * 0.5 / 8  # gain times the distance of two levels
+    step = 2.0 * 0.5 / 8  # gain times the spacing of levels
     for index in (0, 2):
         weight = fitted.model_.network[index].weight
         assert torch.equal(weight, (weight / step).round() * step)
@@ -175,7 +175,7 @@ def test_the_callers_random_numbers_are_left_alone(digits: Samples) -> None:
 
 @pytest.mark.parametrize("batch_size", [32, 600])
 def test_fits_in_threads_are_those_of_one_thread(digits: Samples, batch_size: int) -> None:
-    """Whatever their order, and with random numbers drawn by others meanwhile."""
+    """In any order, and while other code draws random numbers."""
 
     def fit(random_state: int) -> PyTorchNNWrapper:
         torch.rand(random_state + 1)
@@ -197,7 +197,7 @@ def test_fits_in_threads_are_those_of_one_thread(digits: Samples, batch_size: in
 def test_nobodys_random_numbers_are_drawn_or_seeded(
     digits: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even for a moment, in which another thread could draw."""
+    """Not even temporarily, as another thread could draw meanwhile."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a global generator was touched")

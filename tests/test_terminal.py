@@ -1,4 +1,4 @@
-"""What happens to output that nobody takes: it is dropped, and nothing else changes."""
+"""Output without a reader is dropped, and nothing else changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run directory from somebody else: what it names is judged before any of it is called."""
+"""Run directories from untrusted sources: all targets are checked before one is called."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def foreign(finished: Path, tmp_path: Path) -> Path:
-    """A copy of a finished run, whose configuration a test may change."""
+    """A copy of a finished run; tests may change its configuration."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -93,7 +93,7 @@ def test_targets_of_the_callers_own_options_are_called(foreign: Path, tmp_path: 
     (tmp_path / "mine.py").write_text("from mnist_exp.models import MLP as Mine\n")
     change(foreign, "model._target_", "mine.Mine")
     code, output = command("resume=run", f"--config-dir={tmp_path / 'conf'}", cwd=tmp_path)
-    # judged and found good; then the checkpoint says that it is another run's
+    # the target is accepted; then the checkpoint turns out to be another run's
     assert (code, "model._target_ was mnist_exp.models.MLP and is mine.Mine now" in output) == (
         2,
         True,

@@ -1,4 +1,4 @@
-"""``--help`` and shell completion: what they list, and what they hide."""
+"""``--help`` and shell completion: what they list and what they hide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def completed(line: str, cwd: Path, shell: str = "bash") -> list[str]:
-    """Return what the program offers for a command line."""
+    """Return the completions of a command line."""
     ended = subprocess.run(
         [sys.executable, "-m", "mnist_exp", "-sc", f"query={shell}"],
         cwd=cwd,
@@ -41,7 +41,7 @@ def test_help_lists_commands_examples_choices_and_keys(tmp_path: Path) -> None:
     assert "powered by Hydra" not in page
     assert all(f"  {word}" in page and text in page for word, text in COMMANDS.items())
     assert re.search(r"^optimizer: adam, .*sgd$", page, re.MULTILINE)
-    assert "_target_: mnist_exp.models.MLP" in page  # the keys of what was asked for
+    assert "_target_: mnist_exp.models.MLP" in page  # the keys of the options given
     groups = page.partition("Groups and")[2].partition("Keys and")[0]
     assert "recipe" not in groups
     assert not re.search(r"\b_\w", groups)
@@ -70,7 +70,7 @@ def test_commands_complete_as_the_first_word_only(tmp_path: Path, shell: str) ->
     assert {*COMMANDS, "model=", "training."} <= {*first}
     assert completed("mnist_exp v", tmp_path, shell) == ["view-results", "verbose="]
     assert completed("mnist_exp model=mlp100 v", tmp_path, shell) == ["verbose="]
-    assert completed("mnist_exp view-results ", tmp_path, shell) == []  # the shell knows files
+    assert completed("mnist_exp view-results ", tmp_path, shell) == []  # the shell lists files
     assert completed("mnist_exp view-results --so", tmp_path, shell) == []
 
 

@@ -1,4 +1,4 @@
-"""The command line: what it imports, what it refuses, and that a refusal leaves nothing behind."""
+"""The command line: its imports, its refusals, and no files left behind by a refusal."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_setting_that_only_the_data_shows_wrong_leaves_nothing(tmp_path: Path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-LATE_MISTAKE = ("data=idx", "data.root=nowhere")  # found when Hydra has made its files
+LATE_MISTAKE = ("data=idx", "data.root=nowhere")  # found after Hydra has written its files
 
 
 @pytest.mark.parametrize("place", ["own", "own/", ".", "linked", "own/new/one", "../own/new"])
@@ -188,7 +188,7 @@ def test_a_run_whose_files_hydra_puts_elsewhere_leaves_nothing_either(tmp_path: 
 
 @pytest.mark.parametrize("key", sorted(schema.RULES))
 def test_every_rule_refuses_nonsense_by_name(compose_config: Compose, key: str) -> None:
-    config = compose_config("model=mlp100")  # its cv has every key
+    config = compose_config("model=mlp100")  # has every key of cv
     schema.check(config)
     OmegaConf.set_struct(config, False)
     nonsense: object

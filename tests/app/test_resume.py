@@ -1,4 +1,4 @@
-"""A run that was interrupted goes on to bitwise the result of one that was not."""
+"""An interrupted run resumes to bitwise the result of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ RUNS = {
 
 
 class StopAfter(StopSignals):
-    """Stop after some batches, as a signal would; later epochs' ends count too."""
+    """Stop at the n-th check, as a signal would: after each batch and at later epochs' ends."""
 
     def __init__(self, checks: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def gradient_files(directory: Path) -> dict[str, bytes]:
 def test_pieces_make_the_same_whole(tmp_path: Path, name: str) -> None:
     config = composed(*RUNS[name])
     run_experiment(config, tmp_path / "whole")
-    # in the middle of epoch 1, at its last batch, at the end of epoch 2 (of the first fold)
+    # stops amid epoch 1, at its last batch, and at the end of epoch 2 (of the first fold)
     run_in_pieces(config, tmp_path / "pieces", [2, 2 if "batches" not in name else 4, 5])
     assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")
     assert gradient_files(tmp_path / "pieces") == gradient_files(tmp_path / "whole")
@@ -112,7 +112,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Path:
-    """A k-fold run that was stopped in the second fold's second epoch."""
+    """A k-fold run stopped in the second epoch of its second fold."""
     with pytest.raises(Interrupted):
         run_experiment(composed(*KFOLD), tmp_path / "run", StopAfter(16))
     return tmp_path / "run"
@@ -199,7 +199,7 @@ def test_damage_costs_no_more_than_time(
     run_experiment(composed(*KFOLD), stopped)
     assert outcome(stopped) == outcome(whole)
     told = capsys.readouterr()
-    if "epoch" in name and name != "checkpoints/fold_2/epoch_00001.pt":  # not the newest
+    if "epoch" in name and name != "checkpoints/fold_2/epoch_00001.pt":  # only the newest is read
         assert f"{path}: the content does not match its checksum" in told.err
     if name == "results.json" and damage != "delete":
         assert f"warning: {path}: " in told.err
@@ -288,7 +288,7 @@ def test_resume_extends_and_refuses_from_the_command_line(saved: Path) -> None:
     code, output = resumed("training.epochs=3")
     assert code == 0, output
     assert [len(fold["epochs"]) for fold in results_of(saved / "run")["folds"]] == [3, 3]
-    code, output = resumed("training.epochs=2")  # the run has three by now
+    code, output = resumed("training.epochs=2")  # the run has 3 already
     assert (code, "training.epochs was 3 and is 2 now" in output) == (2, True)
     code, output = resumed()
     assert (code, "finished already" in output) == (0, True)
@@ -325,7 +325,7 @@ def test_a_directory_that_cannot_be_resumed_is_told_and_left_alone(
         assert output.startswith(f"error: {key}=run: ")
         assert "Traceback" not in output
     assert sorted(saved.rglob("*")) == before
-    assert main([str(saved)]) == 0  # the table shows what there is
+    assert main([str(saved)]) == 0  # the table still lists runs
 
 
 def test_reproduce_tells_an_identical_run_from_a_different_one(saved: Path) -> None:

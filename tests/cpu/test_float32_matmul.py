@@ -1,4 +1,4 @@
-"""float32 products stay float32 and the setting is put back, also with several threads."""
+"""float32 products stay float32, and the setting is restored, also with several threads."""
 
 import threading
 
@@ -14,7 +14,7 @@ needs_onednn = pytest.mark.skipif(not onednn_is_better(), reason="MKL is the fas
 
 @pytest.mark.parametrize("shape", [(128, 784, 100), (64, 300, 300), (7, 100, 10), (1, 784, 512)])
 def test_products_are_exact_to_float32(shape: tuple[int, int, int]) -> None:
-    """The error stays a thousand times below that of bf16."""
+    """The error stays a thousand times below that of bf16 products."""
     rows, inner, columns = shape
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(rows, inner, generator=generator)

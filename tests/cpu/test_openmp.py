@@ -1,4 +1,4 @@
-"""Threads wait as the program says, unless the user says otherwise."""
+"""The program sets how OpenMP threads wait, unless the user's environment does."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`mnist_exp.cpu.ops` is the one door to the kernels."""
+"""Other rooms reach the kernels only through `mnist_exp.cpu.ops`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import mnist_exp
 
 PACKAGE = Path(mnist_exp.__file__).parent
-# Besides these rooms, a table of old module names may spell them out.
+# Rooms that may import kernels; _moved.py lists them as old module names.
 INSIDE = ("cpu", "train/backprop", "_moved.py")
 
 

@@ -1,4 +1,4 @@
-"""Products that skip the background equal torch's; torch makes them where that is faster."""
+"""Products that skip the background equal torch's; torch computes them where it is faster."""
 
 from __future__ import annotations
 

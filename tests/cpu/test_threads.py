@@ -1,4 +1,4 @@
-"""Parts of a step run in one thread, whoever calls finds torch as it was, and too many are told."""
+"""Small work runs in one thread, torch's thread count is restored, overload is warned of."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,7 +85,7 @@ def settled() -> int:
 @pytest.mark.usefixtures("two_threads")
 def test_a_new_python_thread_does_not_keep_the_number_of_anothers_block() -> None:
     with one_thread(), ThreadPoolExecutor(1) as unsettled, ThreadPoolExecutor(1) as other:
-        assert unsettled.submit(torch.get_num_threads).result() == 1  # what torch does
+        assert unsettled.submit(torch.get_num_threads).result() == 1  # torch's own behaviour
         assert other.submit(settled).result() == 2
         assert torch.get_num_threads() == 1
     with ThreadPoolExecutor(1) as pool:

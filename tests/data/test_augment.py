@@ -1,4 +1,4 @@
-"""Augmentation: against torchvision's transforms of single images, in value and in distribution."""
+"""Augmentation matches torchvision's transforms of single images, in value and distribution."""
 
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def test_a_sheared_scaled_shifted_image_equals_torchvision_s(
 def test_the_composed_map_rotates_first_and_then_shears_and_shifts() -> None:
     line = torch.linspace(-5, 5, 28)
     y, x = torch.meshgrid(line, line, indexing="ij")
-    # smooth, so that two resamplings lose little against one
+    # smooth, so resampling twice loses little more than once
     blob = torch.exp(-(2 * x**2 + (y - 1) ** 2 + x * y) / 4)[None, None]
     parameters = {"angle": 30.0, "shift_x": 2 / 28, "shift_y": -1 / 28, "scale": 1.1, "shear": 25.0}
     matrices = affine_matrices(**{name: torch.tensor([v]) for name, v in parameters.items()})
@@ -139,7 +139,7 @@ def test_rectangles_have_the_distribution_of_torchvision_s() -> None:
     get_params = transforms.RandomErasing.get_params
     drawn = [get_params(blank, (0.02, 0.33), (0.3, 3.3))[:4] for _ in range(4000)]
     theirs = torch.tensor(drawn).double().T
-    # standard error of a mean: 0.15 at most
+    # the standard error of a mean is at most 0.15
     torch.testing.assert_close(ours.mean(1), theirs.mean(1), rtol=0, atol=0.5)
     torch.testing.assert_close(ours.std(1), theirs.std(1), rtol=0, atol=0.4)
     torch.testing.assert_close(torch.corrcoef(ours), torch.corrcoef(theirs), rtol=0, atol=0.08)
@@ -155,7 +155,7 @@ def test_erase_fills_exactly_the_rectangle_and_an_empty_one_fills_nothing(digits
 
 
 def test_strong_augmentation_has_the_moments_of_the_published_transforms(digits: Tensor) -> None:
-    """Mean and spread, over images and draws, of each pixel; of mean, variance and black pixels."""
+    """Mean and spread of each pixel, and of the image mean and variance; share of erased images."""
     published = transforms.Compose(
         [
             transforms.RandomRotation((-15, 15), interpolation=BILINEAR),
@@ -170,7 +170,7 @@ def test_strong_augmentation_has_the_moments_of_the_published_transforms(digits:
     augment = Augmentation(**options("strong"))
     ours = augment(digits.repeat(40, 1, 1, 1), generator=generator(), erase_value=MEAN)
     ours = (ours - MEAN) / 0.3081
-    # two resamplings blur more than one, by under 0.1 in normalised pixels
+    # resampling twice blurs more than once, by under 0.1 in normalised pixels
     torch.testing.assert_close(ours.mean(0), theirs.mean(0), rtol=0, atol=0.1)
     torch.testing.assert_close(ours.std(0), theirs.std(0), rtol=0, atol=0.15)
     for moment in (lambda x: x.mean((1, 2, 3)), lambda x: x.var((1, 2, 3))):

@@ -1,4 +1,4 @@
-"""IDX files: what is written is read, what is malformed is refused with its reason."""
+"""IDX files: they round-trip, and malformed ones are refused with the reason."""
 
 import gzip
 import struct
@@ -63,7 +63,7 @@ def test_malformed_files_are_refused_by_name_and_reason(
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
-    """200 MiB of zeros in 200 KiB, behind a header that promises two images."""
+    """200 MiB of zeros compressed to 200 KiB, behind a header that declares two images."""
     header = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2, 28, 28)
     path = tmp_path / "bomb.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:

@@ -1,4 +1,4 @@
-"""Data sets: the bundled MNIST is the published one, other sources are read or refused clearly."""
+"""Data sets: the bundled MNIST is the published one; others are read or clearly refused."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def one_weight(value: float) -> nn.Linear:
 
 
 def test_steps_come_in_the_order_update_retention_clip_quantize() -> None:
-    """A value for which any other order of the last three ends on another level."""
+    """The value is chosen so that any other order of the last three ends on another level."""
     layer = one_weight(0.9)
     constraint = attached(
         layer, W_min=0.0, W_max=1.0, levels=5, quantize=True, rounding="nearest",
@@ -60,7 +60,7 @@ def test_each_effect_has_its_own_switch(effect: str) -> None:
 
 @pytest.mark.parametrize("quantize", [False, True])
 def test_drift_alone_reaches_the_lowest_level(quantize: bool) -> None:
-    """With rounding off or stochastic; also given as a time constant."""
+    """With rounding off or stochastic, and retention given as a time constant."""
     model = small_net()
     constraint = attached(
         model, mapping="differential", **SEED_LIMITS, quantize=quantize, rounding="stochastic",
@@ -161,7 +161,7 @@ def test_convolutions_are_synapses_and_batch_norm_is_free() -> None:
 
 @pytest.mark.parametrize("rounding", ["accumulate", "stochastic", "straight_through"])
 def test_saved_state_continues_bit_by_bit(rounding: str) -> None:
-    """Every flaw that goes with the rounding, stopped between two samples of the diagnostics."""
+    """Uses every flaw that the rounding allows, stopped between two samples of diagnostics."""
     settings = FLAWS | {"rounding": rounding}
     if rounding == "straight_through":
         settings["bound_variation"] = 0.0
@@ -203,14 +203,14 @@ def test_diagnostics_count_what_nearest_rounding_deletes() -> None:
     layer.weight.data.add_(torch.tensor([[2.0, 0.3, 0.3, -0.2]]) * STEP)
     constraint.step()
     figures = constraint.diagnostics()
-    # four asked: one moved two levels, two were rounded away, one was at its bound and not counted
+    # of 4 updates, one moved two levels, two were rounded away, one at its bound is not counted
     assert figures["share_rounded_away"] == pytest.approx(2 / 3)
     assert figures["share_at_max"] == 0.25
     assert figures["share_at_min"] == 0
     assert figures["distinct_levels"] == 4
     mean = 0.1 + (2 + 50.3 + 99 + 19.8) / 4 * STEP
     assert figures["mean_drift"] == pytest.approx(-1e-5 * (mean - 0.1), rel=1e-3)
-    assert constraint.diagnostics()["mean_drift"] == 0  # counted anew each epoch
+    assert constraint.diagnostics()["mean_drift"] == 0  # reset each epoch
 
 
 def test_dead_zones_are_told_with_their_numbers() -> None:
@@ -219,7 +219,7 @@ def test_dead_zones_are_told_with_their_numbers() -> None:
     F.cross_entropy(model(torch.randn(8, 12)), torch.randint(3, (8,))).backward()
     gradients = torch.cat([p.grad.reshape(-1) for p in model.parameters() if p.grad is not None])
     lost = (gradients.abs() < STEP / 2 / 0.103).float().mean().item()
-    _, updates, drift = constraint.warnings(0.103)  # the first is of the range
+    _, updates, drift = constraint.warnings(0.103)  # the first is about the range
     assert f"|g| < D / (2 lr) = {STEP / 2 / 0.103:.3g}" in updates
     assert f"{lost:.2%}" in updates
     assert "retention >= 0.00505" in drift
@@ -262,6 +262,6 @@ def mnist_accuracy(option: str, mnist: Dataset, rate: float, momentum: float) ->
 
 
 def test_published_collapses_to_chance_and_memristor_learns(mnist: Dataset) -> None:
-    """Positive weights only, and nearest rounding: every weight stays at its lower bound."""
+    """With positive weights and nearest rounding, every weight stays at its lower bound."""
     assert mnist_accuracy("published", mnist, rate=0.1, momentum=0.0) < 0.15
     assert mnist_accuracy("memristor", mnist, rate=0.08, momentum=0.9) > 0.85

@@ -1,4 +1,4 @@
-"""The device formulas against slow scalar versions, and what must always hold of them."""
+"""The device formulas against slow scalar versions, and their invariants."""
 
 import math
 from typing import Any
@@ -63,7 +63,7 @@ def test_stochastic_rounding_is_the_scalar_formula(w: list[float], uniform: floa
     for x, q in zip(w, quantize_stochastic(torch.tensor(w), noise, **GRID).tolist(), strict=True):
         inside = min(max(x, GRID["W_min"]), GRID["W_max"])
         place = (inside - GRID["W_min"]) / STEP + uniform
-        assume(abs(place - round(place)) > 1e-4)  # float32 may fall on the other side
+        assume(abs(place - round(place)) > 1e-4)  # float32 may round to the other side
         level = min(math.floor(place), GRID["levels"] - 1)
         assert q == pytest.approx(GRID["W_min"] + STEP * level, abs=1e-6)
 
@@ -85,7 +85,7 @@ def test_rounding_stays_on_the_grid_and_within_the_bounds(w: list[float], seed: 
 
 @given(values)
 def test_clipping_before_rounding_changes_nothing(w: list[float]) -> None:
-    """The constraint relies on it and leaves the clip out where it rounds."""
+    """The constraint relies on this: it omits the clip where it rounds."""
     stored, noise = torch.tensor(w), torch.rand(len(w), generator=torch.Generator().manual_seed(0))
     clipped = clip(stored, GRID["W_min"], GRID["W_max"])
     assert torch.equal(quantize_nearest(stored, **GRID), quantize_nearest(clipped, **GRID))
@@ -101,7 +101,7 @@ def test_drift_within_stochastic_rounding_is_drift_before_it(
     stored, noise = torch.tensor(w), torch.rand(len(w), generator=torch.Generator().manual_seed(0))
     drifted = retain(stored.double(), retention, target)
     place = (drifted - GRID["W_min"]) / STEP + noise
-    assume(bool(((place - place.round()).abs() > 1e-3).all()))  # else float32 may err
+    assume(bool(((place - place.round()).abs() > 1e-3).all()))  # else float32 may round otherwise
     torch.testing.assert_close(
         quantize_stochastic(stored, noise, **GRID, retention=retention, target=target),
         quantize_stochastic(drifted.float(), noise, **GRID),
@@ -119,7 +119,7 @@ def test_stochastic_rounding_is_unbiased(share: float) -> None:
 
 
 def test_uniform_numbers_resolve_steps_below_their_own_16_bits() -> None:
-    """Retention moves a device by 1e-3 levels a step at most; a tenth of 2**-16 still counts."""
+    """Retention moves a device at most 1e-3 levels a step, so even 2**-16 / 10 must be resolved."""
     source, bound = RandomSource(3, torch.device("cpu")), 2**-16 / 10
     hits = sum(int((source.uniform(100_000) < bound).sum()) for _ in range(2000))
     expected = 2e8 * bound
@@ -136,7 +136,7 @@ def test_uniform_numbers_are_uniform_and_below_one() -> None:
 
 @given(st.lists(st.floats(-0.0625, 0.0625, width=32), min_size=1, max_size=60))
 def test_accumulate_loses_nothing(updates: list[float]) -> None:
-    """Quantized value plus remainder is the sum of all updates, kept within the bounds."""
+    """Quantized value plus remainder equals the sum of all updates, clipped to the bounds."""
     q, remainder, exact = torch.tensor([0.3]), torch.zeros(1), 0.3
     q, remainder = quantize_accumulate(q, remainder, **GRID)
     for update in updates:
@@ -147,7 +147,7 @@ def test_accumulate_loses_nothing(updates: list[float]) -> None:
 
 
 def test_functions_broadcast_over_replicas() -> None:
-    """A leading replica dimension gives what each replica gives alone."""
+    """With a leading replica dimension, each replica's results equal its results alone."""
     w, noise = torch.rand(3, 4, 5), torch.rand(3, 4, 5)
     low, high = torch.tensor([0.0, 0.1, 0.2]), torch.tensor([0.5, 0.6, 0.9])
     levels, rate = torch.tensor([5.0, 10.0, 100.0]), torch.tensor([0.1, 0.2, 0.3])
@@ -193,7 +193,7 @@ def test_curve_parameters_are_those_of_the_published_table(label: float, paramet
 
 @given(st.floats(0.1, 0.51), st.floats(-20, 20), st.sampled_from([-6.76, -0.5, 0.04, 1.75, 4.88]))
 def test_pulses_move_along_the_published_curve(G: float, pulses: float, label: float) -> None:
-    """Position on the curve, p pulses further, conductance there: the closed form says the same."""
+    """Equals inverting the curve to a position, adding the pulses and evaluating it there."""
     A, span, W_min, W_max = curve_parameter(label), 97, 0.1, 0.51
     B = (W_max - W_min) / (1 - math.exp(-1 / A))
     place = -A * span * math.log(1 - (G - W_min) / B)
@@ -214,7 +214,7 @@ def test_all_pulses_lead_from_bound_to_bound_and_without_label_they_are_equal() 
 
 
 def test_depression_with_a_negative_label_is_fast_near_the_top() -> None:
-    """The sign convention: potentiation 2.4 saturates at the top, depression -4.88 starts fast."""
+    """Sign convention: potentiation 2.4 saturates near the top, depression -4.88 is fast there."""
     w = torch.tensor([0.15, 0.45])
     up, down = curve_parameter(2.4), curve_parameter(-4.88)
     rise = program(w, torch.tensor([1.0, 1.0]), up, down, 0.1, 0.51, 97) - w

@@ -1,4 +1,4 @@
-"""Settings of devices: what is refused, and that every option of the group is accepted."""
+"""Device settings: which are refused; every option of the group is accepted."""
 
 from pathlib import Path
 from typing import Any

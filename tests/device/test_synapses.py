@@ -1,4 +1,4 @@
-"""Which parameters devices hold: shared ones once, and none that only looks like one."""
+"""Which parameters devices hold: shared ones once, and no tensor that only looks like one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_layers_that_share_a_weight_share_its_devices(mapping: str, rounding: st
 
 @pytest.mark.parametrize("mapping", ["direct", "reference", "differential"])
 def test_ideal_devices_train_a_tied_network_as_it_trains_without_them(mapping: str) -> None:
-    """Gradients of both uses add up in the devices; a pair moves by both its halves."""
+    """Gradients of both uses add up in the devices; both halves of a pair move."""
     model, plain = Tied(), Tied()
     constraint = attached(model, mapping=mapping, W_min=-50.0, W_max=50.0)
     torch.testing.assert_close(loss_of(model), loss_of(plain), rtol=1e-4, atol=1e-5)
@@ -110,7 +110,7 @@ def test_a_tied_network_is_saved_copied_and_resumed_with_its_ties() -> None:
 
 
 def test_per_sample_gradients_of_a_tied_weight_on_devices() -> None:
-    """They are by the weight in force, wherever it is used."""
+    """They are gradients by the effective weight, summed over all its uses."""
     model, labels = Tied(), torch.arange(4) % 3
     attached(model, mapping="differential", **SEED_LIMITS)
     inputs = torch.randn(4, 12)

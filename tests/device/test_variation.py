@@ -1,4 +1,4 @@
-"""Devices that differ: seeds, stuck ones, bounds and rates of each, noise of each write."""
+"""Device variation: seeds, stuck devices, bounds and rates per device, noise per write."""
 
 import math
 

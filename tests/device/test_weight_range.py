@@ -1,4 +1,4 @@
-"""Devices whose range does not fit the weights: told with settings that do, and those work."""
+"""Device ranges that do not fit the weights: the warning suggests settings that work."""
 
 from __future__ import annotations
 

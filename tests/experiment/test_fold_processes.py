@@ -1,4 +1,4 @@
-"""Folds side by side end when they are told to, whichever process has stopped answering."""
+"""Parallel folds end when signalled, whichever of the processes is stopped or killed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ARGUMENTS = ("model=mlp100", "cv.n_splits=2", "cv.n_jobs=2", *SMALL[1:], "hydra.
 
 
 def be_impatient() -> None:
-    os.setsid()  # a group of its own
+    os.setsid()  # its own process group
     fold_processes.STOP_SECONDS = 1.0
     fold_processes.KILL_SECONDS = 0.5
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[int]:
-    """The process of a run whose two folds train until they are stopped."""
+    """Id of a run's process; its two folds train until stopped."""
     arguments = (*few_images(), *ARGUMENTS, "training.epochs=100000")
     log = tmp_path / "log"
     process = start_command(*arguments, cwd=tmp_path, log=log, prepare=be_impatient)
@@ -63,7 +63,7 @@ def has_ended(process: int) -> bool:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return True
-    return state == "Z"  # nobody has asked for its exit code yet
+    return state == "Z"  # a zombie: not reaped yet
 
 
 @pytest.mark.parametrize("stopped", ["fold", "server", "both"])
@@ -83,7 +83,7 @@ def test_a_run_ends_by_a_signal_though_a_process_of_its_folds_is_stopped(
     assert "go on with: python -m mnist_exp resume=" in log
     assert "Traceback" not in log
     for number in (1, 2):
-        DirectoryLock(checkpoints(tmp_path, number), wait=10).release()  # nobody is left
+        DirectoryLock(checkpoints(tmp_path, number), wait=10).release()  # free: its process is gone
 
 
 def test_the_folds_end_when_a_run_that_was_stopped_is_killed(tmp_path: Path, run: int) -> None:
@@ -110,7 +110,7 @@ def test_a_signal_to_the_whole_group_ends_all_with_checkpoints(
     log = (tmp_path / "log").read_text()
     assert ("killed" in log, "Traceback" in log, "exit code" in log) == (False, False, False)
     for fold in (1, 2):
-        DirectoryLock(checkpoints(tmp_path, fold), wait=0).release()  # all ended before the run
+        DirectoryLock(checkpoints(tmp_path, fold), wait=0).release()  # folds end before the run
 
 
 def test_a_killed_server_fails_the_run_and_ends_its_folds(tmp_path: Path, run: int) -> None:

@@ -1,4 +1,4 @@
-"""Settings that cannot happen: refused where impossible, warned of where asked for and ignored."""
+"""Settings without effect: impossible ones are refused, ignored ones get a warning."""
 
 from __future__ import annotations
 

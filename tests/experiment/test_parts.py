@@ -1,4 +1,4 @@
-"""What a run builds, reads and trains it builds, reads and trains once."""
+"""A run builds each part, reads each checkpoint and trains each fold once."""
 
 from __future__ import annotations
 

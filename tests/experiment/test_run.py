@@ -1,4 +1,4 @@
-"""Whole runs on real images: what they write, what they report, and how the epoch is chosen."""
+"""Whole runs on real images: files written, numbers reported, choice of the epoch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL = ("data.subset=300", "plots.enabled=false", "training.eval_batch_size=500
 def holdout_run(
     tmp_path_factory: pytest.TempPathFactory, compose_config: Compose
 ) -> tuple[Path, dict[str, Any], DictConfig]:
-    """A run with validation, pictures and more epochs than checkpoints are kept."""
+    """A run with validation, plots and more epochs than kept checkpoints."""
     directory = tmp_path_factory.mktemp("runs") / "run"
     config = compose_config(
         "model=mlp", "data.subset=300", "training.epochs=7", "plots.dpi=50", "plots.num_samples=9",
@@ -53,7 +53,7 @@ def test_run_directory_is_complete(
     assert "checkpoints/mnist_mlp.pth" in files
     names = ("mnist_samples", "training_curves", "predictions", "confusion_matrix")
     assert {f"plots/{name}.png" for name in names} <= files
-    assert "plots/augmented_samples.png" not in files  # nothing is augmented
+    assert "plots/augmented_samples.png" not in files  # no augmentation
     assert not [name for name in files if name.endswith(".tmp")]
 
 
@@ -161,7 +161,7 @@ def test_summary_names_accuracy_rule_and_place(
 def fold_runs(
     tmp_path_factory: pytest.TempPathFactory, compose_config: Compose
 ) -> list[dict[str, Any]]:
-    """The same three folds, one after the other and two at a time."""
+    """Results of the same three folds, run one and two at a time."""
     root = tmp_path_factory.mktemp("folds")
     results = []
     for jobs in (1, 2):
@@ -233,7 +233,7 @@ def test_what_a_part_refuses_leaves_no_run(
 def test_gradients_of_all_folds_must_fit_before_the_first_is_trained(
     tmp_path: Path, compose_config: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fold of 50 images of 784-100-10 takes about half a megabyte."""
+    """One collection for 50 images of 784-100-10 takes about half a megabyte."""
     config = compose_config(
         "model=mlp100", "gradients=epoch", "cv.n_splits=5", "data.subset=50", "training.epochs=2"
     )

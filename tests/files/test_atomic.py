@@ -1,4 +1,4 @@
-"""Files of a run are whole or not there, results carry a checksum, a lock ends with its holder."""
+"""Run files are whole or absent, results carry a checksum, a lock ends with its holder."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_row_that_does_not_fit_on_the_disk_leaves_the_rows_before(
     tmp_path_factory: pytest.TempPathFactory, size: int
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "metrics.jsonl"
-    append_json_line(path, {"epoch": 1})  # 13 bytes a row, so the third does not fit
+    append_json_line(path, {"epoch": 1})  # 13 bytes per row, so the third does not fit
 
     def work() -> None:
         append_json_line(path, {"epoch": 2})
@@ -108,7 +108,7 @@ def test_results_with_any_byte_changed_or_cut_off_are_refused(tmp_path: Path) ->
         for damaged in (sound[:position], _flipped(sound, position)):
             path.write_bytes(damaged)
             try:
-                assert read_results(tmp_path) == results  # white space was hit
+                assert read_results(tmp_path) == results  # only white space changed
             except UserError:
                 continue
 
@@ -143,7 +143,7 @@ def test_a_lock_is_free_once_its_holder_was_killed(tmp_path: Path) -> None:
 
     process = start(work)
     message = ""
-    while f"process {process} " not in message:  # it has the lock a moment before it says so
+    while f"process {process} " not in message:  # it writes its id just after locking
         if is_locked(tmp_path):
             with pytest.raises(UserError) as refused:
                 DirectoryLock(tmp_path, wait=0)

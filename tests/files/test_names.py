@@ -1,4 +1,4 @@
-"""A name is one component of a path, on any system."""
+"""A name is a single path component on any system."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_models_name_becomes_a_directory_and_is_checked(
 @given(text=st.text())
 def test_what_is_printed_holds_nothing_that_a_terminal_obeys(text: str) -> None:
     assert printable(text).isprintable()
-    printable(text).encode()  # no halves of surrogate pairs
+    printable(text).encode()  # no lone surrogates
     assert printable_lines(text).count("\n") == text.count("\n")
     if text.isprintable():
         assert printable(text) == text

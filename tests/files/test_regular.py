@@ -1,4 +1,4 @@
-"""Files from somebody else: never waited for, never taken whole if too large, never written to."""
+"""Untrusted files: reading never blocks, size is limited, links are never written through."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_large_file_is_refused_before_it_is_read(
 ) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
-        file.truncate(1 << 40)  # takes no room on the disk
+        file.truncate(1 << 40)  # sparse: takes no disk space
     with pytest.raises(UserError, match="holds 1,099,511,627,776 bytes; such a file has at"):
         read_regular(path, limit=1000)
     monkeypatch.setattr(regular_files, "available_memory", lambda: 1 << 30)

@@ -1,4 +1,4 @@
-"""Files of rows: announced in full, filled from the first row to the last."""
+"""Files of rows: reserved at full size, then filled row by row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnist_exp.gradients.array_files import PtFile
 
 
 def test_dense_files_are_reserved_without_being_held_or_allocated(tmp_path: Path) -> None:
-    """100 GB of gradients can be announced; the archive around them is in place at once."""
+    """Reserves a sparse 100 GB file whose zip archive is readable at once."""
     file = PtFile(tmp_path / "g.pt", num_rows=60_000, row_shape=(512, 784), dtype="float32")
     file.discard()
     status = (tmp_path / "g.pt").stat()

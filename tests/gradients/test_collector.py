@@ -1,4 +1,4 @@
-"""Collecting during training: what, when, how much disk, and no trace in the training."""
+"""Collecting during training: what, when, how much disk, and no effect on the training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IDS = torch.arange(500, 560)
 
 
 def collector(option: str = "epoch", **changes: Any) -> GradientCollector:
-    """Build the collector from the settings that conf/ ships."""
+    """Build a collector from the shipped settings in conf/."""
     folder = config_directory() / "gradients"
     values = yaml.safe_load((folder / "epoch.yaml").read_text())
     values |= yaml.safe_load((folder / f"{option}.yaml").read_text())
@@ -111,7 +111,7 @@ def test_a_subset_of_the_samples(choice: str, mnist: Dataset, tmp_path: Path) ->
 
 @pytest.mark.parametrize("training", [True, False])
 def test_training_is_left_as_it_was(training: bool, mnist: Dataset, tmp_path: Path) -> None:
-    """Weights, buffers, modes, .grad, hooks and random numbers, with all that draws switched on."""
+    """Covers weights, buffers, modes, .grad, hooks and random state, with dropout and shifts on."""
     model = CNN20k(num_classes=10, dropout=(0.1, 0.1)).train(training)
     nn.functional.cross_entropy(model(normalise(mnist.images[:8])), mnist.labels[:8]).backward()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -133,7 +133,7 @@ def test_training_is_left_as_it_was(training: bool, mnist: Dataset, tmp_path: Pa
 def train_batches(
     collecting: GradientCollector, state: TrainState, mnist: Dataset, *, augmented: bool = False
 ) -> list[dict[str, torch.Tensor]]:
-    """One epoch of SGD in batches of 25; return the gradient of each batch's mean loss."""
+    """Train one epoch of SGD in batches of 25; return each batch's mean-loss gradient."""
     batch_gradients = []
     for ids in IDS.flip(0).split(25):
         augmentation = shift if augmented else None
@@ -156,7 +156,7 @@ def train_batches(
 def test_batch_mode_has_the_gradients_each_step_was_made_of(
     form: str, mnist: Dataset, tmp_path: Path
 ) -> None:
-    """The mean over a batch's samples is the gradient the optimizer got."""
+    """The mean over a batch's samples equals the gradient the optimizer used."""
     collecting = collector("batch", format=form)
     state = begin(collecting, small_network(), mnist, IDS, tmp_path)
     steps = train_batches(collecting, state, mnist)
@@ -189,7 +189,7 @@ def test_inputs_that_are_not_those_of_their_ids_are_refused(mnist: Dataset, tmp_
     collecting = collector("batch")
     state = begin(collecting, small_network(), mnist, IDS, tmp_path)
     ids = IDS[:5]
-    torch.manual_seed(1)  # a shift other than 0
+    torch.manual_seed(1)  # seed with a nonzero shift
     with pytest.raises(UserError, match="epoch 1 are not those of its images"):
         collecting.on_batch_start(state, ids, shifted(mnist.images[ids]))
     collecting.close()
@@ -224,7 +224,7 @@ def with_free_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_too_small_a_disk_is_told_before_training(
     form: str, mnist: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three settings are offered, and each of them really fits."""
+    """The message offers three settings, and each of them fits."""
     model = small_network()
     collecting = collector(format=form)
     needed = 3 * disk_bytes(model, samples_of(mnist, IDS), collecting.settings)

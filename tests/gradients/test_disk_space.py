@@ -1,4 +1,4 @@
-"""The bytes foretold are those that are written."""
+"""The predicted size on disk equals the bytes written."""
 
 from __future__ import annotations
 

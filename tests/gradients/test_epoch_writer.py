@@ -1,4 +1,4 @@
-"""An epoch's files: as the seed's, whole or not there, and nothing of others replaced."""
+"""An epoch's files: published layout, whole or absent, and never replacing foreign files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def epoch(samples: Samples, tmp_path: Path) -> Path:
 
 
 def test_dense_files_are_those_of_the_seed(samples: Samples, tmp_path: Path) -> None:
-    """Names and content as in the published layout; torch alone can read them."""
+    """Names and content follow the published layout; plain torch can read them."""
     model = small_network()
     collect(model, samples, tmp_path, collection_settings(format="dense"), epoch=2)
     for name, slow in gradients_one_at_a_time(model, samples).items():
@@ -69,7 +69,7 @@ def test_pickles_hold_plain_values_and_the_same_as_json(epoch: Path) -> None:
 def test_a_failed_collection_leaves_the_earlier_epoch(
     epoch: Path, samples: Samples, tmp_path: Path
 ) -> None:
-    """Values beyond float16 stop the second collection; what it wrote so far is gone."""
+    """Values beyond float16 stop the second collection; its files are removed."""
     before = sorted((f.name, f.read_bytes()) for f in epoch.iterdir())
     model = small_network()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Networks whose layers do not tell all: their gradients are found another way, or refused."""
+"""Networks that layer-wise factors do not describe: differentiated another way, or refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Forward = Callable[["TwoLayers", Tensor], Tensor]
 
 
 class TwoLayers(nn.Module):
-    """6-6-3, with a forward pass as given."""
+    """A 6-6-3 network with a replaceable forward pass."""
 
     mean: Tensor
 
@@ -54,7 +54,7 @@ def divided_by_the_norm(net: TwoLayers, x: Tensor) -> Tensor:
 
 
 def two_tokens(net: TwoLayers, x: Tensor) -> Tensor:
-    """A layer is given two rows that are no samples, as if it were a batch of two."""
+    """Feed a layer two rows that are not samples but look like a batch of two."""
     return net.b((x + net.a(net.tokens).sum(0)).tanh())
 
 
@@ -118,7 +118,7 @@ def test_a_hook_that_changes_outputs_is_followed() -> None:
 
 
 def test_a_hook_that_holds_the_model_itself_is_refused() -> None:
-    """In the copy that is differentiated it goes on using the model's own weight."""
+    """In the differentiated copy, the hook would still use the original model's weight."""
     model = network()
     model[1].register_forward_hook(lambda _, __, output: output * model[0].weight.norm())  # type: ignore[operator]
     with pytest.raises(UserError, match=r"gradients of 0\.weight cannot be taken"):
@@ -130,7 +130,7 @@ def test_a_hook_that_holds_the_model_itself_is_refused() -> None:
 
 
 def test_weights_that_hide_a_fault_do_not() -> None:
-    """With a last layer of zeros, all gradients before it are 0, whatever their formula."""
+    """With a last layer of zeros, all earlier gradients are 0, even by a wrong formula."""
     model = TwoLayers(weight_once_more)
     nn.init.zeros_(model.b.weight)
     layers = per_sample_model(model, torch.randn(2, 6), parameters=["a.weight"]).layers
@@ -139,7 +139,7 @@ def test_weights_that_hide_a_fault_do_not() -> None:
 
 @pytest.mark.parametrize("double", [True, False])
 def test_honest_networks_keep_their_factors(double: bool) -> None:
-    """Also those that cannot run in float64, and whose gradients are 0 but for rounding."""
+    """Also networks that run only in float32, with gradients that are 0 except for rounding."""
 
     def forward(net: TwoLayers, x: Tensor) -> Tensor:
         h = net.a(x if double else x.float())
@@ -166,7 +166,7 @@ def test_a_layer_that_other_samples_skip_is_refused_by_name() -> None:
 
 
 def test_what_cannot_be_told_apart_is_named_with_what_can() -> None:
-    """A weight held in a list besides is there for autograd, but not where torch.func looks."""
+    """Autograd sees a weight that is also held in a list; torch.func does not substitute it."""
     model = TwoLayers(lambda net, x: net.b(F.linear(net.a(x), net.listed[0]).tanh()))
     model.listed = [model.a.weight]
     others = r"gradients\.parameters=\[tokens,a\.bias,b\.weight,b\.bias\]"
@@ -202,7 +202,7 @@ def test_looking_at_a_spectral_norm_does_not_move_it() -> None:
 
 
 class Pixels(nn.Module):
-    """A network for images one weight of which is used twice."""
+    """A network for images that uses one weight twice."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Factors of hidden layers that follow from others are not stored, and read as if they were."""
+"""Hidden layers' derivable factors are not stored, but read as if they were."""
 
 from __future__ import annotations
 

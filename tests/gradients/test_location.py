@@ -1,4 +1,4 @@
-"""Gradients on another disk: a folder of the run's own, found again, and nothing else touched."""
+"""Gradients on another disk: the run's own folder, found on resume; nothing else is touched."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONE_SPLIT = (*COLLECTING, "cv=none", "data.subset=100", *SMALL)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A directory on the other disk, with something in it that is not ours."""
+    """A directory on the other disk that already holds foreign files."""
     path = tmp_path / "scratch"
     (path / "gradients" / "epoch_1").mkdir(parents=True)
     (path / "gradients" / "epoch_1" / "mine").write_text("mine")

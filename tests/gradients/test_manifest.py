@@ -1,4 +1,4 @@
-"""A manifest with a valid checksum and wrong content: refused when it is opened, never later."""
+"""A manifest with a valid checksum and wrong content is refused on opening, never later."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def forge(epoch: Path, manifest: Any, statistics: Any) -> None:
-    """Write both with checksums that are right."""
+    """Write manifest and statistics with valid checksums."""
     text = json.dumps(statistics, indent=1).encode()
     (epoch / "gradient_stats.json").write_bytes(text)
     manifest = {k: v for k, v in manifest.items() if k != "crc32"}

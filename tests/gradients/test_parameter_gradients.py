@@ -1,4 +1,4 @@
-"""Gradients written out: only where there is room, all files or none, and some rows of them."""
+"""Exported gradients: disk space checked first, all files or none, optionally some rows."""
 
 from __future__ import annotations
 

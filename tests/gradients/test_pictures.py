@@ -1,4 +1,4 @@
-"""The pictures are drawn from what is on disk, and show what it says."""
+"""The plots of stored gradients show the values on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = [str(digit) for digit in range(10)]
 
 
 def test_pictures_of_a_run(mnist: Dataset, tmp_path: Path) -> None:
-    """One epoch has no course over epochs; two have. Without an epoch there is no picture."""
+    """No epoch gives no plots, one gives two, and the course over epochs needs a second."""
     samples = samples_of(mnist, torch.arange(100))
     plots = tmp_path / "plots"
     expected = {"gradient_norms_by_class.png", "gradient_hardest_samples.png"}

@@ -35,7 +35,7 @@ def networks() -> list[nn.Module]:
 def case(
     request: pytest.FixtureRequest, mnist: Dataset, tmp_path: Path
 ) -> tuple[dict[str, Any], dict[str, Tensor], Path]:
-    """Statistics of a collection, the gradients built the slow way, and where it was written."""
+    """A collection's statistics, reference gradients built one at a time, and its directory."""
     model = networks()[request.param]
     samples = samples_of(mnist, IDS)
     statistics = collect(model, samples, tmp_path, collection_settings(), epoch=1)
@@ -130,7 +130,7 @@ def test_label_smoothing_belongs_to_the_loss(mnist: Dataset, tmp_path: Path) -> 
 
 
 def test_working_memory_changes_nothing_but_the_pace(mnist: Dataset, tmp_path: Path) -> None:
-    """1 MiB takes the network's 300 samples in several batches, 256 MiB in one."""
+    """With 1 MiB the 300 samples take several batches, with 256 MiB one."""
     norms = []
     for memory in (1, 256):
         settings = collection_settings(working_memory=memory)
@@ -141,7 +141,7 @@ def test_working_memory_changes_nothing_but_the_pace(mnist: Dataset, tmp_path: P
 
 
 def test_a_network_gone_astray_is_reported_as_null(mnist: Dataset, tmp_path: Path) -> None:
-    """JSON has no NaN; the file must stay readable for whoever looks into the failure."""
+    """JSON has no NaN, and the file must stay readable to diagnose the failure."""
     model = small_network()
     with torch.no_grad():
         model.get_parameter("network.0.weight").fill_(float("nan"))
@@ -151,7 +151,7 @@ def test_a_network_gone_astray_is_reported_as_null(mnist: Dataset, tmp_path: Pat
 
 
 def test_one_sample_alone(mnist: Dataset, tmp_path: Path) -> None:
-    """Its gradient is the mean: no spread, cosine one."""
+    """Its gradient is the mean, so the variance is 0 and the cosine 1."""
     statistics = collect(
         small_network(), samples_of(mnist, IDS[:1]), tmp_path, collection_settings(), epoch=1
     )

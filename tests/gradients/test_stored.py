@@ -1,4 +1,4 @@
-"""What is written can be read, and is what autograd gives."""
+"""Stored gradients can be read back and equal autograd's."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_stored_gradients_are_those_of_autograd(
 def test_convolutional_networks_round_trip(
     model: nn.Module, samples: Samples, tmp_path: Path
 ) -> None:
-    """Also through JSON: the geometry of the convolutions that stay factored."""
+    """Includes the geometry of factored convolutions, which is stored as JSON."""
     collect(model, samples, tmp_path, collection_settings(), epoch=1)
     stored = gradients.open(tmp_path / "epoch_1")
     assert "convolution" in {p["form"] for p in stored.manifest["parameters"]}
@@ -122,7 +122,7 @@ def test_first_inputs_are_kept_as_pixels_and_come_back_bit_for_bit(
 
 
 def test_augmented_inputs_are_kept_as_they_were(mnist: Dataset, tmp_path: Path) -> None:
-    """Pixels would be those of the image before augmentation; both passes see the same shift."""
+    """Pixels would be those before augmentation; both passes see the same shift."""
     samples = samples_of(mnist, torch.arange(20), augmented=True)
     statistics = collect(small_network(), samples, tmp_path, collection_settings(), epoch=1)
     stored = gradients.open(tmp_path / "epoch_1")
@@ -208,7 +208,7 @@ def test_verify_finds_one_changed_bit(form: str, samples: Samples, tmp_path: Pat
 def test_verify_finds_a_changed_bit_in_every_byte_of_a_header(
     form: str, samples: Samples, tmp_path: Path
 ) -> None:
-    """np.load and torch.load believe the header, so that it must be vouched for as well."""
+    """np.load and torch.load trust the header, so the checksum must cover it too."""
     collect(small_network(), samples, tmp_path, collection_settings(format=form), epoch=1)
     stored = gradients.open(tmp_path / "epoch_1")
     description = next(iter(stored.manifest["arrays"].values()))

@@ -1,4 +1,4 @@
-"""The networks: sizes, shapes, starting loss and the known gradient of the loss."""
+"""The networks: sizes, shapes, initial loss and the known gradient of the loss."""
 
 from __future__ import annotations
 

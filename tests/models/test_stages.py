@@ -1,4 +1,4 @@
-"""What networks say is believed of their own class alone, and compared with autograd."""
+"""Declared stages count only for the declaring class and are verified against autograd."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 class Perceptron(nn.Module):
-    """A class of a user's that says its stages."""
+    """A user-defined network that declares its stages."""
 
     factor = 1.0
 
@@ -50,14 +50,14 @@ class Perceptron(nn.Module):
 
 
 class Liar(Perceptron):
-    """Says what is not so."""
+    """Declares stages that omit its factor."""
 
     factor = 1.05
     stages = Perceptron.stages
 
 
 class LyingCNN(CNN21k):
-    """Drops something in between."""
+    """Clamps its inputs at 0, a step that its stages omit."""
 
     stages = CNN21k.stages
 
@@ -66,7 +66,7 @@ class LyingCNN(CNN21k):
 
 
 class Noisy(Perceptron):
-    """Is not the same for each sample, whatever else is in the batch."""
+    """Centres on the batch although it declares independent samples."""
 
     independent_samples = True
 
@@ -75,7 +75,7 @@ class Noisy(Perceptron):
 
 
 class Derived(CNN21k):
-    """Says nothing itself."""
+    """A subclass that declares nothing."""
 
 
 def batch(count: int = 64) -> tuple[Tensor, Tensor]:
@@ -132,7 +132,7 @@ def test_a_network_that_tells_the_truth_is_compared_once(
     monkeypatch.setattr(Autograd, "__call__", counted)
     first = gradients(model, backpropagation(model, 0.1, precision))
     assert len(calls) == 1
-    way = backpropagation(model, 0.1, precision)  # of the next epoch
+    way = backpropagation(model, 0.1, precision)  # as in the next epoch
     assert type(way) is type(fastest_way(model, 0.1, precision))
     assert all(map(torch.equal, gradients(model, way), first)), "comparing changed a bit"
     assert len(calls) == 1
@@ -147,7 +147,7 @@ def test_a_network_that_does_something_else_is_trained_by_autograd(
     model = copy.deepcopy(model)
     way = backpropagation(model, 0.1, "fp32")
     if isinstance(fastest_way(model, 0.1, "fp32"), AutogradInParts) and isinstance(model, LyingCNN):
-        return  # which does what forward does
+        return  # runs forward itself
     taken = gradients(model, way)
     assert all(map(torch.equal, gradients(model, way), taken))
     truth = gradients(model, Autograd(model, 0.1, "fp32"))

@@ -84,7 +84,7 @@ def test_matrices_without_full_rank_give_finite_steps(steps: int) -> None:
 
 @pytest.mark.parametrize("shape", [(30, 512), (64, 10)])
 def test_matrices_move_as_under_torch_s_muon(shape: tuple[int, int]) -> None:
-    """torch works in bfloat16, so its steps are about 1 % off."""
+    """torch computes in bfloat16, so its steps are about 1 % off."""
     ours, theirs = copies(*shape)
     start = ours.detach().clone()
     take_steps(Muon([ours], **SETTINGS), [ours])

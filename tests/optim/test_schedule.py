@@ -1,4 +1,4 @@
-"""Schedules run through before training: what is refused, and that nothing else is touched."""
+"""Schedules are simulated before training: which are refused, and no side effects."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_run_that_was_begun_goes_on_with_a_warning(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Such as one of a version that did not look."""
+    """A version without the check may have started it."""
     config = compose_config(
         "model=mlp100", "cv=none", "data.subset=100", "cv.test=100", "plots.enabled=false",
         "scheduler=step", "scheduler.step_size=1", "scheduler.gamma=-0.1", "training.epochs=2",

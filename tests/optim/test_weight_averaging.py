@@ -1,4 +1,4 @@
-"""Averaged weights: what they are of known sequences, and that a short run reports useful ones."""
+"""Averaged weights: values for known sequences, and useful averages after a short run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures are drawn whatever ``MPLBACKEND`` says, which stays the user's own affair."""
+"""Plots are drawn under any ``MPLBACKEND``, and leave it unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of gradients show the numbers they are given, also where some are not finite."""
+"""The plots of gradients show the values given, also if some are not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what is damaged is noticed and the one before used; nothing in one is executed."""
+"""Checkpoints: damage is detected, the previous one is used, and no code in one is run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def with_checksum(archive: bytes) -> bytes:
-    """What a forger would write: any archive, with a checksum that is right."""
+    """Append a valid checksum to any archive, as a forger would."""
     comment = b"sha256:" + hashlib.sha256(archive).hexdigest().encode()
     return archive[:-2] + struct.pack("<H", len(comment)) + comment
 
@@ -99,7 +99,7 @@ def test_a_damaged_archive_with_a_right_checksum_is_refused_or_loads(
     archive[position] ^= data.draw(st.integers(1, 255))
     path = tmp_path_factory.getbasetemp() / "forged.pt"
     path.write_bytes(with_checksum(bytes(archive)))
-    with contextlib.suppress(UserError):  # and no other exception
+    with contextlib.suppress(UserError):  # but no other exception
         load_checkpoint(path)
 
 

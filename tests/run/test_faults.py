@@ -1,4 +1,4 @@
-"""Signals, kills, full disks, short memory and rival processes never cost a run its result."""
+"""Signals, kills, full disks, low memory and rival processes never cost a run its result."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_run_killed_at_a_file_goes_on_to_the_same_result(
     config, directory = composed(*CLIPPED), tmp_path / "run"
     code, _ = run_in_process(config, directory, kill_at_file_event(event, directory))
     assert code == -signal.SIGKILL
-    # and while it goes on, once more
+    # and once more while it resumes
     run_in_process(config, directory, kill_at_file_event(event // 2, directory))
     code, output = run_in_process(config, directory)
     assert code == 0, output
@@ -242,7 +242,7 @@ def test_folds_in_processes_end_with_a_signal_or_with_their_parent(tmp_path: Pat
     os.kill(process, signal.SIGKILL)
     exit_code(process)
     for fold in folds:
-        DirectoryLock(fold, wait=10).release()  # its process noticed and let go
+        DirectoryLock(fold, wait=10).release()  # released as its process exits
         assert any(fold.glob("epoch_*.pt"))
     again = start_command("resume=run", cwd=tmp_path, log=tmp_path / "log")
     rows = tmp_path / "run" / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""Files with a valid checksum and wrong content: refused by file and key, or a row that says so."""
+"""Files with valid checksums and wrong content: refused by file and key, or a row says so."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ FOLDS_1 = RESULTS | {
 
 
 def write_version_1(directory: Path, results: dict[str, Any]) -> None:
-    """Write what version 0.1.0 wrote."""
+    """Write results in the format of version 0.1.0."""
     content = {"schema_version": 1, **finite(results)}
     checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     write_json(directory / "results.json", {**content, "checksum": checksum})
@@ -104,7 +104,7 @@ def check_reading(directory: Path) -> None:
     assert main([str(directory)]) == 0
     finished = finished_results(directory)
     if finished is None:
-        with contextlib.suppress(UserError):  # and no other exception
+        with contextlib.suppress(UserError):  # but no other exception
             read_results(directory)
     else:
         assert all(line.isprintable() for line in summary_lines(finished, directory))
@@ -192,7 +192,7 @@ def test_folds_of_version_1_are_read_as_those_of_version_2(tmp_path: Path) -> No
 
 
 def test_results_of_version_1_without_numbers_are_read_too(tmp_path: Path) -> None:
-    """A run that failed, was interrupted or is running has none."""
+    """Runs that failed, were interrupted or are still running have no numbers."""
     facts = {key: ONE_SPLIT_1[key] for key in ("model", "seed", "config_hash")}
     for status in ("failed", "interrupted", "running"):
         write_version_1(tmp_path, {"status": status, "error": "why", **facts})

@@ -60,7 +60,7 @@ def test_an_interrupted_old_run_goes_on(tmp_path: Path) -> None:
     ended = run(f"resume={directory}", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "fold 2 | goes on after 1 epochs and " in ended.stdout
-    assert "fold 1 | epoch" not in ended.stdout  # that fold was trained
+    assert "fold 1 | epoch" not in ended.stdout  # fold 1 was finished
     written = read_json(directory / "results.json")
     assert (written["schema_version"], written["status"]) == (2, "completed")
     assert [fold["fold"] for fold in written["folds"]] == [1, 2]
@@ -83,7 +83,7 @@ def test_a_finished_old_run_is_reproduced_and_compared(tmp_path: Path) -> None:
     results = finished_results(tmp_path / "again")
     assert results is not None, ended.stderr
     comparison = results["reproduction"]
-    # bits may differ from machine to machine, and the exit code says whether they do
+    # bits may differ between machines; the exit code reports it
     assert ended.returncode == (0 if comparison["identical"] else 1), ended.stderr
     said = "identical to" if comparison["identical"] else "differs from"
     assert f"{said} {reference}" in ended.stdout
@@ -94,10 +94,10 @@ def test_a_finished_old_run_is_reproduced_and_compared(tmp_path: Path) -> None:
 
 
 def test_a_resumed_old_run_is_what_its_configuration_says() -> None:
-    """The hash that was recorded then is of the configuration that is read now."""
+    """The recorded hash equals that of the configuration as read now."""
     for name in ("finished", "interrupted"):
         config = load_config(OLD_RUNS / name, "resume")
-        assert config.training.averaging_warmup is False  # the key came later
+        assert config.training.averaging_warmup is False  # added later
         assert hash_config(training_config(config)) == read_json(
             OLD_RUNS / name / "results.json"
         )["config_hash"]  # fmt: skip
@@ -110,14 +110,14 @@ def test_keys_that_an_old_configuration_lacks_mean_the_old_behaviour(
     older = config.copy()
     with open_dict(older):
         del older.training.averaging_warmup
-    hash_then = hash_config(training_config(older))  # as a version without the key took it
+    hash_then = hash_config(training_config(older))  # as before the key existed
     bring_up_to_date(older)
     assert older.training.averaging_warmup is False
     assert OmegaConf.is_struct(older)
     assert hash_config(training_config(older)) == hash_then
     assert hash_config(training_config(config)) != hash_then  # averages with a warm-up
     bring_up_to_date(config)
-    assert config.training.averaging_warmup is True  # what is there stays
+    assert config.training.averaging_warmup is True  # set keys stay
 
 
 def test_a_key_that_was_written_out_is_the_old_behaviour_too(compose_config: Compose) -> None:

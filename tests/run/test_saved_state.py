@@ -1,4 +1,4 @@
-"""A checkpoint with a valid checksum and wrong content: refused by file and key, or it goes on."""
+"""A checkpoint with a valid checksum and wrong content: refused by file and key, or resumed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs stopped in the middle of their second epoch."""
+    """Directories of runs stopped in the middle of their second epoch, by name."""
     found = {}
     for name, arguments in RUNS.items():
         directory = tmp_path_factory.mktemp("stopped") / "run"
@@ -83,7 +83,7 @@ def test_any_content_with_a_checksum_is_refused_or_goes_on(
         content["state"]["optimizer"]["state"] = memory
     content.pop("schema_version", None)
     save_checkpoint(path, content)
-    with contextlib.suppress(UserError):  # and no other exception
+    with contextlib.suppress(UserError):  # but no other exception
         goes_on(name, directory)
 
 
@@ -121,7 +121,7 @@ def test_wrong_content_is_told(
 def test_a_configuration_that_never_ends_is_refused(
     stopped: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Ten dictionaries, each ten times in the next: 10^10 settings in a kilobyte."""
+    """Nests ten dictionaries, each ten times in the next: 10^10 settings in a kilobyte."""
     directory = Path(shutil.copytree(stopped["plain"], tmp_path / "run"))
     content = load_checkpoint(newest(directory))
     inner: dict[str, Any] = {"x": 1}
@@ -156,7 +156,7 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -
     hidden = archive_of(members, zipfile.ZIP_STORED)
     end = len(hidden) - 22
     listed = hidden.index(b"PK\x01\x02")
-    twice = hidden[:end] + hidden[listed:end] + hidden[end:]  # one list read here, one by torch
+    twice = hidden[:end] + hidden[listed:end] + hidden[end:]  # we read one listing, torch another
     path.write_bytes(with_checksum(twice))
     with pytest.raises(UserError, match=r"bomb\.pt: refused"):
         load_checkpoint(path)

@@ -1,4 +1,4 @@
-"""A sweep answers for every job it asked for, whatever Hydra's settings and its directory say."""
+"""A sweep accounts for every requested job, under any Hydra settings and directory."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_jobs_that_never_began_stand_in_the_table(tmp_path: Path) -> None:
 
 
 def own_config(directory: Path, hidden: int) -> None:
-    """A configuration of the user's own: a smaller network."""
+    """Write a user's primary configuration with a smaller network."""
     directory.mkdir(exist_ok=True)
     (directory / "mine.yaml").write_text(
         f"defaults:\n  - config\n  - _self_\nmodel:\n  hidden_sizes: [{hidden}]\n"
@@ -152,7 +152,7 @@ def own_config(directory: Path, hidden: int) -> None:
 
 
 def killed_sweep(tmp_path: Path, *arguments: str) -> None:
-    """A sweep of two jobs, killed in the second before it trained."""
+    """Start a sweep of two jobs and kill it in the second, before training."""
     code, output = sweep(
         *arguments, "seed=1,2", cwd=tmp_path, prepare=kill_at_file_event(4, tmp_path / "s" / "1")
     )
@@ -188,7 +188,7 @@ def test_a_job_that_composes_to_another_configuration_is_refused(tmp_path: Path)
     assert code == 0, output
     assert (tmp_path / "s" / "0" / "results.json").read_bytes() == before
     saved = (tmp_path / "s" / "1" / ".hydra" / "config.yaml").read_text()
-    assert "- 20\n" in saved  # and not what was refused
+    assert "- 20\n" in saved  # not the refused one
 
 
 def test_finished_results_of_another_configuration_are_no_results_of_a_job(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_shuffled_sweep_keeps_its_order(tmp_path: Path) -> None:
 
 
 def without_record(sweep_dir: Path) -> None:
-    """Leave what older commits wrote of a sweep."""
+    """Reduce a sweep's record to what older commits wrote."""
     saved = json.loads((sweep_dir / "sweep.json").read_text())
     kept = {key: saved[key] for key in ("overrides", "hydra_overrides", "params")}
     (sweep_dir / "sweep.json").write_text(json.dumps(kept))

@@ -1,4 +1,4 @@
-"""Sweeps: the table and the picture of all jobs, from a real sweep and from job directories."""
+"""Sweeps: the table and the plot of all jobs, from a real sweep and from job directories."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Swept = tuple[subprocess.CompletedProcess[str], Path]
 
 @pytest.fixture(scope="module")
 def asymmetry(tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    """The preset lr_asymmetry at a small scale, half of its jobs with a rate that is refused."""
+    """Run the preset lr_asymmetry at a small scale; half of its jobs have a refused rate."""
     directory = tmp_path_factory.mktemp("sweep")
     small = ["data.subset=300", "training.epochs=1", "cv.n_splits=2", "plots.enabled=false"]
     rates = ["optimizer.lr_pos=0.05,0.2", "optimizer.lr_neg=-1,0.1"]
@@ -104,7 +104,7 @@ def of_accuracy(mean: float, std: float | None = None) -> dict[str, Any]:
 ACCURACIES = st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=12)
 
 
-@settings(max_examples=15)  # each writes files
+@settings(max_examples=15)  # each example writes files
 @given(accuracies=ACCURACIES)
 def test_every_job_has_one_row_and_the_best_come_first(
     tmp_path_factory: pytest.TempPathFactory, accuracies: list[float | None]
@@ -162,7 +162,7 @@ def test_printed_errors_are_cut_and_those_in_the_file_are_whole(
 
 
 def jobs(axes: dict[str, list[str]], failed: Sequence[int] = ()) -> list[Row]:
-    """A row for each combination of values; job n has accuracy n / 100."""
+    """Return a row per combination of values; job n has accuracy n / 100."""
     return [
         Row(
             job=str(number),
@@ -178,7 +178,7 @@ def jobs(axes: dict[str, list[str]], failed: Sequence[int] = ()) -> list[Row]:
 
 
 def maps(rows: list[Row], names: list[str]) -> tuple[Any, list[np.ndarray]]:
-    """The figure of heat maps over ``names`` and the accuracies it shows, a matrix a panel."""
+    """Return the heat maps over ``names`` and the accuracies shown, one matrix per panel."""
     values = {name: sweep_plots.sorted_values(rows, name) for name in names}
     figure = sweep_plots.maps_figure(sweep_plots.gather_points(rows, names), values)
     arrays: list[Any] = [axis.images[0].get_array() for axis in figure.axes if axis.images]
@@ -190,7 +190,7 @@ def test_two_settings_make_a_heat_map_with_a_row_and_a_column_for_each_value() -
     figure, (shown,) = maps(rows, ["lr_pos", "lr_neg"])
     # sorted by size: columns 0.1, 0.2, 1 and rows 3, 20
     np.testing.assert_array_equal(shown, [[0.02, 0.00, 0.04], [0.03, math.nan, 0.05]])
-    (axis, _) = figure.axes  # the other one is the colour bar
+    (axis, _) = figure.axes  # the second is the colour bar
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0.1", "0.2", "1"]
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["3", "20"]
     written = sorted(text.get_text() for text in axis.texts)
@@ -244,7 +244,7 @@ def test_a_mean_of_fewer_seeds_than_asked_for_says_so(tmp_path: Path) -> None:
 
 
 def drawn_title(rows: list[Row], directory: Path) -> str:
-    """The title of the picture that `draw` writes."""
+    """Return the title of the figure that `draw` writes."""
     titles = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep_plots, "write_png", lambda path, figure, dpi: titles.append(figure))
@@ -255,7 +255,7 @@ def drawn_title(rows: list[Row], directory: Path) -> str:
 def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_path: Path) -> None:
     def job(number: int, test: float, validation: float | None) -> None:
         epochs = [
-            {"epoch": 1, "validation_accuracy": 0.99},  # not the epoch reported
+            {"epoch": 1, "validation_accuracy": 0.99},  # not the selected epoch
             {"epoch": 2, "validation_accuracy": validation},
         ]
         fold = FOLD | {"selected_epoch": 2, "epochs": epochs}
@@ -271,7 +271,7 @@ def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_p
     assert "best by validation accuracy: 80.00% on test images with lr=2" in drawn_title(
         rows, tmp_path
     )
-    job(3, test=0.1, validation=None)  # not comparable any more
+    job(3, test=0.1, validation=None)  # no validation accuracy to compare
     rows = sweep.write_table(tmp_path)
     assert [row.job for row in rows] == ["0", "1", "3", "2"]
     assert "best by test accuracy: 90.00%" in drawn_title(rows, tmp_path)

@@ -1,4 +1,4 @@
-"""Truth values taken for numbers and the like: refused by the argument's name, all others pass."""
+"""Booleans for numbers, and vice versa, are refused by argument name; other values pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def part(  # type: ignore[no-untyped-def]
     anything=None,
     **others: float,
 ) -> None:
-    """Take one argument of each kind."""
+    """Accept one argument of each kind."""
 
 
 @pytest.mark.parametrize(

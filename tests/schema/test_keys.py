@@ -1,4 +1,4 @@
-"""Every key of the configuration is declared, and no value of a key ends in a traceback."""
+"""Every configuration key is declared, and no value of one ends in a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conftest import Compose
 
 NUMBERS = (-1, 0, 1e308, float("nan"), float("inf"), 2**63)
 HOSTILE: tuple[Any, ...] = (None, True, *NUMBERS, "abc", [], {})
-# Options that between them have every key and every target; of data, those that need no files.
+# Options that together cover every key and target; for data, those that need no files.
 OPTIONS = (
     *("data=mnist", "data=kmnist", "augmentation=light", "tracker=tensorboard"),
     *("model=mlp", "model=cnn20k", "model=cnn21k"),
@@ -50,7 +50,7 @@ def changed(config: DictConfig, key: str, value: Any) -> Iterator[None]:
 
 
 def build_part(config: DictConfig, group: str) -> None:
-    """Build the part of ``group`` as a run does; data sets and trackers would write files."""
+    """Build the part of ``group`` as a run does; skip data sets and trackers, which write files."""
     if group == "model":
         build.build_model(config, num_classes=10)
     elif group == "optimizer":

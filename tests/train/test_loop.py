@@ -1,4 +1,4 @@
-"""The training loop equals an obvious one, is reproducible, and restarts where it stopped."""
+"""The training loop equals a naive one, is reproducible, and resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.conftest import Compose
 
 CPU = torch.device("cpu")
 MODELS = ("mlp100", "mlp300", "mlp", "cnn21k", "cnn20k")
-SIZE = 150  # training images of these tests
+SIZE = 150  # number of training images
 
 
 class Setup:
-    """The parts of a training on the first images, built from overrides."""
+    """The parts of a training on the first `SIZE` images, built from overrides."""
 
     def __init__(self, compose_config: Compose, mnist: Dataset, *overrides: str) -> None:
         self.config = compose_config(*overrides)
@@ -74,7 +74,7 @@ def test_loop_equals_the_obvious_one(compose_config: Compose, mnist: Dataset) ->
     setup.train(setup.state)
     assert [row["train_loss"] for row in setup.state.history] == pytest.approx(losses, rel=1e-4)
     for ours, expected in zip(setup.state.model.parameters(), model.parameters(), strict=True):
-        # Adam makes much of rounding where a gradient is next to 0
+        # Adam amplifies rounding errors where a gradient is near 0
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -113,7 +113,7 @@ def test_restored_state_goes_on_bit_by_bit(
     with pytest.raises(KeyboardInterrupt):
         setup.train(stopped, StopAfter(batches))
     saved = copy.deepcopy(stopped.state_dict())
-    torch.manual_seed(99)  # another process starts from another random state
+    torch.manual_seed(99)  # as in another process
     restored = setup.new_state()
     restored.load_state_dict(saved)
     setup.train(restored)
@@ -177,7 +177,7 @@ def test_schedulers_step_once_a_batch_or_once_an_epoch(
 def test_the_rate_of_an_epoch_is_that_of_its_last_step(
     compose_config: Compose, mnist: Dataset, batches: int | None
 ) -> None:
-    """OneCycle moves the rate after every step, at the end below 0; also when training goes on."""
+    """OneCycle changes the rate after every step, at the end to below 0; also after a resume."""
     overrides = (
         "model=mlp100",
         "scheduler=onecycle",
@@ -192,7 +192,7 @@ def test_the_rate_of_an_epoch_is_that_of_its_last_step(
             rates.append(state.optimizer.param_groups[0]["lr"])
 
     setup.train(setup.state, Watch())
-    if batches is not None:  # stopped within the first epoch, or after its last batch
+    if batches is not None:  # stop within the first epoch or after its last batch
         stopped = setup.new_state()
         with pytest.raises(KeyboardInterrupt):
             setup.train(stopped, StopAfter(batches))
@@ -204,7 +204,7 @@ def test_the_rate_of_an_epoch_is_that_of_its_last_step(
 
 
 class Exploding(nn.Module):
-    """Gives logits that are not numbers from its third call on."""
+    """Returns NaN logits on its third call."""
 
     def __init__(self) -> None:
         super().__init__()

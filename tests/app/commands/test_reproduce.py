@@ -1,4 +1,4 @@
-"""``mnist_exp reproduce RUN_DIR`` does what the key does, whatever the directory is called."""
+"""``mnist_exp reproduce RUN_DIR`` equals ``reproduce=RUN_DIR``, for any directory name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe's table over seeds: the mean says of how many runs it is."""
+"""A recipe's table over seeds: each mean states its number of runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FACTS = {"parameters": 79510, "selection_rule": "last epoch", "wall_seconds": 3.
 
 
 def seeds(directory: Path, accuracies: list[float | None]) -> list[Row]:
-    """A job for each seed, failed where there is no accuracy."""
+    """Write one job per seed and return the rows; an accuracy of None makes a failed job."""
     rows = []
     for seed, accuracy in enumerate(accuracies):
         status = "failed" if accuracy is None else "completed"
@@ -31,7 +31,7 @@ def test_a_mean_of_fewer_seeds_says_so(tmp_path: Path) -> None:
     rows = seeds(tmp_path, [0.9, None, 0.8])
     line = recipe_over_seeds.table_row("mlp100", tmp_path, rows, [])
     assert "| 85.00% ± 7.07% | 2 of 3 |" in line
-    assert "SEEDS=3" in line  # what was asked for
+    assert "SEEDS=3" in line  # as requested
     line = recipe_over_seeds.table_row("mlp100", tmp_path, rows[:1], [])
     assert "| 90.00% | 1 |" in line
     assert "none completed | 0 of 1" in recipe_over_seeds.table_row("m", tmp_path, rows[1:2], [])

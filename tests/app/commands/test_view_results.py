@@ -1,4 +1,4 @@
-"""The list of runs: sorted, robust to damage, and light."""
+"""The list of runs: sorted, robust to damage, and free of heavy imports."""
 
 from __future__ import annotations
 

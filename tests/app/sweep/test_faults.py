@@ -1,4 +1,4 @@
-"""Failing jobs, kills, signals and rivals never cost a sweep a result."""
+"""Failing jobs, kills, signals and concurrent sweeps never cost a sweep a result."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         *arguments, "hydra.sweep.dir=killed", cwd=tmp_path,
         prepare=kill_at_file_event(9, killed / "1"),
     )  # fmt: skip
-    if code != -signal.SIGKILL:  # Hydra hands relative paths on
+    if code != -signal.SIGKILL:  # the hook misses relative paths
         pytest.fail("the sweep was not killed")
     done = files_of(killed / "0")
     assert not (killed / "2").exists()

@@ -1,4 +1,4 @@
-"""sweep.json of somebody else: what it may ask for, and that it is checked when it is read."""
+"""sweep.json from an untrusted source: which overrides it may hold, and checks on reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever torch's defaults, modes and tensors are, kernels see plain numbers or none at all."""
+"""Kernels get plain tensors or none, under any defaults, modes and tensor types of torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _build(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def results(images: Images, models: list[nn.Module]) -> list[Tensor]:
-    """Return what comes out of all that kernels do, from numbers of its own."""
+    """Return the outputs of everything kernels compute, from inputs made here."""
     indices = torch.arange(40, device="cpu")
     inputs, labels = images.batch(indices)
     found = [inputs]
@@ -145,7 +145,7 @@ def test_tensors_of_inference_mode_are_left_to_torch() -> None:
 
 
 class TestVariable:
-    """``MNIST_EXP_KERNELS`` forces a build or is refused with what there is."""
+    """``MNIST_EXP_KERNELS`` forces a build, or is refused with the builds available."""
 
     compiled = staticmethod(library.compiled.__wrapped__)
 

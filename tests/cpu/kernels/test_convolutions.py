@@ -1,4 +1,4 @@
-"""Networks of 3x3 convolutions have autograd's gradients in the compiled kernels."""
+"""The compiled kernels give autograd's gradients for networks of 3x3 convolutions."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ CLASSES = 5
 
 @pytest.fixture(params=COMPILED, scope="module", autouse=True)
 def _build(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each build that this machine can run, with as many threads as make parts of unequal size."""
+    """Each build that this machine can run, with 3 threads so that parts differ in size."""
     with using(request.param), cpu_threads(3):
         yield
 
 
 class Network(nn.Module):
-    """Convolutions, pooled or not, and linear layers, as many as asked for."""
+    """3x3 convolutions, each pooled or not, and two linear layers."""
 
     independent_samples = True
 
@@ -72,7 +72,7 @@ def gradients(model: nn.Module, data: Batch, way: Any, smoothing: float) -> list
 
 
 def check(model: nn.Module, data: Batch, smoothing: float = 0.1, tolerance: float = 1e-5) -> None:
-    """Compare with autograd in float64, or float32 where rounding decides a maximum or a ReLU."""
+    """Compare with autograd in float64, or in float32 where rounding flips a maximum or ReLU."""
     assert isinstance(fastest_way(model, smoothing, "fp32"), CompiledConvolutions)
     exact, plain = copy.deepcopy(model).double(), copy.deepcopy(model)
     taken = gradients(model, data, CompiledConvolutions, smoothing)
@@ -87,7 +87,7 @@ def check(model: nn.Module, data: Batch, smoothing: float = 0.1, tolerance: floa
     count=st.sampled_from([1, 15, 16, 17, 50, 100]),
     channels=st.lists(st.integers(1, 17), min_size=1, max_size=3),
     pooled=st.lists(st.booleans(), min_size=3, max_size=3),
-    sides=st.tuples(st.integers(24, 31), st.integers(24, 31)),  # enough to pool three times
+    sides=st.tuples(st.integers(24, 31), st.integers(24, 31)),  # large enough to pool three times
     smoothing=st.sampled_from([0.0, 0.1]),
 )
 def test_gradients_are_those_of_autograd(
@@ -99,7 +99,7 @@ def test_gradients_are_those_of_autograd(
 ) -> None:
     model = Network([*channels, 16], pooled[: len(channels)], hidden=7)
     data = batch(count, channels[0], *sides)
-    model(data[0])  # finds out how many features there are
+    model(data[0])  # sets the lazy layer's input size
     check(model, data, smoothing)
 
 
@@ -108,7 +108,7 @@ def test_gradients_are_those_of_autograd(
 def test_the_21k_network_in_either_layout(count: int, layout: torch.memory_format) -> None:
     model = CNN21k(num_classes=CLASSES).to(memory_format=layout)
     images, labels = batch(count)
-    # of so many sums one may be so near to 0 that it is on the other side in float64
+    # among this many sums, one near 0 may have the other sign in float64
     check(model, (images.contiguous(memory_format=layout), labels), tolerance=2e-3)
 
 
@@ -169,13 +169,13 @@ def test_batches_that_do_not_fit_are_refused_by_torch(data: Batch) -> None:
 
 
 class Derived(CNN21k):
-    """May do anything in its forward pass."""
+    """A subclass, which might override the forward pass."""
 
     independent_samples = True
 
 
 class Padded(CNN21k):
-    """Says what is not so of a convolution."""
+    """Declares stages although one convolution is padded."""
 
     independent_samples = True
     stages = CNN21k.stages

@@ -1,4 +1,4 @@
-"""The compiled kernels give what torch's operations give, and are used only where they can be."""
+"""The compiled kernels match torch's operations and are used only on supported inputs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def numbers(count: int, seed: int = 0) -> Tensor:
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two tensors are equal, NaN being equal to NaN."""
+    """Return whether two tensors are equal, counting NaN as equal to NaN."""
     return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
@@ -202,10 +202,10 @@ def test_rounding_is_bit_for_bit_that_of_torch(
         random = RandomSource(seed, CPU)
         effect = Round(retention, 0.1, 0.1, 0.51, 100, random if stochastic else None)
         w = numbers(count, seed)
-        for _ in range(3):  # the generators go on where they stood
+        for _ in range(3):  # the generators continue their streams
             effect(w, None)
             w += 0.001
-        effect(w[: count // 2], None)  # fewer numbers than before
+        effect(w[: count // 2], None)  # fewer devices than before
         return torch.cat([w, random.uniform(5)])
 
     taken = rounded()
@@ -249,7 +249,7 @@ def test_right_predictions_are_counted_as_torch_counts_them(compiled: Kernels) -
         assert counted == correct_predictions(logits, labels) > 0
     partly_nan = torch.tensor([[1.0, float("nan"), 2.0], [float("nan"), 1.0, float("nan")]])
     assert correct_predictions(partly_nan, torch.tensor([1, 0])) == 2  # argmax takes the first NaN
-    with pytest.raises(RuntimeError):  # from torch: they do not belong together
+    with pytest.raises(RuntimeError):  # torch's error: shapes do not match
         correct_predictions(torch.zeros(7, 3), torch.zeros(5, dtype=torch.int64))
 
 
@@ -333,5 +333,5 @@ def test_training_goes_the_same_way_with_and_without_kernels(
 
     taken = losses()
     with using("torch"):
-        # rounding errors of the gradients let some conductances be rounded to another level
+        # float errors in the gradients can round some conductances to another level
         assert taken == pytest.approx(losses(), rel=1e-3 if constraint == "none" else 0.05)

@@ -1,4 +1,4 @@
-"""Each kernel gives what a naive version in C gives, on odd sizes, from any number of threads."""
+"""Each kernel matches a naive C version, on odd sizes and any number of threads."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The kernels share their work: no bit depends on how many threads there are or who else calls."""
+"""Results are bit-identical for any number of threads, and under concurrent calls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _build(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def results(mnist: Dataset, threads: int) -> list[Tensor]:
-    """Return what comes out of all that is shared, of more numbers than one piece of work."""
+    """Return the outputs of every kernel that shares work, on more than one piece of work each."""
     generator = torch.Generator().manual_seed(0)
     model = MLP(hidden_sizes=[150, 40], num_classes=10, activation="relu", dropout=0.0)
     for p in model.parameters():
@@ -68,7 +68,7 @@ def test_no_bit_depends_on_the_number_of_threads(threads: int, mnist: Dataset) -
 
 
 def test_no_bit_depends_on_whether_sharing_pays() -> None:
-    # now and then the kernels do a step the other way, to find out
+    # the kernels time the other way now and then, so both ways run here
     x, labels = torch.eye(20, 30), torch.arange(20) % 3
     model = MLP(hidden_sizes=[40], num_classes=3, activation="relu", dropout=0.0, in_features=30)
     layers = LinearLayers(model, 0.0, "fp32")
@@ -113,7 +113,7 @@ def test_small_operations_of_torch_leave_the_kernels_their_threads() -> None:
             assert (torch.get_num_threads(), available()) == (1, 3)
             with cpu_threads(2):
                 assert (torch.get_num_threads(), available()) == (2, 3)
-            with ThreadPoolExecutor(1) as pool:  # what one thread said is not for another
+            with ThreadPoolExecutor(1) as pool:  # one_thread() is per thread
                 assert (
                     pool.submit(available).result() == pool.submit(torch.get_num_threads).result()
                 )

@@ -1,4 +1,4 @@
-"""A batch in parts has the gradients of the whole, wherever it is taken apart."""
+"""A batch processed in parts gives the gradients of the whole batch."""
 
 from __future__ import annotations
 
@@ -108,13 +108,13 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     parents: ThreadPoolExecutor = workers(1)
     assert parents.submit(int, "3").result() == 3
     child = os.fork()
-    if child == 0:  # the parent's threads are not here: work handed to them would wait for ever
+    if child == 0:  # the parent's threads do not exist here: their work would wait forever
         os._exit(workers(1).submit(int, "3").result(timeout=10))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
 
 
 class Derived(CNN21k):
-    """Says nothing of itself."""
+    """A subclass that declares nothing."""
 
 
 def watched(model: CNN21k) -> CNN21k:

@@ -1,4 +1,4 @@
-"""The chain rule written out equals autograd's, and stands aside where it would not."""
+"""The hand-written chain rule equals autograd, and is not used where it would not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Batch = tuple[Tensor, Tensor]
 
 @pytest.fixture(params=["torch", *COMPILED[:1]], scope="module", autouse=True)
 def _build(request: pytest.FixtureRequest) -> Iterator[None]:
-    """torch's operations, and the compiled kernels where there are any."""
+    """torch's operations, and the compiled kernels if available."""
     with using(request.param):
         yield
 
