@@ -120,7 +120,7 @@ def filled_in(text: str, directories: dict[str, Path]) -> str:
 
 
 def check_make(words: list[str]) -> None:
-    """Check that make knows the target."""
+    """Check that the Makefile has the target."""
     ended = subprocess.run(
         ["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )

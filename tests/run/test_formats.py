@@ -1,4 +1,4 @@
-"""Files with valid checksums and wrong content: refused by file and key, or a row says so."""
+"""Files with valid checksums and wrong content: refused by file and key, or shown as damaged."""
 
 from __future__ import annotations
 

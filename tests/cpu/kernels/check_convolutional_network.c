@@ -1,4 +1,4 @@
-/* 3x3 convolutions, each with 2x2 max pooling or not, and the linear layers after them. */
+/* 3x3 convolutions, with or without 2x2 max pooling each, followed by linear layers. */
 #include <math.h>
 #include <string.h>
 
@@ -19,7 +19,7 @@ typedef struct {
     NaiveLinear naive_linear;
 } Network;
 
-/* The place of the first of the largest in a window, or of a NaN. */
+/* Index of the first maximum in a 2x2 window, or of its last NaN. */
 static int64_t largest_of(const NaiveConvolution *n, int64_t channel, int64_t y, int64_t x) {
     int64_t best = -1;
     for (int dy = 0; dy < 2; dy++)
@@ -31,7 +31,7 @@ static int64_t largest_of(const NaiveConvolution *n, int64_t channel, int64_t y,
     return best;
 }
 
-/* For each input pixel and weight that meet in a sum, at `at` and `w`. */
+/* Loop over the products in one sum: input pixel at index `at`, weight at index `w`. */
 #define FOR_TAPS(layer, n, o, y, x) \
     for (int64_t i = 0; i < (layer)->in_channels; i++) \
         for (int64_t tap = 0; tap < TAPS; tap++) \
@@ -56,7 +56,7 @@ static void go_forward(const Convolution *layer, NaiveConvolution *n, const doub
     }
 }
 
-/* Add to the gradients and set in_delta, given the deltas of what came out. */
+/* Add to the gradients and set in_delta, given the deltas of the outputs. */
 static void go_back(const Convolution *layer, NaiveConvolution *n, const double *in, const double *out_delta) {
     memset(n->sums_delta, 0, (size_t)(layer->out_channels * n->height * n->width) * sizeof(double));
     memset(n->in_delta, 0, (size_t)(layer->in_channels * layer->height * layer->width) * sizeof(double));
@@ -151,7 +151,7 @@ static void make_linear_layers(Case *c, Network *net) {
     }
 }
 
-/* What comes out of the convolutions for an image. */
+/* Output of the convolutions for one image. */
 static const double *features_of(Network *net, const double *image) {
     for (int64_t l = 0; l < net->count; l++) {
         go_forward(&net->layers[l], &net->naive[l], image);
@@ -229,7 +229,7 @@ void check_convolutional_network(Case *c) {
         propagate(c, &net, widened(c, images, samples * net.pixels), labels, samples);
         expect_near(c, "network's loss", &loss, samples ? &net.naive_linear.loss : &none, 1, 1e-5);
         expect_near(c, "network's logits", logits, net.naive_linear.logits, samples * classes, 1e-6);
-        if (!spoiled) /* a gradient that is not finite takes another way through the pooling */
+        if (!spoiled) /* pooling routes gradients that are not finite differently */
             expect_gradients(c, &net);
     }
     if (samples) {

@@ -1,4 +1,4 @@
-/* Passes over whole tensors; those that promise torch's bits must give those of one rounding at a time. */
+/* Elementwise kernels; those that promise torch's bits must match a scalar version exactly. */
 #include <math.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ static float *copied(Case *c, const float *x, int64_t count) {
 static int64_t some_count(Case *c) { return below(c, 3) ? below(c, 300) : below(c, 30000); }
 
 static float *some_numbers(Case *c, int64_t count) {
-    float *x = uniform(c, count, below(c, 3) ? 1 : 1e-38f); /* denormal, or close to it */
+    float *x = uniform(c, count, below(c, 3) ? 1 : 1e-38f); /* else denormal */
     if (below(c, 3) == 0)
         spoil(c, x, count);
     return x;
@@ -65,7 +65,7 @@ static void check_update(Case *c) {
         expect_floats(c, "velocity", velocity, v, count);
 }
 
-/* What a level is as a conductance from -0.4 to 0.5. */
+/* Conductance of a level, from -0.4 to 0.5. */
 static float conductance(float level) {
     float w = fmaf(0.01f, level, -0.4f);
     return w < -0.4f ? -0.4f : w > 0.5f ? 0.5f : w;
@@ -87,7 +87,7 @@ static void check_rounding(Case *c) {
         return;
     for (int64_t i = 0; i < generators; i++) {
         Case generator = {.random = before[i]};
-        uint64_t bits = draw(&generator); /* the same xorshift64 */
+        uint64_t bits = draw(&generator); /* draw() is the same xorshift64 */
         expect(c, bits == lanes[i], "a generator's step");
         for (int64_t j = 4 * i; j < count && j < 4 * i + 4; j++) {
             float number = fmaf(0x1p-16f, (float)(int16_t)(bits >> (16 * (j % 4))), 0.5f);

@@ -3,7 +3,7 @@
 
 #include "harness.h"
 
-/* Cross-entropy of a sample and the gradient by its logits. */
+/* Cross-entropy of a sample and its gradient by the logits. */
 static double cross_entropy(const double *z, int64_t label, int64_t classes, int64_t samples, double *delta) {
     double largest = z[0], total = 0, loss = 0;
     for (int64_t k = 1; k < classes; k++)
@@ -56,7 +56,7 @@ void naive_linear(Case *c, NaiveLinear *n, const double *x, const int64_t *label
     }
 }
 
-/* A weight or bias of integers times `unit`: plain, or held by pairs of devices. Spoiled or not. */
+/* Integer weights or biases times `unit`: plain or held by pairs of devices, spoiled on request. */
 static Weight some_weight(Case *c, int64_t count, float unit, int spoiled) {
     int pair = (int)below(c, 2);
     Weight weight = {integers(c, count, 1, 2), pair ? integers(c, count, 1, 2) : 0,

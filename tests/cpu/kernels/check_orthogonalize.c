@@ -1,4 +1,4 @@
-/* The iteration of Newton and Schulz against the published one, on the matrix itself. */
+/* The Newton-Schulz iteration against the published one, which works on the matrix itself. */
 #include <math.h>
 
 #include "harness.h"

@@ -1,5 +1,5 @@
-/* Runs each kernel on odd sizes: against a naive version in double, in any number of threads, from
-   several threads at once and in forked processes. Exits with 1 if anything is wrong.
+/* Runs each kernel on odd sizes: against a naive version in double, with several thread counts, from
+   concurrent callers and in forked processes. Exits with 1 on any mismatch.
 
    harness [ROUNDS [FORKS]] */
 #include <immintrin.h>
@@ -42,7 +42,7 @@ static void expect_equal(uint64_t one, uint64_t other, const char *what, int64_t
     fprintf(stderr, "WRONG: %s %lld\n", what, (long long)number);
 }
 
-/* Whatever number of threads, with the caller's arithmetic. */
+/* The same bits for any number of threads, also where the caller flushes denormals. */
 static void check_thread_counts(const uint64_t *digests) {
     const int64_t counts[] = {2, 3, 4, 7, 300};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
@@ -69,7 +69,7 @@ static void check_child(uint64_t digest) {
     _exit(wrong || run(0, 1, 0) != run(0, 3, 0) || digest == 0);
 }
 
-/* Callers at the same time, and processes that fork meanwhile. */
+/* The same bits for concurrent callers, and in processes forked meanwhile. */
 static void check_callers(const uint64_t *digests, int forks) {
     pthread_t threads[SEEDS];
     Call calls[SEEDS];
@@ -102,7 +102,7 @@ static void look_around(const void *task, int64_t from, int64_t to) {
     sigset_t blocked;
     (void)from, (void)to;
     if (pthread_equal(pthread_self(), caller)) {
-        usleep(100); /* leave something to the others */
+        usleep(100); /* leave work for the helpers */
         return;
     }
     pthread_sigmask(SIG_BLOCK, 0, &blocked);
@@ -112,8 +112,8 @@ static void look_around(const void *task, int64_t from, int64_t to) {
     atomic_fetch_add(&other_arithmetic, (_mm_getcsr() & ~(unsigned)_MM_EXCEPT_MASK) != *arithmetic);
 }
 
-/* Helpers compute as the caller does, whatever was set since they started; they leave interrupts to the
-   program's threads, and their own faults to its handlers. */
+/* Helpers use the caller's floating-point settings, even if changed after they started. They block
+   interrupts, which go to the program's threads, but not faults, which go to its handlers. */
 static void check_helpers(void) {
     unsigned before = _mm_getcsr(), arithmetic = (before | FLUSH_DENORMALS) & ~(unsigned)_MM_EXCEPT_MASK;
     caller = pthread_self();

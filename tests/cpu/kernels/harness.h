@@ -39,7 +39,7 @@ double *zeros(Case *c, int64_t count);
 double *widened(Case *c, const float *x, int64_t count);
 void spoil(Case *c, float *x, int64_t count); /* NaN and infinities in some places */
 
-void take_in(Case *c, const void *result, int64_t count, size_t element); /* into the digest */
+void take_in(Case *c, const void *result, int64_t count, size_t element); /* hash into the digest */
 void expect(Case *c, int right, const char *what);
 void expect_near(Case *c, const char *what, const float *got, const double *want, int64_t count,
                  double tolerance); /* relative to the largest finite number */
