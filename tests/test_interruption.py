@@ -56,7 +56,7 @@ def checkpoints(run: Path) -> dict[Path, int]:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_drawing_stops_and_is_what_is_left_to_do(tmp_path: Path, number: int) -> None:
+def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, number: int) -> None:
     arguments = (*few_images(), *KFOLD, "plots.enabled=true", "hydra.run.dir=run")
     run = tmp_path / "run"
     at = signal_at(plots, "predictions_figure", number)

@@ -194,7 +194,7 @@ def test_fits_in_threads_are_those_of_one_thread(digits: Samples, batch_size: in
     assert torch.get_num_threads() == threads
 
 
-def test_nobodys_random_numbers_are_drawn_or_seeded(
+def test_no_global_generator_is_drawn_from_or_seeded(
     digits: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even temporarily, as another thread could draw meanwhile."""
@@ -264,7 +264,7 @@ def test_partial_fit_goes_on_after_fit_and_takes_new_rates(digits: Samples) -> N
     assert loss < fitted.history_[0]["train_loss"]
 
 
-def test_partial_fit_knows_classes_that_have_not_come_yet(digits: Samples) -> None:
+def test_partial_fit_accepts_classes_not_seen_yet(digits: Samples) -> None:
     X, y = digits
     classifier = PyTorchNNWrapper(random_state=0)
     classifier.partial_fit(X[y < 5], y[y < 5], classes=range(10))

@@ -118,7 +118,7 @@ def test_what_the_encoding_lacks_is_written_as_an_escape(tmp_path: Path, bufferi
 
 
 @pytest.mark.usefixtures("streams")
-def test_a_stream_that_somebody_else_put_there_stays() -> None:
+def test_a_stream_replaced_by_other_code_stays() -> None:
     sys.stdout = kept = io.StringIO()
     outlive_readers()
     assert sys.stdout is kept

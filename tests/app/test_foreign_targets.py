@@ -68,7 +68,7 @@ def test_nothing_that_a_foreign_configuration_names_is_called(
     assert not (foreign.parent / "HIT").exists()
 
 
-def test_the_users_word_is_enough(foreign: Path, tmp_path: Path) -> None:
+def test_trust_given_by_the_user_is_enough(foreign: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from mnist_exp.models import MLP as Mine\n")
     for name in ("results.json", "checkpoints/best.pt", "checkpoints/epoch_00001.pt"):
         (foreign / name).unlink()
@@ -145,7 +145,7 @@ def test_hydras_own_settings_are_not_read_from_a_run(foreign: Path, tmp_path: Pa
         ({"not": "a text"}, False),
     ],
 )
-def test_a_target_is_judged_by_what_it_resolves_to(target: object, known: bool) -> None:
+def test_a_target_is_checked_by_what_it_resolves_to(target: object, known: bool) -> None:
     assert is_known_part(target) is known
 
 
@@ -193,7 +193,7 @@ def test_the_place_of_data_is_no_setting_of_a_run_without_files(tmp_path: Path) 
     assert (code, "data.root is no setting of that run" in output) == (2, True), output
 
 
-def test_a_relative_place_is_meant_from_where_the_command_was_given(tmp_path: Path) -> None:
+def test_a_relative_data_path_starts_at_the_working_directory(tmp_path: Path) -> None:
     shutil.copytree(few_images()[1].partition("=")[2], tmp_path / "here")
     data = ("data=idx", "data.root=here")
     code, output = command(*data, *RUN, "hydra.run.dir=run", "hydra.job.chdir=true", cwd=tmp_path)

@@ -74,7 +74,7 @@ def test_commands_complete_as_the_first_word_only(tmp_path: Path, shell: str) ->
     assert completed("mnist_exp view-results --so", tmp_path, shell) == []
 
 
-def test_what_is_no_choice_does_not_complete(tmp_path: Path) -> None:
+def test_private_options_do_not_complete(tmp_path: Path) -> None:
     offered = completed("mnist_exp constraint=", tmp_path)
     assert "constraint=memristor" in offered
     assert not any("=_" in text for text in offered)

@@ -77,7 +77,7 @@ def test_version_is_this_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "meant"), [("view-result", "did you mean view-results?"), ("model", "KEY=VALUE")]
 )
-def test_a_word_that_is_no_command_is_answered_with_the_list(
+def test_an_unknown_command_is_answered_with_the_list(
     tmp_path: Path, word: str, meant: str
 ) -> None:
     ended = run(word, "mlp100", cwd=tmp_path)
@@ -101,7 +101,7 @@ def test_a_command_has_a_file_and_names_itself_in_its_usage(tmp_path: Path) -> N
         assert callable(module.main), text
 
 
-def test_the_mistake_of_a_command_is_said_in_a_line(tmp_path: Path) -> None:
+def test_a_mistake_in_a_command_gives_a_one_line_message(tmp_path: Path) -> None:
     ended = run("reproduce", "no, such {run}'s", cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr == "error: reproduce=no, such {run}'s: there is no such directory.\n"
@@ -136,7 +136,7 @@ def test_wrong_settings_get_a_message_no_traceback_and_leave_nothing(
     assert list(tmp_path.rglob("*.json")) == list(tmp_path.rglob(".hydra")) == []
 
 
-def test_a_setting_that_only_the_data_shows_wrong_leaves_nothing(tmp_path: Path) -> None:
+def test_a_setting_refused_only_with_the_data_leaves_nothing(tmp_path: Path) -> None:
     ended = run("data.subset=3", cwd=tmp_path)
     assert ended.returncode == 2
     assert "data.subset=3: allowed is 10" in ended.stderr

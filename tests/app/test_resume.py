@@ -304,7 +304,7 @@ def test_an_empty_name_is_no_run_though_the_working_directory_is_one(saved: Path
 @pytest.mark.parametrize(
     "damage", ["no directory", "no configuration", "never began", "cut", "nonsense"]
 )
-def test_a_directory_that_cannot_be_resumed_is_told_and_left_alone(
+def test_a_directory_that_cannot_be_resumed_is_refused_and_left_alone(
     saved: Path, damage: str
 ) -> None:
     config = saved / "run" / "config.yaml"
@@ -353,7 +353,7 @@ def test_an_unfinished_run_cannot_be_reproduced(stopped: Path) -> None:
     assert "that run is interrupted, so there is nothing to compare with. Finish it" in output
 
 
-def test_what_changed_since_the_start_is_told(stopped: Path) -> None:
+def test_changes_since_the_start_are_reported(stopped: Path) -> None:
     write_results(stopped, results_of(stopped) | {"threads": 64, "git_commit": "an older one"})
     code, output = run_in_process(composed(*KFOLD), stopped)
     assert code == 0, output

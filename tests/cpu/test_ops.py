@@ -12,7 +12,7 @@ PACKAGE = Path(mnist_exp.__file__).parent
 INSIDE = ("cpu", "train/backprop", "_moved.py")
 
 
-def test_no_other_room_asks_which_kernels_there_are() -> None:
+def test_no_other_room_imports_kernels() -> None:
     askers = []
     for path in sorted(PACKAGE.rglob("*.py")):
         relative = path.relative_to(PACKAGE)

@@ -57,7 +57,7 @@ def test_backpropagation_leaves_the_number_of_threads_alone() -> None:
         ),
     ],
 )
-def test_threads_far_beyond_the_cores_are_told(
+def test_threads_far_beyond_the_cores_get_a_warning(
     compose_config: Compose,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -213,7 +213,7 @@ def test_diagnostics_count_what_nearest_rounding_deletes() -> None:
     assert constraint.diagnostics()["mean_drift"] == 0  # reset each epoch
 
 
-def test_dead_zones_are_told_with_their_numbers() -> None:
+def test_dead_zones_are_reported_with_their_numbers() -> None:
     model = small_net()
     constraint = attached(model, **(device_settings("published")))
     F.cross_entropy(model(torch.randn(8, 12)), torch.randint(3, (8,))).backward()

@@ -60,7 +60,7 @@ def test_the_settings_of_the_warning_turn_chance_into_learning(
 
 @pytest.mark.parametrize("model", ["mlp100", "mlp300", "cnn20k", "cnn21k"])
 @pytest.mark.parametrize("device", DEVICES)
-def test_of_the_devices_that_come_along_the_one_at_chance_is_warned_of(
+def test_only_the_shipped_device_at_chance_gets_a_warning(
     compose_config: Compose, device: str, model: str
 ) -> None:
     sentences = warnings(compose_config(f"model={model}", f"constraint={device}"))
@@ -73,7 +73,7 @@ def test_of_the_devices_that_come_along_the_one_at_chance_is_warned_of(
     "override",
     ["constraint.gain=0.3", "constraint.gain=3", "constraint.levels=2", "constraint.bias=free"],
 )
-def test_a_range_of_the_right_size_is_no_matter(compose_config: Compose, override: str) -> None:
+def test_a_range_of_the_right_size_gets_no_warning(compose_config: Compose, override: str) -> None:
     assert warnings(compose_config(*MEMRISTOR, override)) == []
 
 

@@ -58,7 +58,7 @@ def lines(compose_config: Compose, *overrides: str, facts: Facts = FACTS) -> lis
          "dtype=float16 has no effect"),
     ],
 )  # fmt: skip
-def test_what_was_asked_for_and_has_no_effect_gets_one_line(
+def test_given_settings_without_effect_get_one_line(
     compose_config: Compose, overrides: list[str], expected: str
 ) -> None:
     (line,) = lines(compose_config, "model=mlp100", *overrides)
@@ -79,7 +79,9 @@ def test_what_was_asked_for_and_has_no_effect_gets_one_line(
         ["gradients=epoch", "gradients.max_samples=50", "gradients.sample_choice=first"],
     ],
 )
-def test_what_has_an_effect_gets_no_line(compose_config: Compose, overrides: list[str]) -> None:
+def test_settings_with_an_effect_get_no_warning(
+    compose_config: Compose, overrides: list[str]
+) -> None:
     assert lines(compose_config, *overrides) == []
 
 
@@ -91,7 +93,7 @@ def test_presets_are_silent(compose_config: Compose, name: str) -> None:
     assert lines(compose_config, f"experiment={name}", "constraint=memristor") == []
 
 
-def test_what_nobody_gave_is_left_alone(compose_config: Compose) -> None:
+def test_settings_not_given_get_no_warning(compose_config: Compose) -> None:
     config = compose_config("data.normalization=unit", "data.mean=0.3", "constraint=clip")
     assert ignored_settings(config, keys_of(["data.normalization=unit"]), FACTS) == []
 
@@ -103,7 +105,7 @@ def test_a_momentum_that_is_not_there_cannot_be_moved(compose_config: Compose, s
     assert len(found) == (said != "scheduler=onecycle")
 
 
-def test_a_schedule_longer_than_the_run_is_told(compose_config: Compose) -> None:
+def test_a_schedule_longer_than_the_run_gets_a_warning(compose_config: Compose) -> None:
     facts = replace(FACTS, schedule_changes=False)
     (line,) = lines(compose_config, "model=mlp100", "scheduler=step", facts=facts)
     assert "StepLR changes nothing within this run" in line

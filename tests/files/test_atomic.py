@@ -168,7 +168,7 @@ def test_viewers_never_make_a_lock_fail(tmp_path: Path) -> None:
         exit_code(viewer)
 
 
-def test_a_lock_keeps_room_for_last_words(tmp_path: Path) -> None:
+def test_a_lock_reserves_disk_space_for_the_final_results(tmp_path: Path) -> None:
     held = DirectoryLock(tmp_path)
     file = tmp_path / lock.LOCK_FILE
     assert file.stat().st_blocks * 512 >= lock.RESERVED_BYTES

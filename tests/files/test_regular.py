@@ -67,7 +67,7 @@ def test_a_large_file_is_refused_before_it_is_read(
         (b"1" * 5000, "integer string conversion"),
     ],
 )
-def test_json_that_nobody_can_use_is_damaged(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_unusable_json_is_damaged(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(UserError, match=f"(?s)x.json: .*damaged.*({reason})"):
         read_json(tmp_path / "x.json", 1 << 20)
@@ -88,7 +88,7 @@ def test_json_that_nobody_can_use_is_damaged(tmp_path: Path, content: bytes, rea
         ("training: \udcff", "is damaged"),
     ],
 )
-def test_yaml_that_nobody_can_use_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+def test_unusable_yaml_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match=rf"(?s)config\.yaml: .*{reason}"):

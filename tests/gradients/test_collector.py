@@ -68,7 +68,7 @@ def test_epochs_asked_for_are_collected(mnist: Dataset, tmp_path: Path) -> None:
     assert rows[1]["gradient_norm_max"] >= rows[1]["gradient_norm_median"] > 0
 
 
-def test_a_training_that_goes_on_has_no_initial_weights(mnist: Dataset, tmp_path: Path) -> None:
+def test_a_resumed_training_has_no_initial_weights(mnist: Dataset, tmp_path: Path) -> None:
     collecting = collector(at_start=True)
     state = begin(collecting, small_network(), mnist, IDS, tmp_path)
     epoch = tmp_path / "gradients" / "epoch_0"
@@ -221,7 +221,7 @@ def with_free_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 
 @pytest.mark.parametrize("form", ["dense", "factored"])
-def test_too_small_a_disk_is_told_before_training(
+def test_too_small_a_disk_is_refused_before_training(
     form: str, mnist: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message offers three settings, and each of them fits."""

@@ -111,7 +111,7 @@ def test_a_killed_run_leaves_no_epoch_and_the_next_one_clears_up(
     assert os.listdir(tmp_path) == ["epoch_1"]
 
 
-def test_what_the_writer_replaces_is_told_by_its_files(tmp_path: Path) -> None:
+def test_the_writer_recognises_what_to_replace_by_its_files(tmp_path: Path) -> None:
     (tmp_path / "epoch_1").mkdir()
     assert not epoch_writer.is_epoch(tmp_path / "epoch_1")
     for name in ("manifest.json", "gradient_stats.json"):

@@ -165,7 +165,7 @@ def test_a_layer_that_other_samples_skip_is_refused_by_name() -> None:
         model(-inputs, torch.zeros(4, dtype=torch.int64))
 
 
-def test_what_cannot_be_told_apart_is_named_with_what_can() -> None:
+def test_parameters_that_cannot_be_separated_are_named_with_those_that_can() -> None:
     """Autograd sees a weight that is also held in a list; torch.func does not substitute it."""
     model = TwoLayers(lambda net, x: net.b(F.linear(net.a(x), net.listed[0]).tanh()))
     model.listed = [model.a.weight]

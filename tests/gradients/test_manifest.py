@@ -144,7 +144,7 @@ def test_a_parameter_whose_name_is_a_path_is_refused(
         ({"arrays": {}, "pixel_arrays": [], "derived": []}, "made of arrays that are not there"),
     ],
 )
-def test_contradictions_are_told(
+def test_contradictions_are_refused(
     epochs: dict[str, Path], tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
     epoch = Path(shutil.copytree(epochs["factored"], tmp_path / "epoch_1"))

@@ -28,7 +28,7 @@ def stored(mnist: Dataset, tmp_path: Path) -> StoredGradients:
     return gradients.open(tmp_path / "run" / "epoch_1")
 
 
-def test_a_disk_without_room_is_told_before_the_first_byte(
+def test_a_full_disk_is_refused_before_the_first_byte(
     stored: StoredGradients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = {name: 30 * 4 * g[0].numel() for name, g in stored.items()}

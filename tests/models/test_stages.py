@@ -90,7 +90,7 @@ def gradients(model: nn.Module, way: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("kind", [Perceptron, Derived, CNN21k], ids=lambda kind: kind.__name__)
-def test_a_class_speaks_for_itself_alone(kind: Any, build: str) -> None:
+def test_declarations_are_not_inherited(kind: Any, build: str) -> None:
     model = kind() if kind is Perceptron else kind(num_classes=10)
     way, precision = fastest_way(model, 0.1, "fp32"), fast_precision(CPU, kind)
     if kind is Derived:
@@ -104,7 +104,7 @@ def test_a_class_speaks_for_itself_alone(kind: Any, build: str) -> None:
     assert precision == ("fp32" if says_so else compute_device.fast_precision(CPU))
 
 
-def test_settings_may_make_a_network_another_one() -> None:
+def test_declarations_depend_on_settings() -> None:
     settings: dict[str, Any] = {"hidden_sizes": [5], "num_classes": 4}
     assert stages(MLP(**settings, activation="relu", dropout=0.0)) is not None
     assert stages(MLP(**settings, activation="tanh", dropout=0.0)) is None
@@ -120,7 +120,7 @@ def test_other_parametrizations_than_devices_are_left_to_autograd() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model", [Perceptron(), CNN21k(num_classes=10)], ids=["MLP", "CNN"])
-def test_a_network_that_tells_the_truth_is_compared_once(
+def test_a_network_with_true_declarations_is_compared_once(
     model: nn.Module, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, calls = copy.deepcopy(model), []
@@ -141,7 +141,7 @@ def test_a_network_that_tells_the_truth_is_compared_once(
 @pytest.mark.parametrize(
     "model", [Liar(), LyingCNN(num_classes=10), Noisy()], ids=lambda model: type(model).__name__
 )
-def test_a_network_that_does_something_else_is_trained_by_autograd(
+def test_a_network_with_false_declarations_is_trained_by_autograd(
     model: nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = copy.deepcopy(model)
@@ -158,7 +158,7 @@ def test_a_network_that_does_something_else_is_trained_by_autograd(
     assert type(backpropagation(model, 0.1, "fp32")) is Autograd
 
 
-def test_a_batch_that_says_nothing_decides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_without_finite_values_decides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     model = Liar()
     way = backpropagation(model, 0.1, "fp32")
     images, labels = batch()

@@ -94,13 +94,13 @@ def test_cosine_passes_also_beyond_its_end(half_period: int, steps: int) -> None
     check(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, half_period), steps)
 
 
-def test_whether_anything_changes_within_the_run_is_told() -> None:
+def test_reports_whether_the_rate_changes_within_the_run() -> None:
     assert not check(lambda optimizer: None)
     assert not check(lambda optimizer: lr_scheduler.StepLR(optimizer, 9))
     assert check(lambda optimizer: lr_scheduler.StepLR(optimizer, 8))
 
 
-def test_the_rate_after_the_last_step_is_nobodys_business() -> None:
+def test_the_rate_after_the_last_step_is_not_checked() -> None:
     check(lambda optimizer: lr_scheduler.StepLR(optimizer, 9, gamma=-1.0))
 
 
@@ -120,7 +120,7 @@ def test_the_rate_of_weights_that_fall_must_be_finite_too() -> None:
         check(lambda o: lr_scheduler.StepLR(o, 1, gamma=1e250), optimizer=optimizer)
 
 
-def test_of_a_very_long_run_the_beginning_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_beginning_of_a_very_long_run_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "MOST_STEPS", 5)
     assert not check(lambda optimizer: lr_scheduler.StepLR(optimizer, 5, gamma=-1.0), 10**9)
 

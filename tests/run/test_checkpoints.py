@@ -128,7 +128,7 @@ def test_another_schema_version_is_refused(tmp_path: Path, content: Any) -> None
         load_checkpoint(path)
 
 
-def test_the_newest_sound_checkpoint_is_loaded_and_damaged_ones_are_told_once(
+def test_the_newest_sound_checkpoint_is_loaded_and_damaged_ones_are_reported_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = [(1, False), (2, False), (3, False), (3, True)]

@@ -62,7 +62,7 @@ def test_a_run_killed_at_a_file_goes_on_to_the_same_result(
 
 
 @pytest.mark.parametrize("size", [5_000, 70_000, 500_000])
-def test_a_full_disk_is_told_and_what_was_written_stays_sound(
+def test_a_full_disk_is_reported_and_written_files_stay_sound(
     tmp_path: Path, clipped: Path, size: int
 ) -> None:
     config, directory = composed(*CLIPPED), tmp_path / "run"
@@ -77,7 +77,7 @@ def test_a_full_disk_is_told_and_what_was_written_stays_sound(
     assert outcome(directory) == outcome(clipped)
 
 
-def test_short_memory_is_told_as_such(tmp_path: Path) -> None:
+def test_low_memory_is_reported_as_such(tmp_path: Path) -> None:
     def limit() -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)

@@ -148,7 +148,7 @@ def test_wrong_content_names_the_key_the_value_and_what_is_allowed(
         ),
     ],
 )
-def test_wrong_content_of_version_1_is_told_by_its_own_keys(
+def test_wrong_content_of_version_1_is_refused_by_its_own_keys(
     tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
     write_version_1(tmp_path, ONE_SPLIT_1 | change)

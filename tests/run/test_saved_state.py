@@ -106,7 +106,7 @@ def test_any_content_with_a_checksum_is_refused_or_goes_on(
         ),
     ],
 )
-def test_wrong_content_is_told(
+def test_wrong_content_is_refused_by_key(
     stopped: dict[str, Path], tmp_path: Path, change: Any, reason: str
 ) -> None:
     directory = Path(shutil.copytree(stopped["plain"], tmp_path / "run"))

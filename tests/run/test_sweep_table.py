@@ -133,7 +133,7 @@ def test_jobs_without_an_accuracy_keep_the_order_in_which_they_ran(tmp_path: Pat
     assert {row.status for row in rows} == {"failed"}
 
 
-def test_jobs_are_found_below_any_subdirectory_and_damaged_results_are_told(tmp_path: Path) -> None:
+def test_jobs_are_found_below_any_subdirectory_and_damaged_results_reported(tmp_path: Path) -> None:
     write_job(tmp_path / "lr=1" / "a", ["+extra.lr=1"], **of_accuracy(0.5, 0.1))
     write_job(tmp_path / "lr=2" / "b", ["+extra.lr=2"], **of_accuracy(0.6))
     results = tmp_path / "lr=2" / "b" / "results.json"
@@ -228,7 +228,7 @@ def test_jobs_that_differ_in_their_seed_alone_are_averaged() -> None:
     assert points["2",].status == "failed"
 
 
-def test_a_mean_of_fewer_seeds_than_asked_for_says_so(tmp_path: Path) -> None:
+def test_a_mean_of_fewer_seeds_than_requested_states_their_number(tmp_path: Path) -> None:
     rows = jobs({"lr": ["1", "2"], "seed": ["0", "1", "2"]}, failed=[5])
     points = sweep_plots.gather_points(rows, ["lr"])
     figure = sweep_plots.curve_figure(points, {"lr": ["1", "2"]})

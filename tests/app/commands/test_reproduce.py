@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.helpers.fault_injection import KFOLD, command, few_images, outcome
 
 
-def test_a_run_is_reproduced_by_the_word(tmp_path: Path) -> None:
+def test_a_run_is_reproduced_by_the_command(tmp_path: Path) -> None:
     arguments = (*few_images(), *KFOLD)
     code, output = command(*arguments, "hydra.run.dir='a run, of {old}'", cwd=tmp_path)
     assert code == 0, output

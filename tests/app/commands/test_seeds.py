@@ -27,7 +27,7 @@ def seeds(directory: Path, accuracies: list[float | None]) -> list[Row]:
     return rows
 
 
-def test_a_mean_of_fewer_seeds_says_so(tmp_path: Path) -> None:
+def test_a_mean_of_fewer_seeds_states_their_number(tmp_path: Path) -> None:
     rows = seeds(tmp_path, [0.9, None, 0.8])
     line = recipe_over_seeds.table_row("mlp100", tmp_path, rows, [])
     assert "| 85.00% ± 7.07% | 2 of 3 |" in line
@@ -37,7 +37,7 @@ def test_a_mean_of_fewer_seeds_says_so(tmp_path: Path) -> None:
     assert "none completed | 0 of 1" in recipe_over_seeds.table_row("m", tmp_path, rows[1:2], [])
 
 
-def test_a_failing_seed_is_named_and_told_by_the_exit_code(
+def test_a_failing_seed_is_named_and_sets_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

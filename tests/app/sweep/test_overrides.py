@@ -165,7 +165,7 @@ def test_whatever_stands_in_a_record_is_read_or_refused(sound: Path, data: st.Da
         (f"{JOBS}/0.json", {"status": "fine"}, "status is 'fine'; allowed is running or"),
     ],
 )
-def test_a_damaged_record_is_told(
+def test_a_damaged_record_is_refused(
     sound: Path, name: str, change: dict[str, Any], told: str
 ) -> None:
     for file, values in SOUND.items():
@@ -174,7 +174,7 @@ def test_a_damaged_record_is_told(
         read(sound)
 
 
-def test_deep_nesting_is_told(sound: Path) -> None:
+def test_deep_nesting_is_refused(sound: Path) -> None:
     (sound / "sweep.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="cannot be read"):
         read_sweep(sound)

@@ -124,7 +124,7 @@ def test_a_gradient_goes_to_the_first_of_the_largest_pixels() -> None:
     check(model, (torch.ones(16, 1, 28, 28), batch(16)[1]))  # all pixels of a window are equal
 
 
-def test_the_same_bits_each_time() -> None:
+def test_results_are_bitwise_repeatable() -> None:
     model, data = CNN21k(num_classes=CLASSES), batch(50)
     first = [one.clone() for one in gradients(model, data, CompiledConvolutions, 0.1)]
     again = gradients(model, data, CompiledConvolutions, 0.1)

@@ -90,7 +90,7 @@ class Failing(CNN21k):
 
 
 @pytest.mark.parametrize("place", [0, -1], ids=["in the first part", "in the last part"])
-def test_what_a_part_raises_is_raised(place: int) -> None:
+def test_an_error_in_a_part_is_raised(place: int) -> None:
     images, labels = batch(3 * SMALLEST_PART)
     images[place] = 1e7
     step = AutogradInParts(Failing(num_classes=10), 0.0, "fp32")
@@ -127,7 +127,7 @@ def replaced_forward(model: CNN21k) -> CNN21k:
     return model
 
 
-def test_a_network_that_says_so_is_taken_apart() -> None:
+def test_a_network_with_independent_samples_runs_in_parts() -> None:
     assert isinstance(fastest_way(network(), 0.0, "bf16"), AutogradInParts)
     with using("torch"):
         assert isinstance(fastest_way(network(), 0.0, "fp32"), AutogradInParts)
@@ -143,5 +143,5 @@ def test_a_network_that_says_so_is_taken_apart() -> None:
     ],
     ids=lambda model: type(model).__name__,
 )
-def test_any_other_network_is_not(model: nn.Module) -> None:
+def test_any_other_network_runs_whole(model: nn.Module) -> None:
     assert type(fastest_way(model, 0.0, "fp32")) is Autograd
