@@ -204,7 +204,7 @@ def check_extends(
     found = {key: both for key, both in differences(before, after).items() if key not in PLACES}
     changed = {name: found[name] for name in sorted(names) if name in found}
     was, now = changed.get(EPOCHS, (0, 0))
-    if was < now:
+    if isinstance(was, int) and was < now:
         del changed[EPOCHS]
         scheduler = after["scheduler"]
         derived = [key for key in LENGTH_ARGUMENTS if scheduler.get(key, "") is None]
