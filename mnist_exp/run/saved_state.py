@@ -20,7 +20,7 @@ from mnist_exp.run.formats import (
     mistakes,
     shown,
 )
-from mnist_exp.schema import Rule, integer, optional
+from mnist_exp.schema import LENGTH_ARGUMENTS, Rule, integer, optional
 from mnist_exp.train.state import STATEFUL, TrainState
 
 # NaN and infinities too: a batch whose loss is not finite may be skipped.
@@ -103,7 +103,11 @@ def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:
             yield f"{name} is {shown(saved[name])}"
             return
     if state.scheduler is not None:
-        yield from _differences(saved["scheduler"], state.scheduler.state_dict(), "scheduler")
+        fresh, restored = state.scheduler.state_dict(), saved["scheduler"]
+        yield from _differences(restored, fresh, "scheduler")
+        for key in LENGTH_ARGUMENTS:
+            if restored.get(key) != fresh.get(key):
+                yield f"scheduler.{key} is {shown(restored.get(key))}, not {fresh.get(key)}"
     groups = state.optimizer.state_dict()["param_groups"]
     yield from _differences(saved["optimizer"].get("param_groups"), groups, "param_groups")
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
