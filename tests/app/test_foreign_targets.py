@@ -171,7 +171,7 @@ def test_data_may_move(finished: Path, foreign: Path, tmp_path: Path) -> None:
     ours, theirs = (
         without_times(json.loads((run / "results.json").read_text())) for run in (foreign, finished)
     )
-    assert ours["weights_sha256"] == theirs["weights_sha256"]
+    assert ours["folds"][0]["weights_sha256"] == theirs["folds"][0]["weights_sha256"]
     code, output = command("resume=run", cwd=tmp_path)
     assert (code, "finished already" in output) == (0, True), output
     code, output = command("reproduce=run", "data.root=moved", cwd=tmp_path)

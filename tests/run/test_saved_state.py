@@ -91,6 +91,7 @@ def test_any_content_with_a_checksum_is_refused_or_goes_on(
     ("change", "reason"),
     [
         (lambda c: c.pop("config"), "config is missing"),
+        (lambda c: c["config"]["training"].pop("epochs"), "training.epochs was None and is 2 now"),
         (lambda c: c.update(fold="1"), "fold is '1'; allowed is null or a whole number"),
         (lambda c: c["state"].pop("order"), "state.order is missing"),
         (lambda c: c["state"].update(batch=-1), "state.batch is -1"),

@@ -80,7 +80,7 @@ def test_a_sweep_finds_its_data_from_any_directory(tmp_path: Path) -> None:
     assert code == 0, output
     after = [results_of(tmp_path / "s" / job) for job in "01"]
     assert after[0] == before[0]
-    assert after[1]["weights_sha256"] == before[1]["weights_sha256"]
+    assert after[1]["folds"][0]["weights_sha256"] == before[1]["folds"][0]["weights_sha256"]
 
 
 def test_results_with_a_hash_of_an_older_version_are_those_of_the_job(tmp_path: Path) -> None:
