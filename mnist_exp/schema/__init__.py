@@ -4,19 +4,8 @@
 check themselves against, and `keys` checks a whole configuration. Nothing here loads torch.
 """
 
-from mnist_exp.schema.keys import (
-    BOOLEAN,
-    LENGTH_ARGUMENTS,
-    NAME,
-    RULES,
-    TEXT,
-    Rule,
-    check,
-    integer,
-    number,
-    one_of,
-    optional,
-)
+from mnist_exp.schema.keys import LENGTH_ARGUMENTS, RULES, check
+from mnist_exp.schema.rule import BOOLEAN, NAME, TEXT, Rule, integer, number, one_of, optional
 
 __all__ = [
     "BOOLEAN",
