@@ -26,7 +26,7 @@ from tests.conftest import Compose
 from tests.helpers.markdown import PAGES, REPOSITORY, anchors, blocks, inline_code, links
 from tests.test_architecture import FLOORS
 
-SMALL = ["data.subset=300", "training.epochs=1", "plots.enabled=false"]
+SMALL = ["data.subset=350", "training.epochs=1", "plots.enabled=false"]
 SMALLER = {
     "-m": ["cv=holdout", "cv.validation=100", "cv.test=500"],
     "seeds": ["--seeds", "2"],
