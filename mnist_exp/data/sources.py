@@ -1,4 +1,4 @@
-"""Where data sets come from: the bundled MNIST, IDX directories, torchvision."""
+"""Sources of data sets: the bundled MNIST, IDX directories, torchvision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnist_exp.data.idx import check_md5, read_idx
 from mnist_exp.errors import UserError
 
 BUNDLED = Path(__file__).parent / "mnist"
-# The list torchvision checks against: torchvision.datasets.MNIST.resources.
+# From torchvision.datasets.MNIST.resources.
 BUNDLED_MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
@@ -66,7 +66,7 @@ def load_torchvision(name: str, *, root: str | Path = "data", download: bool = T
     name : {"FashionMNIST", "KMNIST", "EMNIST", "QMNIST"}
         torchvision's class name.
     root : str or Path
-        Directory in which torchvision looks for, and puts, its files.
+        Directory where torchvision reads and stores its files.
     download : bool
         Whether missing files may be fetched from the network.
 
@@ -90,7 +90,7 @@ Reader = Callable[[Path, bool, bool], tuple[Tensor, Tensor]]
 
 
 def _torchvision_readers() -> dict[str, Reader]:
-    from torchvision import datasets  # takes a second to import; most runs need none of it
+    from torchvision import datasets  # slow to import (a second) and rarely needed
 
     def plain(dataset: type[datasets.MNIST]) -> Reader:
         def read(root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
@@ -101,11 +101,11 @@ def _torchvision_readers() -> dict[str, Reader]:
 
     def emnist(root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
         split = datasets.EMNIST(root, split="digits", train=train, download=download)
-        return split.data.transpose(1, 2).contiguous(), split.targets  # stored column by column
+        return split.data.transpose(1, 2).contiguous(), split.targets  # stored transposed
 
     def qmnist(root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
         split = datasets.QMNIST(root, train=train, download=download)
-        return split.data, split.targets[:, 0]  # the other seven columns say who wrote it
+        return split.data, split.targets[:, 0]  # the other seven describe the writer
 
     return {
         "FashionMNIST": plain(datasets.FashionMNIST),
