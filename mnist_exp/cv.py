@@ -76,7 +76,7 @@ class Split:
             if len(shared):
                 raise UserError(
                     f"{where}: image {shared[0]} is in the {part_of[shared[0]]} part and in the "
-                    f"{name} part, as are {len(shared)} in all; the parts must be disjoint."
+                    f"{name} part ({len(shared)} shared in all); the parts must be disjoint."
                 )
             part_of[rows] = name
 

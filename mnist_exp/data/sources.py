@@ -126,7 +126,7 @@ def _missing_files_message(name: str, root: Path, error: Exception) -> str:
     else:
         files = [file for file, _ in getattr(datasets, name).resources]
     return (
-        f"data.root={root}: {name} is not there and could not be downloaded "
+        f"data.root={root}: {name} was not found and could not be downloaded "
         f"({str(error).strip().splitlines()[0]}).\n"
         f"Place these files in {root / name / 'raw'}:\n  "
         + "\n  ".join(files)
@@ -152,6 +152,6 @@ def _find_idx(root: Path, stem: str) -> Path:
         if path.is_file():
             return path
     raise UserError(
-        f"data.root={root}: {stem}-ubyte (or {stem}-ubyte.gz) is not there. The directory must "
+        f"data.root={root}: {stem}-ubyte (or {stem}-ubyte.gz) was not found. The directory must "
         "hold the four IDX files: " + ", ".join(f"{stem}-ubyte" for stem in IDX_STEMS) + "."
     )

@@ -105,7 +105,7 @@ class RandomSource:
         """
         if ("torch" in saved) != (self.device.type != "cpu"):
             raise ValueError(
-                f"the random state of the devices comes from other hardware than {self.device}; "
+                f"the random state of the devices was not saved on {self.device}; "
                 "resume on the kind of hardware the run started on."
             )
         if self.device.type != "cpu":

@@ -74,15 +74,15 @@ def find_synapses(model: nn.Module, with_bias: bool) -> list[Synapse]:
 def _parameter(layer: nn.Module, name: str, full: str) -> nn.Parameter | None:
     if parametrize.is_parametrized(layer, name):
         raise UserError(
-            f"constraint: {full} ({type(layer).__bases__[0].__name__}) is parametrized already, by "
-            "another constraint for instance; attach one to a fresh model whose weights are "
+            f"constraint: {full} ({type(layer).__bases__[0].__name__}) is parametrized already, "
+            "for instance by another constraint; attach one to a fresh model whose weights are "
             "parameters, or set constraint=none."
         )
     value = getattr(layer, name)
     if value is not None and not isinstance(value, nn.Parameter):
         raise UserError(
-            f"constraint: {full} ({type(layer).__name__}) is a {type(value).__name__} and no "
-            "parameter of its layer, so that devices cannot hold it; make it an nn.Parameter, or "
+            f"constraint: {full} ({type(layer).__name__}) is a {type(value).__name__}, not a "
+            "parameter of its layer, so devices cannot hold it; make it an nn.Parameter, or "
             "set constraint=none."
         )
     return value
@@ -131,8 +131,8 @@ def map_to_conductances(
             if other is parameter and (module, name) not in synapse.places:
                 raise UserError(
                     f"constraint: {synapse.name} is {full_name(prefix, name)} "
-                    f"({type(module).__name__}) as well, which devices do not hold. Give them "
-                    "weights of their own, or set constraint.mapping=direct or constraint=none."
+                    f"({type(module).__name__}) as well, which is not on devices. Give each its "
+                    "own weight, or set constraint.mapping=direct or constraint=none."
                 )
     (first, first_name), *others = synapse.places
     for layer, name in others:

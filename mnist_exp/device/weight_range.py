@@ -46,8 +46,8 @@ def range_warnings(settings: DeviceSettings, conductances: Tensor) -> list[str]:
     if in_steps and distance > COARSEST * spread > 0 and reach > ROOM * ROOM * largest:
         sentence = (
             f"Two levels of the devices are {distance:.2g} apart in the weights, "
-            f"{distance / spread:.0f} times the spread of the initial ones, {spread:.2g}: most of "
-            "those are the same to the devices, and the network is likely to stay at chance."
+            f"{distance / spread:.0f} times the spread of the initial ones, {spread:.2g}: the "
+            "devices cannot tell most of them apart, and the network is likely to stay at chance."
         )
         return [f"{sentence} {_fitting(settings, largest)}"]
     return []

@@ -95,8 +95,8 @@ def build_scheduler(
     steps = recipe.epochs * ceil(num_samples / recipe.batch_size)
     if steps == 1:
         raise UserError(
-            "scheduler='onecycle': in one step the rate is only the last of the cycle, next to 0. "
-            "Take more epochs, smaller batches or scheduler='constant'."
+            "scheduler='onecycle': a single step uses only the last rate of the cycle, near 0. "
+            "Use more epochs, smaller batches or scheduler='constant'."
         )
     group = state.optimizer.param_groups[0]
     return OneCycleLR(
