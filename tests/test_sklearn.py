@@ -296,7 +296,7 @@ def test_partial_fit_knows_classes_that_have_not_come_yet(digits: Samples) -> No
             "lr_pos=true: allowed is a number\nquantize=1: ",
         ),
         ({"device": "abacus"}, "allowed is auto or one of"),
-        ({"epochs": 1, "batch_size": 600}, "in one step the rate is only the last of the cycle"),
+        ({"epochs": 1, "batch_size": 600}, "a single step uses only the last rate of the cycle"),
     ],
 )
 def test_wrong_parameters_are_refused_by_name(

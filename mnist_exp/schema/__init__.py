@@ -1,7 +1,7 @@
 """Types and ranges of every key of ``conf/``, each declared once. Imports errors and files.
 
-`rule` says how a range is written, `parts` declares those of each ``_target_``, which the classes
-check themselves against, and `keys` checks a whole configuration. Nothing here loads torch.
+`rule` defines rules, `parts` declares the arguments of each ``_target_`` (our classes check
+themselves against it), and `keys` checks a whole configuration. Nothing here loads torch.
 """
 
 from mnist_exp.schema.keys import LENGTH_ARGUMENTS, RULES, check
