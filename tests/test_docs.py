@@ -135,6 +135,7 @@ def test_blocks_have_a_language_and_yaml_is_well_formed(page: Path) -> None:
             OmegaConf.create(block.text)
 
 
+@pytest.mark.slow
 @page_names
 def test_commands_and_settings_in_the_text_exist(page: Path, compose_config: Compose) -> None:
     for code in inline_code(page):

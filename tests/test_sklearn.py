@@ -33,6 +33,7 @@ Samples = tuple[np.ndarray, np.ndarray]
 ORDINARY = {"mapping": "direct", "clip": False, "quantize": False, "retain": False}
 
 
+@pytest.mark.slow
 @parametrize_with_checks([PyTorchNNWrapper()], xfail_strict=True)
 def test_scikit_learns_own_checks_pass_without_exception(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -173,6 +174,7 @@ def test_the_callers_random_numbers_are_left_alone(digits: Samples) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [32, 600])
 def test_fits_in_threads_are_those_of_one_thread(digits: Samples, batch_size: int) -> None:
     """Whatever their order, and with random numbers drawn by others meanwhile."""

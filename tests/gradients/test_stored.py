@@ -219,6 +219,7 @@ def test_verify_finds_one_changed_bit(form: str, samples: Samples, tmp_path: Pat
         gradients.open(tmp_path / "epoch_1").verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["factored", "dense"])
 def test_verify_finds_a_changed_bit_in_every_byte_of_a_header(
     form: str, samples: Samples, tmp_path: Path
