@@ -49,7 +49,7 @@ def judge_targets(config: DictConfig, where: str, own: set[str]) -> None:
     if foreign:
         raise UserError(
             f"{where}: its configuration calls targets that no option of this package or of your "
-            f"--config-dir names: {', '.join(foreign)}. A run directory from somebody else can run "
+            f"--config-dir names: {', '.join(foreign)}. A run directory from elsewhere can run "
             "any program that way. If the directory is yours, or you know what these do, add "
             "trust=true."
         )
