@@ -62,7 +62,7 @@ def test_nothing_that_a_foreign_configuration_names_is_called(
     before = sorted(foreign.rglob("*"))
     code, output = command(f"{key}=run", cwd=foreign.parent)
     assert code == 2, output
-    assert output.startswith(f"error: {key}=run: its configuration calls what no option of")
+    assert output.startswith(f"error: {key}=run: its configuration calls targets that no option of")
     assert f"{name.partition('.')[0]}" in output
     assert "trust=true" in output
     assert sorted(foreign.rglob("*")) == before
