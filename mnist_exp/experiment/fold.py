@@ -140,7 +140,7 @@ class Fold:
         if state.epoch > 0 or state.order is not None:
             batches = f" and {state.batch} batches" if state.order is not None else ""
             label = fold_label(self.split.fold)
-            print(f"{label}goes on after {state.epoch} epochs{batches}", flush=True)
+            print(f"{label}resumes after {state.epoch} epochs{batches}", flush=True)
         self.recorder.start_clock(state)
         callbacks = self._callbacks()
         parts = self.parts

@@ -138,7 +138,7 @@ def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exce
     return UserError(
         f"the process of a fold ended with exit code {code}"
         + (" (killed, perhaps for lack of memory: lower cv.n_jobs)" if code == -9 else "")
-        + ". Go on with resume=RUN_DIR."
+        + ". Continue with resume=RUN_DIR."
     )
 
 

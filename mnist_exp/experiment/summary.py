@@ -60,7 +60,7 @@ def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
     if config.training.selection == "validation" and splits[0].validation is None:
         raise UserError(
             "training.selection=validation: this cv scheme sets no validation images aside "
-            "(a held-out fold is what is reported, so it must not choose). Use "
+            "(the held-out fold is reported, so it must not select the epoch). Use "
             "training.selection=last, or cv=holdout."
         )
     if by_validation(config, splits[0]):
