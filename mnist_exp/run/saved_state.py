@@ -103,13 +103,11 @@ def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:
             yield f"{name} is {shown(saved[name])}"
             return
     if state.scheduler is not None:
-        fresh = state.scheduler.state_dict()
-        misfits = list(_differences(saved["scheduler"], fresh, "scheduler"))
-        yield from misfits
-        for name in () if misfits else set(LENGTH_ARGUMENTS) & set(fresh):
-            if saved["scheduler"][name] != fresh[name]:  # it follows the configuration
-                other = shown(saved["scheduler"][name])
-                yield f"scheduler.{name} is {other}; it was built as {fresh[name]}"
+        fresh, restored = state.scheduler.state_dict(), saved["scheduler"]
+        yield from _differences(restored, fresh, "scheduler")
+        for key in LENGTH_ARGUMENTS:
+            if restored.get(key) != fresh.get(key):
+                yield f"scheduler.{key} is {shown(restored.get(key))}, not {fresh.get(key)}"
     if state.constraint is not None:
         built, found = state.constraint.state_dict(), saved["constraint"]
         counts = {key: built[key] for key in ("devices", "tally", "until_sample")}

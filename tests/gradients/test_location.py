@@ -42,6 +42,7 @@ def untouched(root: Path) -> bool:
     return (mine / "epoch_1" / "mine").read_text() == "mine" and len(list(mine.iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "directory", ["/tmp/x", "../x", "a/b", ".", "..", "", ".hydra", "checkpoints", "Plots", "-x"]
 )
@@ -65,6 +66,7 @@ def test_a_root_that_is_not_there_is_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "run" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_each_fold_has_a_folder_of_its_own_under_the_root(root: Path, tmp_path: Path) -> None:
     config = composed(*FOLDS, f"gradients.root={root}", "plots.enabled=true", "plots.dpi=10")
     run_experiment(config, tmp_path / "run")
