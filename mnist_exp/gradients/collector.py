@@ -130,8 +130,7 @@ class GradientCollector(Callback):
         checkpoints : str
             Directory of this training's checkpoints, relative to the run directory.
         signals : StopSignals or None
-            A signal stops the collection after an epoch at once; on resume, the epoch is trained
-            again.
+            They stop the collection after an epoch at once; on resume, that epoch is trained again.
         """
         augmentation = recipe.augmentation if self.augmented or self.mode == "batch" else None
 

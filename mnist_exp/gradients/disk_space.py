@@ -32,7 +32,7 @@ def row_bytes(preparation: Preparation) -> int:
 
 
 def mean_bytes(preparation: Preparation) -> int:
-    """Compute the bytes of the mean gradient and of the weights that derive factors."""
+    """Compute the bytes of the mean gradient and of the weights from which factors are derived."""
     shapes = preparation.model.shapes
     derived = [shapes[array.weight] for array in preparation.layout.derived]
     return 4 * sum(map(prod, [*shapes.values(), *derived]))
@@ -51,7 +51,7 @@ def check_disk_space(
     Raises
     ------
     UserError
-        If it has not; the message has needed and free bytes and up to three settings that fit.
+        If it has not. The message gives needed and free space and up to three settings that fit.
     """
     needed = num_epochs * disk_bytes(model, samples, settings)
     existing, free = free_space(directory)

@@ -172,7 +172,7 @@ def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _perturbed(network: nn.Module) -> nn.Module:
-    """Copy a network and add noise of half its RMS to each weight tensor."""
+    """Copy a network and add noise to each tensor: half of its RMS, or 0.1 if it is zero."""
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():

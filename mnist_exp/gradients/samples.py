@@ -46,7 +46,7 @@ class Samples:
         return self.images[where], self.labels[where], ids
 
     def subset(self, count: int | None, choice: str, seed: int) -> Samples:
-        """Take ``count`` samples, ``choice`` of first or random; None: all."""
+        """Take ``count`` samples, the ``first`` or ``random`` ones; None: all."""
         if count is None or count >= len(self):
             return self
         if choice == "first":
@@ -59,8 +59,8 @@ class Samples:
 def pixel_values(samples: Samples) -> Tensor | None:
     """Return the network input of each of the 256 pixel values, [256].
 
-    None if ``prepare`` is no fixed map of single pixels: then the stored pixels do not give back
-    the inputs.
+    None if ``prepare`` does not map every pixel by the same function: then stored pixels cannot
+    restore the inputs.
     """
     if samples.augmented or samples.images.dtype != torch.uint8 or not len(samples):
         return None
