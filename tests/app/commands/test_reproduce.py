@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.fault_injection import KFOLD, command, few_images, outcome
 
 
