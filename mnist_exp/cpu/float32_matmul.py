@@ -17,19 +17,20 @@ _users = 0  # blocks under way, in all threads
 _outside = "none"  # the setting outside of them
 
 
-@contextmanager
-def fast_float32_products(device: torch.device) -> Iterator[None]:
-    """Let oneDNN compute float32 matrix products on a CPU in a block, where that is faster.
+def fast_float32_products(device: torch.device) -> AbstractContextManager[None]:
+    """Return a block in which oneDNN computes float32 matrix products, where that is faster.
 
-    torch asks MKL, which leaves the AVX-512 units of AMD's processors idle: there oneDNN takes half
-    the time. On other hardware, and where `onednn_is_better` finds that numbers would be less
-    exact, nothing changes. May be nested. The setting is the process's: products that other Python
-    threads compute meanwhile are exact as well, but may be rounded in another way.
+    torch uses MKL, which leaves the AVX-512 units of AMD's processors idle: there oneDNN takes half
+    the time. On other hardware, and where `onednn_is_better` finds that results would be less
+    exact, the block changes nothing. Blocks may be nested. The setting is the process's: products
+    in other Python threads meanwhile are as exact, but may be rounded differently.
     """
+    return _onednn() if device.type == "cpu" and onednn_is_better() else nullcontext()
+
+
+@contextmanager
+def _onednn() -> Iterator[None]:
     global _users, _outside  # noqa: PLW0603
-    if device.type != "cpu" or not onednn_is_better():
-        yield
-        return
     with _lock:
         if _users == 0:
             _outside, _SETTING.fp32_precision = _SETTING.fp32_precision, "bf16"
