@@ -106,6 +106,16 @@ def composition_message(error: CompactHydraException) -> str:
     """Return why Hydra cannot compose the configuration, and suggest a similar key."""
     message = str(error).partition("Config search path:")[0].strip()
     unknown = re.search(r"Could not override '(.+?)'", message)
+    missing = re.search(r"Could not find '(.+)/(.+?)'", message)
+    if missing is not None and "Available options" in message:
+        lines = message.partition("Available options")[2].splitlines()[1:]
+        options = [name for name in map(str.strip, lines) if not name.startswith("_")]
+        close = difflib.get_close_matches(missing[2], options, n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        return (
+            f"{missing[1]}={missing[2]}: there is no such option; allowed is "
+            f"{', '.join(options)}.{meant}"
+        )
     if unknown is None:
         return message
     key = unknown[1]

@@ -86,11 +86,14 @@ def one_thread() -> Iterator[None]:
     The compiled kernels, whose threads need no waking up, go on to use what is `available`.
     """
     outer = getattr(_here, "available", None)
-    _here.available = available()
+    before = _blocks.begin()
+    _here.available = outer or before
+    torch.set_num_threads(1)
     try:
-        with cpu_threads(1):
-            yield
+        yield
     finally:
+        torch.set_num_threads(before)
+        _blocks.end()
         _here.available = outer
 
 

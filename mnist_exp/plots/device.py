@@ -47,7 +47,7 @@ def shares_figure(histories: Sequence[Sequence[Row]]) -> Figure:
             )
         axis.set(xlabel="epoch", ylim=(0, None))
         axis.set_title(meaning, fontsize=10)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         axis.grid(alpha=0.3)
     return figure

@@ -105,7 +105,7 @@ def curves_figure(histories: Sequence[Sequence[Row]]) -> Figure:
                     label=part if number == 0 else None,
                 )
         axis.set(xlabel="epoch", ylabel=metric)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
         axis.legend()
     title = "Training" if len(histories) == 1 else f"Training, {len(histories)} folds"
@@ -138,7 +138,7 @@ def predictions_figure(
             spine.set(visible=True, color=colour, linewidth=2)
     figure.suptitle(
         f"{dataset.name}: predictions, green right, red wrong "
-        f"({len(wrong)} of {len(indices):,} are wrong)",
+        f"({len(wrong):,} of all {len(indices):,} are wrong)",
         fontsize=11,
     )
     return figure

@@ -31,8 +31,9 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         ]
     lines += [
         _most_confused(results),
-        f"{results['wall_seconds']:.1f} s in all, {results['samples_per_second']:,.0f} samples/s "
-        f"in training, {results['precision']}, {results['device']}, "
+        f"{results['wall_seconds']:.1f} s without start-up, "
+        f"{results['samples_per_second']:,.0f} samples/s in training, "
+        f"{results['precision']}, {results['device']}, "
         f"{results['threads']} thread(s), seed {results['seed']}",
         f"results, checkpoints and plots: {directory}",
         *(comparison_lines(results["reproduction"]) if "reproduction" in results else []),

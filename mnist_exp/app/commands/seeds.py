@@ -2,12 +2,13 @@
 
 Each name is a model option or an experiment preset. Every seed is a whole run (weights, data
 order, augmentation and validation split all follow it); the table goes to
-``outputs/reproduce/<date>-<name>/table.md``. If a seed fails, the table gives the number of
+``outputs/reproduce/<date>-<time>-<name>/table.md``. If a seed fails, the table gives the number of
 completed runs, and the exit code is 1.
 """
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import subprocess
 import sys
@@ -62,9 +63,8 @@ def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str])
     completed = [row for row in rows if row.status == COMPLETED]
     runs = [read_overview(directory / row.job) for row in completed]
     accuracies = [run.accuracy for run in runs if run.accuracy is not None]
-    command = " ".join(["make reproduce", f"WHAT={name}", f"SEEDS={len(rows)}"])
-    if overrides:
-        command += f' ARGS="{" ".join(overrides)}"'
+    words = ["seeds", name, "--seeds", str(len(rows)), *overrides]
+    command = f"python -m mnist_exp {shlex.join(words)}"
     if not completed:
         return f"| {name} | | none completed | 0 of {len(rows)} | | | `{command}` |\n"
     n = str(len(rows)) if len(completed) == len(rows) else f"{len(completed)} of {len(rows)}"
@@ -82,8 +82,9 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
     parser = argument_parser("seeds")
     parser.usage = "%(prog)s [-h] [--seeds N] NAME [NAME ...] [KEY=VALUE ...]"
     parser.epilog = (
-        "KEY=VALUE goes to every run. Each recipe is a sweep in outputs/reproduce/<date>-NAME, "
-        "with the table in table.md; the exit code is 1 if a run fails."
+        "KEY=VALUE goes to every run. Each recipe is a sweep in "
+        "outputs/reproduce/<date>-<time>-NAME, with the table in table.md; "
+        "the exit code is 1 if a run fails."
     )
     parser.add_argument("names", metavar="NAME", nargs="+", help="model or experiment")
     parser.add_argument(

@@ -11,16 +11,17 @@ from torch import Tensor, nn
 # torch's own word for how a tensor on the CPU is worked on. Tensors that are sparse, lazily
 # conjugated, made in inference mode, fake, or seen from inside of vmap or grad have another one.
 with torch.inference_mode(False):
-    PLAIN = torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
-KINDS = (Tensor, nn.Parameter)
+    _keys = torch._C._dispatch_keys
+    PLAIN = _keys(torch.empty(0, device="cpu")).raw_repr()
+KINDS = frozenset({Tensor, nn.Parameter})
 
 
 def is_plain(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     """Return whether a tensor is its numbers, of this type, side by side in the CPU's memory."""
     return (
-        type(tensor) in KINDS
+        _keys(tensor).raw_repr() == PLAIN
+        and type(tensor) in KINDS
         and tensor.dtype is dtype
-        and torch._C._dispatch_keys(tensor).raw_repr() == PLAIN
         and tensor.is_contiguous()
     )
 

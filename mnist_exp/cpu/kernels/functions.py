@@ -108,26 +108,20 @@ class Kernels:
         v is the gradient or, where there are velocities, the velocity, which becomes
         ``velocity * momentum + gradient``.
         """
-        shapes = [w.shape for w in weights]
+        sizes = [w.numel() for w in weights]
         columns = [weights, gradients] if velocities is None else [weights, gradients, velocities]
-        if any([tensor.shape for tensor in column] != shapes for column in columns[1:]):
+        if any([tensor.numel() for tensor in column] != sizes for column in columns[1:]):
             return False
         tensors = [tensor for column in columns for tensor in column]
         if not are_plain(*tensors) or are_recorded(*tensors):
             return False
         changed(*weights, *(velocities or ()))
-        threads = available()
-        for w, g, v in zip(weights, gradients, velocities or repeat(None), strict=False):
-            self._library.asymmetric_sgd(
-                w.data_ptr(),
-                g.data_ptr(),
-                None if v is None else v.data_ptr(),
-                w.numel(),
-                momentum,
-                minus_rate,
-                ratio,
-                threads,
-            )
+        rest = (momentum, minus_rate, ratio, available())
+        for w, g, v, size in zip(
+            weights, gradients, velocities or repeat(None), sizes, strict=False
+        ):
+            velocity = None if v is None else v.data_ptr()
+            self._library.asymmetric_sgd(w.data_ptr(), g.data_ptr(), velocity, size, *rest)
         return True
 
     def round_nearest(self, w: Tensor, grid: Grid) -> bool:
