@@ -14,8 +14,8 @@ from torch import nn
 
 from mnist_exp.models.parametrizations import parametrizations
 
-# Pairs (3x3 convolution, whether 2x2 max pooling follows), then linear layers on flattened inputs. A
-# ReLU follows each layer, after its pooling, except the last. Without convolutions, inputs of any
+# Pairs (3x3 convolution, whether 2x2 max pooling follows), then linear layers on flattened inputs.
+# A ReLU follows each layer, after its pooling, except the last. Without convolutions, inputs of any
 # shape are flattened.
 Stages = tuple[list[tuple[nn.Conv2d, bool]], list[nn.Linear]]
 
