@@ -158,7 +158,7 @@ def pixels_to_inputs(pixels: Tensor, indices: Tensor, scale: float, shift: float
 
 
 def correct_predictions(logits: Tensor, labels: Tensor) -> int:
-    """Count the rows of logits [B, classes] whose largest is that of the int64 labels [B]."""
+    """Count the rows of logits [B, classes] with the largest at the int64 label [B]."""
     kernels = library.compiled()
     found = None if kernels is None else kernels.correct_predictions(logits, labels)
     return int((logits.argmax(1) == labels).sum()) if found is None else found

@@ -43,10 +43,10 @@ def check_weights(model: nn.Module, key: str) -> None:
     for prefix, module in model.named_modules():
         for name in hook_made_weights(module):
             raise UserError(
-                f"{key}: {full_name(prefix, name)} ({type(module).__name__}) is no parameter, but "
-                "made of others by a hook at every call. Take weight_norm or spectral_norm of "
-                "torch.nn.utils.parametrizations in place of those of torch.nn.utils; make "
-                "pruning permanent with torch.nn.utils.prune.remove."
+                f"{key}: {full_name(prefix, name)} ({type(module).__name__}) is no parameter: a "
+                "hook computes it from others at every call. Use weight_norm or spectral_norm "
+                "from torch.nn.utils.parametrizations, not from torch.nn.utils; make pruning "
+                "permanent with torch.nn.utils.prune.remove."
             )
 
 

@@ -58,7 +58,7 @@ def _is_kind(layer: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def _runs_as_its_class_says(model: nn.Module) -> bool:
-    """Return whether a model has no hooks and no ``forward`` of its own instance."""
+    """Return whether a model has no hooks, and no ``forward`` set on the instance."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return "forward" not in vars(model) and not any(
         [

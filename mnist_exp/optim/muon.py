@@ -16,7 +16,7 @@ from mnist_exp.schema.rule import check_settings
 # Coefficients of the quintic iteration, chosen for a steep slope at 0: Keller Jordan,
 # "Muon: an optimizer for hidden layers in neural networks", 2024.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-STEPS_AT_ONCE = 5  # iterations on G alone; each multiplies rounding errors by 12, so no more
+STEPS_AT_ONCE = 5  # iterations on G alone; each grows rounding errors twelvefold
 
 
 def orthogonalize(matrix: Tensor, steps: int) -> Tensor:

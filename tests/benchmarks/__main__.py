@@ -121,7 +121,7 @@ def main() -> int:
     names = [*WORKS, *OTHERS]
     parser.add_argument("works", nargs="*", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=2.5, help="for a work; default: 2.5")
+    parser.add_argument("--minutes", type=float, default=2.5, help="per work; default: 2.5")
     parser.add_argument("--cold", action="store_true", help="time the first epoch")
     parser.add_argument("--one", nargs=2, metavar=("WORK", "CONTENDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -113,7 +113,7 @@ def table(work: str, timings: dict[str, Timing], images: int) -> str:
     scaled = "" if images == 60_000 else f", from {images:,} images"
     head = f"{work}, {description(torch.device('cpu'))}, {repeats} repeat(s){scaled}"
     lines = [
-        f"| {head} | s an epoch (median) | min to max | ratio to ours | peak MiB |",
+        f"| {head} | s per epoch (median) | min to max | ratio to ours | peak MiB |",
         "|---|---|---|---|---|",
     ]
     for name, timing in timings.items():

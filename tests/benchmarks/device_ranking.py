@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=3, help="networks a device")
+    parser.add_argument("--seeds", type=int, default=3, help="networks per device")
     parser.add_argument("--images", type=int, default=1_000_000, help="writes")
     arguments = parser.parse_args()
     torch.manual_seed(0)

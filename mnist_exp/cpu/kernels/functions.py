@@ -163,7 +163,7 @@ class Kernels:
         return found / max(count, 1)
 
     def correct_predictions(self, logits: Tensor, labels: Tensor) -> int | None:
-        """Count the rows of logits [B, classes] whose largest is that of the int64 labels."""
+        """Count the rows of logits [B, classes] with the largest at the int64 label [B]."""
         if not are_plain(logits) or logits.ndim != 2 or not logits.numel():
             return None
         if not are_labels(labels, len(logits)):

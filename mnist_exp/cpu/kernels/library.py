@@ -35,15 +35,15 @@ def compiled() -> Kernels | None:
     if wanted not in ("", "torch", "compiled", *BUILDS):
         raise UserError(
             f"{VARIABLE}={wanted}: allowed are torch, compiled, {' and '.join(BUILDS)}; unset it "
-            "to take the fastest build there is."
+            "to use the fastest available build."
         )
     if wanted == "torch":
         return None
     paths = builds()
     if wanted not in ("", "compiled", *paths) or (wanted == "compiled" and not paths):
         raise UserError(
-            f"{VARIABLE}={wanted}: it is not there; {_there(paths)}. Unset the variable to take "
-            "the fastest build there is."
+            f"{VARIABLE}={wanted}: not available; {_there(paths)}. Unset the variable to use the "
+            "fastest available build."
         )
     build = wanted if wanted in paths else next(iter(paths), None)
     return None if build is None else Kernels(build, paths[build])

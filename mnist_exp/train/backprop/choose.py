@@ -108,9 +108,9 @@ class Compared:
             return result
         name = type(model).__name__
         print(
-            f"warning: what {name} says of itself (stages, independent_samples) is not what its "
-            "forward pass does: its gradients are others. Autograd trains it, more slowly; correct "
-            "what it says, or say nothing.",
+            f"warning: {name} declares stages() or independent_samples, but autograd finds other "
+            "gradients. Training continues with autograd, which is slower; correct or remove the "
+            "declaration.",
             file=sys.stderr,
         )
         self.way = self.exact
