@@ -1,6 +1,6 @@
 """Train small networks on MNIST under hardware limits.
 
-Heavy packages load on first use of a name, never on ``import mnist_exp``.
+``import mnist_exp`` stays light: heavy packages load on first use.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Modules under the names that they had in version 0.1: imports and ``_target_``s keep working."""
+"""Keep version 0.1's module names working in imports and ``_target_``s."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MOVED = {
 }
 
 
-# What ``python -m OLDNAME`` runs for a module that is a command today.
+# Code that ``python -m OLDNAME`` runs where the module is now a command.
 RUN_COMMAND = """
 import sys
 from mnist_exp.__main__ import main
@@ -67,7 +67,7 @@ main()
 
 
 class _Alias(Loader):
-    """Loads the module of today's name."""
+    """Load the module under its current name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -78,10 +78,10 @@ class _Alias(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self.own_spec  # the import system set that of the old name
+        module.__spec__ = self.own_spec  # the import system has set the old name's spec
 
     def get_code(self, fullname: str) -> CodeType | None:
-        """Return what ``python -m`` runs; None, so that it refuses, for all but commands."""
+        """Return the code for ``python -m``; None, which it refuses, unless it is a command."""
         room, _, module = self.name.rpartition(".")
         if room != "mnist_exp.app.commands":
             return None
@@ -90,10 +90,10 @@ class _Alias(Loader):
 
 
 class OldNames(MetaPathFinder):
-    """Finds ``mnist_exp.<old name>``; the module is one and the same object under both names.
+    """Find ``mnist_exp.<old name>``; both names give the same module object.
 
-    It must be asked before the other finders: these would load a module of the package ``kernels``
-    once more under its old name.
+    Must come first in ``sys.meta_path``: the other finders would load submodules of ``kernels`` a
+    second time under their old names.
     """
 
     def find_spec(

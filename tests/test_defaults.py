@@ -112,9 +112,9 @@ def test_defaults_in_python_are_those_of_the_base_option(target: str) -> None:
     ids=lambda file: f"{file.parent.name}/{file.stem}",
 )
 def test_every_hyper_parameter_has_a_comment_where_it_is_declared(file: Path) -> None:
-    """Models, experiments and recipes state keys again that others declare."""
+    """Models, experiments, recipes and gradients=batch state keys again that others declare."""
     text = file.read_text().partition("\nhydra:")[0]
-    if "@package _global_" in text or file.parent.name == "recipe":
+    if re.search(r"@package _global_|defaults: \[(epoch|/)", text):
         return
     stated = [line for line in text.splitlines() if re.match(r" *[a-z]\w*: *[^ ]", line, re.I)]
     silent = [line for line in stated if "#" not in line and not line.startswith("defaults: [")]

@@ -26,7 +26,7 @@ from tests.conftest import Compose
 from tests.helpers.markdown import PAGES, REPOSITORY, anchors, blocks, inline_code, links
 from tests.test_architecture import FLOORS
 
-SMALL = ["data.subset=300", "training.epochs=1", "plots.enabled=false"]
+SMALL = ["data.subset=350", "training.epochs=1", "plots.enabled=false"]
 SMALLER = {
     "-m": ["cv=holdout", "cv.validation=100", "cv.test=500"],
     "seeds": ["--seeds", "2"],
@@ -135,6 +135,7 @@ def test_blocks_have_a_language_and_yaml_is_well_formed(page: Path) -> None:
             OmegaConf.create(block.text)
 
 
+@pytest.mark.slow
 @page_names
 def test_commands_and_settings_in_the_text_exist(page: Path, compose_config: Compose) -> None:
     for code in inline_code(page):

@@ -17,18 +17,20 @@ _users = 0  # active blocks, over all threads
 _outside = "none"  # the setting outside these blocks
 
 
-@contextmanager
-def fast_float32_products(device: torch.device) -> Iterator[None]:
-    """Use oneDNN for float32 matrix products on a CPU within the block, where it is faster.
+def fast_float32_products(device: torch.device) -> AbstractContextManager[None]:
+    """Return a block that uses oneDNN for float32 matrix products on a CPU, where it is faster.
 
     torch's default, MKL, leaves the AVX-512 units of AMD processors idle; oneDNN takes half the
-    time there. Does nothing unless `onednn_is_better`. Blocks may be nested. The setting is
-    process-wide: products in other Python threads stay as exact but may round differently.
+    time there. The block changes nothing unless `onednn_is_better`. Blocks may be nested. The
+    setting is process-wide: products in other Python threads stay as exact but may round
+    differently.
     """
+    return _onednn() if device.type == "cpu" and onednn_is_better() else nullcontext()
+
+
+@contextmanager
+def _onednn() -> Iterator[None]:
     global _users, _outside  # noqa: PLW0603
-    if device.type != "cpu" or not onednn_is_better():
-        yield
-        return
     with _lock:
         if _users == 0:
             _outside, _SETTING.fp32_precision = _SETTING.fp32_precision, "bf16"

@@ -1,4 +1,4 @@
-"""The last lines a run prints."""
+"""Final lines printed by a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnist_exp.terminal import printable
 
 
 def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
-    """Say a finished run in a few lines: accuracy, how it was got, time, and where it lies."""
+    """Summarise a finished run: accuracy, selected epoch, time, directory."""
     head = f"{results['model']}, {results['parameters']:,} parameters, {results['data']}"
     folds = results["folds"]
     if len(folds) > 1:
@@ -69,7 +69,7 @@ def _most_confused(results: dict[str, Any]) -> str:
     ]
     worst = sorted(cells, reverse=True)[:3]
     if not worst:
-        return "no image is mistaken"
+        return "no test image is misclassified"
     return "most confused: " + ", ".join(
         f"{true} for {predicted} ({count:.4g} times)" for count, true, predicted in worst
     )

@@ -24,6 +24,7 @@ def lines(compose_config: Compose, *overrides: str, facts: Facts = FACTS) -> lis
     return ignored_settings(compose_config(*overrides), keys_of(overrides), facts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -83,6 +84,7 @@ def test_what_has_an_effect_gets_no_line(compose_config: Compose, overrides: lis
     assert lines(compose_config, *overrides) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", sorted(p.stem for p in (config_directory() / "experiment").glob("*"))
 )
@@ -127,6 +129,7 @@ def test_a_run_warns_once_before_it_trains(
     assert "warning" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", ["[5]", "[0,1]", "[]", "[1,3]"])
 def test_gradients_of_epochs_that_do_not_come_are_refused(
     tmp_path: Path, compose_config: Compose, epochs: str
@@ -137,6 +140,7 @@ def test_gradients_of_epochs_that_do_not_come_are_refused(
     assert not list((tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "seen"),
     [

@@ -170,7 +170,7 @@ def test_what_cannot_be_told_apart_is_named_with_what_can() -> None:
     model = TwoLayers(lambda net, x: net.b(F.linear(net.a(x), net.listed[0]).tanh()))
     model.listed = [model.a.weight]
     others = r"gradients\.parameters=\[tokens,a\.bias,b\.weight,b\.bias\]"
-    with pytest.raises(UserError, match=r"gradients of a\.weight cannot be told.*" + others):
+    with pytest.raises(UserError, match=r"gradients of a\.weight cannot be separated.*" + others):
         per_sample_model(model, torch.randn(2, 6))
 
 

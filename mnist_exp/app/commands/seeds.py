@@ -2,8 +2,8 @@
 
 Each name is a model option or an experiment preset. Every seed is a whole run (weights, data
 order, augmentation and validation split all follow it); the table goes to
-``outputs/reproduce/<date>-<name>/table.md``. If a seed fails, the mean says of how many it is, and
-the exit code is 1.
+``outputs/reproduce/<date>-<name>/table.md``. If a seed fails, the table gives the number of
+completed runs, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def recipe_override(name: str) -> str:
     Raises
     ------
     ValueError
-        If there is neither an experiment nor a model of that name.
+        If no experiment or model has that name.
     """
     for group in ("experiment", "model"):
         if (config_directory() / group / f"{name}.yaml").is_file():
@@ -58,7 +58,7 @@ def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
 
 
 def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str]) -> str:
-    """Return a line of the table from the jobs of a sweep over seeds."""
+    """Return the table's line for the jobs of a sweep over seeds."""
     completed = [row for row in rows if row.status == COMPLETED]
     runs = [read_overview(directory / row.job) for row in completed]
     accuracies = [run.accuracy for run in runs if run.accuracy is not None]
@@ -78,7 +78,7 @@ def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str])
 
 
 def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
-    """Return the names of the recipes, the number of seeds and the overrides of every run."""
+    """Return the recipes' names, the number of seeds and the overrides of every run."""
     parser = argument_parser("seeds")
     parser.usage = "%(prog)s [-h] [--seeds N] NAME [NAME ...] [KEY=VALUE ...]"
     parser.epilog = (
@@ -109,13 +109,13 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the recipes named and print and write the table."""
+    """Run the named recipes, then print and write the table."""
     names, seeds, overrides = parse(arguments)
     lines, failures, exit_code = "", [], 0
     for name in names:
         directory, code = run_seeds(name, seeds, overrides)
         exit_code = exit_code or code
-        if not (directory / SWEEP_FILE).is_file():  # refused before it began: it has said why
+        if not (directory / SWEEP_FILE).is_file():  # refused before it began; its error is printed
             break
         rows = read_jobs(directory)
         line = table_row(name, directory, rows, overrides)

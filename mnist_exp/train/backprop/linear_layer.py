@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_exp.cpu.float32_matmul import fast_float32_products
+from mnist_exp.cpu.float32_matmul import fast_float32_products, onednn_is_better
 from mnist_exp.cpu.threads import available, cpu_threads
 from mnist_exp.train.backprop.weights import Weight
 
@@ -65,8 +65,12 @@ class LinearLayer:
             return delta @ self.value
 
 
+def large_products() -> AbstractContextManager[None]:
+    """Return a block whose products use all threads and the faster library."""
+    return _in_onednn() if onednn_is_better() else cpu_threads(available())
+
+
 @contextmanager
-def large_products() -> Iterator[None]:
-    """Run products in a block on all threads, with the faster library."""
+def _in_onednn() -> Iterator[None]:
     with cpu_threads(available()), fast_float32_products(torch.device("cpu")):
         yield

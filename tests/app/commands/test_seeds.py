@@ -37,6 +37,7 @@ def test_a_mean_of_fewer_seeds_says_so(tmp_path: Path) -> None:
     assert "none completed | 0 of 1" in recipe_over_seeds.table_row("m", tmp_path, rows[1:2], [])
 
 
+@pytest.mark.slow
 def test_a_failing_seed_is_named_and_told_by_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
