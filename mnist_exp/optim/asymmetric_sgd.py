@@ -1,4 +1,4 @@
-"""Gradient descent with one rate for potentiation and another for depression."""
+"""Gradient descent with separate rates for potentiation and depression."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mnist_exp.cpu.ops import asymmetric_sgd_
 from mnist_exp.schema.parts import ASYMMETRIC_SGD
 from mnist_exp.schema.rule import check_settings
 
-VELOCITY = "momentum_buffer"  # as torch.optim.SGD names it
+VELOCITY = "momentum_buffer"  # the name in torch.optim.SGD
 GLOBAL_HOOKS = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
 
 
 def asymmetric_update(weight: Tensor, gradient: Tensor, lr_pos: float, lr_neg: float) -> Tensor:
-    """Return ``w - lr * g`` with another rate for potentiation than for depression.
+    """Return ``w - lr * g`` with separate rates for potentiation and depression.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def asymmetric_update(weight: Tensor, gradient: Tensor, lr_pos: float, lr_neg: f
 
 
 class AsymmetricSGD(Optimizer):
-    """Gradient descent whose rate depends on the direction in which a weight moves.
+    """Gradient descent with a rate that depends on the direction in which a weight moves.
 
-    The formula is that of `asymmetric_update`; with momentum, g is the velocity
-    ``v <- momentum * v + g``, as in ``torch.optim.SGD``. Learning-rate schedulers act on ``lr``,
-    which is ``lr_pos``; ``lr_neg`` keeps its proportion to it. With equal rates the weights are,
-    bit for bit, those of ``torch.optim.SGD`` with ``fused=False``.
+    Updates as `asymmetric_update`; with momentum, g is the velocity ``v <- momentum * v + g``, as
+    in ``torch.optim.SGD``. Learning-rate schedulers act on ``lr``, which is ``lr_pos``; ``lr_neg``
+    keeps its proportion to it. With equal rates the weights equal, bit for bit, those of
+    ``torch.optim.SGD`` with ``fused=False``.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ class AsymmetricSGD(Optimizer):
     ) -> None:
         settings = {"lr_pos": lr_pos, "lr_neg": lr_neg, "momentum": momentum}
         check_settings(ASYMMETRIC_SGD, settings, "optimizer")
-        # neg_to_pos and not lr_neg: schedulers change lr alone
+        # neg_to_pos instead of lr_neg: schedulers change only lr
         defaults = {"lr": lr_pos, "neg_to_pos": lr_neg / lr_pos, "momentum": momentum}
         super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move every parameter that has a gradient; ``closure`` as in ``torch.optim.SGD``."""
+        """Update every parameter that has a gradient; ``closure`` as in ``torch.optim.SGD``."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
