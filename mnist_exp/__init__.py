@@ -11,7 +11,8 @@ from mnist_exp._version import __version__
 
 __all__ = ["PyTorchNNWrapper", "__version__"]
 
-sys.meta_path.insert(0, OldNames())
+if not any(type(finder).__name__ == OldNames.__name__ for finder in sys.meta_path):
+    sys.meta_path.insert(0, OldNames())
 
 
 def __getattr__(name: str) -> Any:

@@ -100,6 +100,12 @@ def small(arguments: list[str]) -> list[str]:
     is_word = "=" not in first and not first.startswith("-")
     if (is_word and first != "seeds") or any(a.startswith(AS_THEY_ARE) for a in arguments):
         return arguments
+    if "model=mlp100" in arguments and first != "-m" and "cv=" not in " ".join(arguments):
+        arguments = [*arguments, "cv.n_jobs=1"]  # folds in processes take seconds to start
+    if first == "-m":  # two values of each setting
+        arguments = [re.sub(r"^([\w.]+=[^,\[]+,[^,]+),.*", r"\1", a) for a in arguments]
+    if is_word:  # seeds: the first recipe alone
+        arguments = arguments[:2]
     return [*arguments, *SMALL, *SMALLER.get(first, [])]
 
 

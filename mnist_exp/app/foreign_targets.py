@@ -78,10 +78,7 @@ def own_targets(hydra: Any) -> set[str]:
 def targets_of_options(directories: list[Path]) -> set[str]:
     """Return the targets named in YAML files below config directories."""
     files = (path for directory in directories for path in directory.rglob("*.yaml"))
-    lines = (
-        re.findall(r"_target_:\s*[\"']?([\w.]+)", path.read_text(errors="replace"))
-        for path in files
-    )
+    lines = (TARGET_IN_YAML.findall(path.read_text(errors="replace")) for path in files)
     return {target for found in lines for target in found} - {"null"}
 
 

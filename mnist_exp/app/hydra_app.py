@@ -73,7 +73,11 @@ def run_command(config: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             run_sweep_job(config, directory, signals)
         else:
-            run_alone(config, directory, signals, run_claim())
+            try:
+                claim = run_claim()
+            except UserError as error:
+                launch.refuse(error)
+            run_alone(config, directory, signals, claim)
 
 
 def end_stopped(stop: Interrupted | KeyboardInterrupt, claimed: Sequence[Claim]) -> NoReturn:

@@ -106,7 +106,12 @@ def claims() -> Iterator[list[Claim]]:
 
 def run_claim() -> Claim:
     """Return the claim of this command's run."""
-    return _CLAIMS.get()[-1]
+    claimed = _CLAIMS.get()
+    if not claimed:
+        raise UserError(
+            "hydra.callbacks.directories is missing, which makes the run directory; leave it in."
+        )
+    return claimed[-1]
 
 
 def claim(config: DictConfig, kind: str) -> Claim:

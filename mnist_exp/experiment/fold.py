@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,9 @@ class Fold:
         self.state = build.build_state(
             config, parts.dataset.num_classes, len(split.train), parts.device, self.seed
         )
+        # an augmentation of the user's may keep state, which no other fold must see
+        own = copy.deepcopy(parts.recipe.augmentation)
+        self.recipe = replace(parts.recipe, augmentation=own)
         self.collector = self._collector(run)
         self.recorder = Recorder(
             run, split.fold, config.checkpoints.keep, by_validation(config, split)
@@ -98,7 +103,7 @@ class Fold:
             collector.bind(
                 self.parts.images,
                 self.train_indices,
-                self.parts.recipe,
+                self.recipe,
                 self.directory,
                 run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
                 self.signals,
@@ -149,7 +154,7 @@ class Fold:
                 state,
                 parts.images,
                 self.train_indices,
-                parts.recipe,
+                self.recipe,
                 self.epoch_metrics,
                 callbacks,
             )

@@ -144,7 +144,7 @@ class GradientCollector(Callback):
         self.samples = everything.subset(self.max_samples, self.sample_choice, self.settings.seed)
         self.settings = replace(self.settings, label_smoothing=recipe.label_smoothing)
         self.num_epochs = recipe.epochs
-        self.path = directory / self.directory
+        self._directory = self.path = directory / self.directory
         self.checkpoints = checkpoints
         self.signals = signals or StopSignals()
 
@@ -192,7 +192,7 @@ class GradientCollector(Callback):
         goes_on = state.epoch > 0 or state.order is not None  # the initial weights are gone
         with self.signals.at_once():
             self._check_space(state.model, state.epoch + 1 if goes_on else 0)
-            self.path = own_directory(self.path, self.root)
+            self.path = own_directory(self._directory, self.root)
             if self.at_start and not goes_on:
                 self._collect(0, state.model, checkpoint=None)
 

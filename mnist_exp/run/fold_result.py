@@ -30,7 +30,7 @@ class FoldResult:
     weights_sha256 : str
         Checksum of the reported weights and buffers.
     wall_seconds : float
-        Training and evaluation time, including that before interruptions.
+        Time up to the last checkpoint, including that before interruptions.
     """
 
     fold: int | None

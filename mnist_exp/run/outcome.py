@@ -15,8 +15,8 @@ from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.results import write_results
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-# torch's messages: on the CPU, and on CUDA and MPS
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+# torch's messages: on the CPU, on CUDA and MPS, and oneDNN's in a convolution
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "could not create a primitive")
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ def test_the_mistake_of_a_command_is_said_in_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model=foo"], ["model/foo", "cnn20k", "mlp300"]),
+        (["model=foo"], ["model=foo: there is no such option", "cnn20k", "mlp300"]),
         (["training.epoch=3"], ["training.epoch"]),
         (["training.batch_size=0", "seed=-1"], ["training.batch_size=0", "seed=-1", "at least 1"]),
         (["training.label_smoothing=x"], ["training.label_smoothing=x", "0 <= s < 1"]),

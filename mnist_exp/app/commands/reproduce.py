@@ -6,6 +6,8 @@ import sys
 
 from mnist_exp.app.commands import argument_parser
 
+HYDRA_FLAGS = ("--config-dir", "--config-path", "--config-name")
+
 
 def main(arguments: list[str]) -> int:
     """Repeat a run in a new directory; the exit code is 1 if the results differ."""
@@ -17,12 +19,16 @@ def main(arguments: list[str]) -> int:
         "result differs."
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="directory of a completed run")
+    for flag in HYDRA_FLAGS:
+        parser.add_argument(flag, help="as for a run: where the run's own options lie")
     options, overrides = parser.parse_known_args(arguments)
+    given = {flag: getattr(options, flag[2:].replace("-", "_")) for flag in HYDRA_FLAGS}
+    flags = [f"{flag}={value}" for flag, value in given.items() if value is not None]
     from hydra.core.override_parser.types import Quote, QuotedString
 
     from mnist_exp.app import hydra_app
 
     directory = QuotedString(options.run_dir, Quote.single).with_quotes()
-    sys.argv[1:] = [f"reproduce={directory}", *overrides]
+    sys.argv[1:] = [*flags, f"reproduce={directory}", *overrides]
     hydra_app.main()
     return 0

@@ -99,6 +99,9 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
         parser.error(f"--seeds {options.seeds}: allowed is 1 or more")
     names = [name for name in options.names if "=" not in name]
     overrides += [name for name in options.names if "=" in name]
+    flags = [text for text in overrides if text.startswith("-")]
+    if flags:
+        parser.error(f"{' '.join(flags)}: only KEY=VALUE goes to the runs")
     if not names:
         parser.error(f"{' '.join(overrides)}: name a model or an experiment too")
     try:

@@ -31,7 +31,7 @@ def test_a_mean_of_fewer_seeds_says_so(tmp_path: Path) -> None:
     rows = seeds(tmp_path, [0.9, None, 0.8])
     line = recipe_over_seeds.table_row("mlp100", tmp_path, rows, [])
     assert "| 85.00% ± 7.07% | 2 of 3 |" in line
-    assert "SEEDS=3" in line  # what was asked for
+    assert "seeds mlp100 --seeds 3" in line  # what was asked for
     line = recipe_over_seeds.table_row("mlp100", tmp_path, rows[:1], [])
     assert "| 90.00% | 1 |" in line
     assert "none completed | 0 of 1" in recipe_over_seeds.table_row("m", tmp_path, rows[1:2], [])
