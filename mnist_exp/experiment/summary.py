@@ -71,7 +71,7 @@ def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
 def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
     """Return a run's numbers, per fold and over folds.
 
-    `mnist_exp.run.results` documents each entry.
+    `mnist_exp.run.results` says what they mean, `mnist_exp.run.formats` lists every entry.
     """
     epochs = [row for fold in folds for row in fold.history]
     matrices = torch.stack([fold.evaluation.confusion_matrix for fold in folds])
