@@ -1,4 +1,4 @@
-# make help lists the targets. Each does its own set-up; VENV=path uses another environment.
+# Run `make help` for the targets. Each does its own set-up; VENV=path uses another environment.
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
@@ -33,12 +33,12 @@ $(BENCH): $(RUNTIME)
 	$(PY) -m pip install --quiet --editable ".[bench]"
 	@touch $@
 
-setup: $(DEV) ## make the virtual environment and install everything into it
+setup: $(DEV) ## create the virtual environment and install everything into it
 
-env-check: $(RUNTIME) ## Python, torch, CPU features, threads, data: one table
+env-check: $(RUNTIME) ## table of Python, torch, CPU features, threads and data
 	@$(PY) -m mnist_exp env-check
 
-env-update: env-check ## the same
+env-update: env-check ## same as env-check
 
 train: $(RUNTIME) ## train; make train ARGS="model=cnn20k training.epochs=5"
 	$(PY) -m mnist_exp $(ARGS)
@@ -46,7 +46,7 @@ train: $(RUNTIME) ## train; make train ARGS="model=cnn20k training.epochs=5"
 test: $(DEV) ## all tests
 	$(PY) -m pytest -n auto $(ARGS)
 
-test-fast: $(DEV) ## the tests that take no subprocess or whole training, in under two minutes
+test-fast: $(DEV) ## the tests without subprocesses or whole trainings, in under two minutes
 	$(PY) -m pytest -n auto -m "not slow" $(ARGS)
 
 test-model: $(DEV) ## the tests of the networks
@@ -55,7 +55,7 @@ test-model: $(DEV) ## the tests of the networks
 test-training: $(DEV) ## the tests of the training loop and of whole runs
 	$(PY) -m pytest tests/train tests/experiment $(ARGS)
 
-check-model: $(RUNTIME) ## every layer's output shape, and what each network must have
+check-model: $(RUNTIME) ## output shape of every layer, and required properties of each network
 	@$(PY) -m mnist_exp check-models shapes
 
 check-params: $(RUNTIME) ## the parameter counts against the published ones
@@ -72,18 +72,18 @@ lint: $(DEV) ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(BENCH) ## epochs of ours and of the baselines, timed in one run; WHAT=mlp100
+bench: $(BENCH) ## time our epochs against the baselines; WHAT=mlp100
 	$(PY) -m tests.benchmarks $(WHAT) $(ARGS)
 
-torture: $(DEV) ## kill, damage and starve runs for half an hour; every result must survive
+torture: $(DEV) ## kill, damage and starve runs for half an hour; no result may be lost
 	$(PY) -m tests.torture $(WHAT) $(ARGS)
 
-sanitize: $(DEV) ## the C kernels under the address, undefined-behaviour and thread sanitizers
+sanitize: $(DEV) ## run the C kernels under the address, undefined-behaviour and thread sanitizers
 	$(PY) -m tests.cpu.kernels.run_harness
 
 clean: ## remove caches and build files
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-clean-checkpoints: ## remove the checkpoints under outputs/, but not results and plots
+clean-checkpoints: ## remove checkpoints under outputs/; keep results and plots
 	find outputs -type d -name checkpoints -prune -exec rm -rf {} +

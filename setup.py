@@ -1,7 +1,7 @@
-"""The C kernels, compiled once for each instruction set that makes a difference.
+"""Build of the C kernels, once per relevant instruction set.
 
-Where they cannot be compiled (no compiler, another processor) the installation goes on without, and
-torch does the work. All else stands in pyproject.toml.
+If they do not compile (no compiler, another processor), the installation continues without them and
+torch does the work. All other settings are in pyproject.toml.
 """
 
 from glob import glob
@@ -27,7 +27,7 @@ if __name__ == "__main__":
                 sources=sorted(glob(f"{SOURCES}/*.c")),
                 depends=sorted(glob(f"{SOURCES}/*.h")),
                 extra_compile_args=FLAGS + instructions,
-                # functions call each other, not namesakes elsewhere
+                # bind calls within the library, not to namesakes elsewhere
                 extra_link_args=["-pthread", "-Wl,-Bsymbolic"],
                 libraries=["m"],
                 optional=True,

@@ -1,6 +1,6 @@
 """Train small networks on MNIST under hardware limits.
 
-Heavy packages load on first use of a name, never on ``import mnist_exp``.
+``import mnist_exp`` stays light: heavy packages load on first use.
 """
 
 import sys
@@ -11,7 +11,8 @@ from mnist_exp._version import __version__
 
 __all__ = ["PyTorchNNWrapper", "__version__"]
 
-sys.meta_path.insert(0, OldNames())
+if not any(type(finder).__name__ == OldNames.__name__ for finder in sys.meta_path):
+    sys.meta_path.insert(0, OldNames())
 
 
 def __getattr__(name: str) -> Any:

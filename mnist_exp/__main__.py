@@ -1,10 +1,10 @@
-"""``python -m mnist_exp``."""
+"""Entry point of ``python -m mnist_exp``."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line; an interrupt is no traceback, not even while modules load."""
+    """Run the command line; Ctrl-C prints no traceback, even while modules load."""
     try:
         from mnist_exp.app.main import main as run
 

@@ -1,4 +1,4 @@
-"""Modules under the names that they had in version 0.1: imports and ``_target_``s keep working."""
+"""Modules under their names in version 0.1; names within them may have moved further."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ MOVED = {
     "device_plots": "plots.device",
     "env_check": "app.commands.env_check",
     "evaluate": "train.evaluate",
+    "figures": "plots.figures",
     "float32_products": "cpu.float32_matmul",
     "fold": "experiment.fold",
     "fold_processes": "experiment.fold_processes",
+    "foreign_targets": "app.foreign_targets",
     "fork_server": "cpu.processes",
     "gradient_collection": "gradients.collector",
     "gradient_norm": "callbacks.gradient_norm",
+    "gradients.effective_copy": "models.effective_copy",
+    "gradients.epoch_recording": "gradients.epoch_writer",
+    "gradients.layer_calls": "gradients.layer_gradients",
     "gradients.plots": "gradients.pictures",
     "hardware": "cpu.features",
+    "ignored_settings": "experiment.ignored_settings",
     "kernels": "cpu.kernels",
     "kernels.boundary": "cpu.kernels.boundary",
     "kernels.functions": "cpu.kernels.functions",
@@ -38,25 +44,36 @@ MOVED = {
     "kernels.measurements": "cpu.kernels.measurements",
     "launch": "app.hydra_callback",
     "linear_layers": "train.backprop.mlp",
+    "names": "files.names",
+    "output": "terminal",
+    "printable": "terminal",
     "progress": "callbacks.progress",
     "recipe_over_seeds": "app.commands.seeds",
+    "regular_files": "files.regular",
     "resumption": "app.resume",
     "run.files": "files.atomic",
     "run.interruption": "interruption",
     "run.table": "app.commands.view_results",
+    "schedule": "optim.schedule",
+    "shipped_config": "app.shipped_config",
     "sparse_products": "cpu.sparse_linear",
     "sweep": "run.sweep_table",
+    "sweep_job": "app.sweep.job",
+    "sweep_jobs": "app.sweep.jobs",
+    "sweep_overrides": "app.sweep.overrides",
     "sweep_plots": "plots.sweep",
+    "sweep_resumption": "app.sweep.resume",
     "targets": "experiment.instantiate",
     "threads": "cpu.threads",
     "tracking": "callbacks.tracking",
     "training_state": "train.state",
     "waiting_threads": "cpu.openmp",
+    "weight_averaging": "optim.weight_averaging",
     "weights": "train.backprop.weights",
 }
 
 
-# What ``python -m OLDNAME`` runs for a module that is a command today.
+# Code that ``python -m OLDNAME`` runs where the module is now a command.
 RUN_COMMAND = """
 import sys
 from mnist_exp.__main__ import main
@@ -67,7 +84,7 @@ main()
 
 
 class _Alias(Loader):
-    """Loads the module of today's name."""
+    """Load the module under its current name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -78,10 +95,10 @@ class _Alias(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self.own_spec  # the import system set that of the old name
+        module.__spec__ = self.own_spec  # the import system has set the old name's spec
 
     def get_code(self, fullname: str) -> CodeType | None:
-        """Return what ``python -m`` runs; None, so that it refuses, for all but commands."""
+        """Return the code for ``python -m``; None, which it refuses, unless it is a command."""
         room, _, module = self.name.rpartition(".")
         if room != "mnist_exp.app.commands":
             return None
@@ -90,10 +107,10 @@ class _Alias(Loader):
 
 
 class OldNames(MetaPathFinder):
-    """Finds ``mnist_exp.<old name>``; the module is one and the same object under both names.
+    """Find ``mnist_exp.<old name>``; both names give the same module object.
 
-    It must be asked before the other finders: these would load a module of the package ``kernels``
-    once more under its old name.
+    Must come first in ``sys.meta_path``: the other finders would load submodules of ``kernels`` a
+    second time under their old names.
     """
 
     def find_spec(

@@ -1,4 +1,4 @@
-"""Cross-validation schemes: which images train, validate and test, fold by fold."""
+"""Cross-validation schemes: training, validation and test images of each fold."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Split:
     Attributes
     ----------
     train : Tensor
-        What the weights are fitted to.
+        Images the weights are fitted to.
     validation : Tensor or None
-        What an epoch may be chosen by.
+        Images for choosing an epoch.
     test : Tensor
-        What the reported numbers come from; with k-fold, the fold held out.
+        Images behind the reported numbers; with k-fold, the held-out fold.
     fold : int or None
-        From 1; None when there is only one split.
+        From 1; None if there is only one split.
     """
 
     train: Tensor
@@ -42,12 +42,12 @@ class Split:
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """The parts that the scheme has, by name."""
+        """The parts that are present, by name."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: indices for name, indices in parts.items() if indices is not None}
 
     def sha256(self) -> str:
-        """Return the SHA-256 of all indices and of the part that each belongs to."""
+        """Return the SHA-256 of the names, sizes and indices of the parts."""
         digest = hashlib.sha256()
         for name, indices in self.parts.items():
             digest.update(f"{name} {len(indices)} ".encode())
@@ -55,12 +55,12 @@ class Split:
         return digest.hexdigest()
 
     def check(self, num_images: int) -> None:
-        """Check what an own scheme or splitter may get wrong.
+        """Check the indices of a split, which may come from a user's scheme or splitter.
 
         Raises
         ------
         UserError
-            If a part is empty, an index points at no image, or two parts share an image.
+            If a part is empty, an index is out of range, or two parts share an image.
         """
         where = "cv" if self.fold is None else f"cv: fold {self.fold}"
         part_of = np.full(num_images, "", dtype=object)  # by image
@@ -76,13 +76,13 @@ class Split:
             if len(shared):
                 raise UserError(
                     f"{where}: image {shared[0]} is in the {part_of[shared[0]]} part and in the "
-                    f"{name} part, as are {len(shared)} in all; the parts must be disjoint."
+                    f"{name} part ({len(shared)} shared in all); the parts must be disjoint."
                 )
             part_of[rows] = name
 
 
 class Scheme(Protocol):
-    """What ``cv`` is: splits of a data set."""
+    """Interface of ``cv``: splits of a data set."""
 
     def splits(self, dataset: Dataset, seed: int) -> list[Split]:
         """Return the splits, at least one."""
@@ -90,14 +90,13 @@ class Scheme(Protocol):
 
 @dataclass(frozen=True)
 class Holdout:
-    """The official training split, divided by class shares, and the official test split.
+    """The official test split, and the official training split divided with equal class shares.
 
     Attributes
     ----------
     train, validation, test : int or None
-        Number of images; None for what the other sizes leave (``validation``: 0). The validation
-        images are drawn by the run's seed, stratified; a test set smaller than the official one
-        is drawn likewise.
+        Number of images; None: the rest (``validation``: 0). Validation images, and a test set
+        smaller than the official one, are drawn with the run's seed, stratified.
     """
 
     train: int | None = None
@@ -154,29 +153,29 @@ class SklearnSplitter(Protocol):
 
 @dataclass(frozen=True)
 class PooledFolds:
-    """Folds of a scikit-learn splitter over training and test images pooled.
+    """Folds of a scikit-learn splitter over the pooled training and test images.
 
     Attributes
     ----------
     splitter : SklearnSplitter
-        For example ``sklearn.model_selection.StratifiedKFold``.
+        Such as ``sklearn.model_selection.StratifiedKFold``.
     """
 
     splitter: SklearnSplitter
 
     def splits(self, dataset: Dataset, seed: int) -> list[Split]:
-        """Return one split a fold, drawn by the splitter's ``random_state``, or ``seed`` without.
+        """Return one split per fold, drawn by the splitter's ``random_state`` or else by ``seed``.
 
-        scikit-learn's own default, ``random_state=None``, would draw other folds at each call.
+        scikit-learn's default, ``random_state=None``, would draw different folds at each call.
 
         Raises
         ------
         UserError
-            If the splitter refuses, for instance more folds than images of the smallest class.
+            If the splitter fails, for instance on more folds than images in the smallest class.
         """
         labels = dataset.labels.numpy()
         smallest = int(np.bincount(labels).min())
-        # a repeated splitter hands its own arguments on to the one it repeats
+        # a repeated splitter keeps the arguments of the inner one in cvargs
         of_repeated = getattr(self.splitter, "cvargs", {}).get("n_splits", 1)
         n_splits = getattr(self.splitter, "n_splits", of_repeated)
         if n_splits > smallest and "Stratified" in type(self.splitter).__name__:
@@ -221,7 +220,7 @@ def stratified_subset(indices: Tensor, labels: Tensor, size: int, seed: int) -> 
 def _stratified(
     indices: np.ndarray, labels: np.ndarray, size: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split ``indices`` in two sorted parts, the second of ``size``, by class shares."""
+    """Split ``indices`` into two sorted parts of equal class shares, the second of ``size``."""
     if size == 0:
         return indices, indices[:0]
     try:

@@ -1,9 +1,9 @@
-"""The one exception for mistakes that the user can mend."""
+"""The exception for mistakes the user can fix."""
 
 
 class UserError(ValueError):
     """A wrong setting, file or argument.
 
-    The message says what was wrong, the value got, what is allowed and what to do. The command
-    line prints it without a traceback and exits with 2.
+    The message gives what was wrong, the value received, what is allowed and what to do. The
+    command line prints it without a traceback and exits with code 2.
     """

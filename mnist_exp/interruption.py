@@ -1,4 +1,4 @@
-"""Ending on SIGINT, SIGTERM and SIGHUP at a batch's end instead of in the middle of it."""
+"""Stop at the end of a batch on SIGINT, SIGTERM or SIGHUP."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-# A terminal that closes sends SIGHUP, which Windows does not have.
+# A closing terminal sends SIGHUP; Windows lacks it.
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Interrupted(BaseException):
-    """Training was asked to stop by a signal; the batch under way was finished.
+    """A signal stopped the work: training after its batch, other work at once.
 
-    Like KeyboardInterrupt it is no error, so that whoever handles errors lets it pass.
+    A BaseException, like KeyboardInterrupt, so that ``except Exception`` lets it pass.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -24,9 +24,9 @@ class Interrupted(BaseException):
 
 
 class StopSignals:
-    """While entered, stopping signals are kept for `check`; a second SIGINT stops at once.
+    """Hold stop signals until `check`; a SIGINT after another signal stops at once.
 
-    Signals that were ignored before, as `nohup` has it for SIGHUP, stay ignored.
+    Signals ignored on entry, such as SIGHUP under `nohup`, stay ignored.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class StopSignals:
             raise Interrupted(number)
 
     def check(self) -> None:
-        """Stop here if a signal came.
+        """Stop here if a signal has arrived.
 
         Raises
         ------
@@ -75,9 +75,9 @@ class StopSignals:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Stop wherever the block is as soon as a signal comes, or if one came before.
+        """Stop the block as soon as a signal arrives, or on entry if one already has.
 
-        For work that may take long, and that is done again when the run goes on.
+        For long work that is repeated when the run resumes.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Standard output and error of a program that outlives whoever reads them."""
+"""Keep the program running when a reader of its output goes away; print text safely."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-_replaced: list[TextIO] = []  # whose end may close the file that is still written to
+_replaced: list[TextIO] = []  # kept alive: finalizing one may close a file still in use
 
 
 class DroppingFile(io.FileIO):
-    """An open file or pipe to write to; what it does not take is dropped without an error.
+    """A file or pipe whose failed writes are dropped silently.
 
-    The reader may have gone, the terminal been closed, the disk be full.
+    Writes fail if the reader has exited, the terminal is closed or the disk is full.
     """
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write all of ``data``, as far as it goes, and return its length in bytes."""
+        """Write as much of ``data`` as possible and return the length of all of it in bytes."""
         left = whole = memoryview(data).cast("B")
         while left:
             try:
                 written = super().write(left)
             except OSError:
                 break
-            if written is None:  # full, and whoever made the pipe wants no write to wait
+            if written is None:  # a non-blocking pipe that is full
                 select.select([], [self], [])
             else:
                 left = left[written:]
@@ -38,14 +38,13 @@ class DroppingFile(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Let no write to standard output or error fail from now on in this process.
+    """Make writes to standard output and error never fail in this process.
 
-    Output that nobody takes is dropped, and what the encoding lacks is written as an escape. A
-    standard stream that was closed at the start is connected to the null device, lest the next file
-    that is opened receive what is meant for it. A stream that somebody else put in place, such as a
-    notebook's, stays as it is.
+    Output that cannot be written is dropped; characters the encoding lacks are escaped. Standard
+    streams closed at start are connected to the null device; otherwise the next file opened would
+    take their descriptor and receive their output. Replaced streams, such as a notebook's, stay.
 
-    To be called before anything keeps ``sys.stdout``, as handlers of `logging` do.
+    Call it before anything stores ``sys.stdout``, as `logging` handlers do.
     """
     _open_closed_descriptors()
     sys.stdout = _dropping(sys.stdout)
@@ -56,7 +55,7 @@ def _open_closed_descriptors() -> None:
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # the lowest that is free is what the system gives out
+        except OSError:  # open() takes the lowest free descriptor: this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
@@ -70,7 +69,7 @@ def _dropping(stream: TextIO | None) -> TextIO:
     _replaced.append(stream)
     file = DroppingFile(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
-        # unbuffered (python -u) is a text stream on the file itself
+        # under python -u, the text stream wraps the raw file
         file if stream.write_through else io.BufferedWriter(file),
         encoding=stream.encoding,
         errors="backslashreplace",
@@ -84,10 +83,10 @@ def _raw(stream: io.TextIOWrapper) -> object:
 
 
 def printable(text: object) -> str:
-    r"""Return ``text`` on one line, with escapes such as ``\x1b`` for what a terminal would obey.
+    r"""Return ``text`` on one line, with unprintable characters as escapes such as ``\x1b``.
 
-    These are control characters, marks that change the direction of writing, and bytes of file
-    names that are no text.
+    These are control characters, which a terminal would obey, marks that change the writing
+    direction, and undecodable bytes of file names.
     """
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
@@ -96,5 +95,5 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """Do the same for text of several lines."""
+    """Apply `printable` to each line of ``text``."""
     return "\n".join(map(printable, str(text).split("\n")))

@@ -55,6 +55,7 @@ def checkpoints(run: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("epoch*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, number: int) -> None:
     arguments = (*few_images(), *KFOLD, "plots.enabled=true", "hydra.run.dir=run")
@@ -74,6 +75,7 @@ def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, number: int) -> Non
     assert outcome(run) == outcome(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
@@ -94,6 +96,7 @@ def test_every_work_after_training_stops(tmp_path: Path, owner: Any, name: str, 
     assert (tmp_path / "run" / "plots" / "gradient_norms_by_class.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize(("owner", "name"), [(launch, "check_job"), (build, "build_dataset")])
 def test_a_run_stopped_before_it_trains_leaves_nothing(
@@ -109,6 +112,7 @@ def test_a_run_stopped_before_it_trains_leaves_nothing(
     assert list(cwd.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 3])  # at initial weights, after epoch 2
 def test_the_collection_of_gradients_stops_and_its_epoch_is_trained_again(
     tmp_path: Path, call: int
@@ -130,6 +134,7 @@ def test_the_collection_of_gradients_stops_and_its_epoch_is_trained_again(
         assert (run / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_report_of_a_sweep_stops(tmp_path: Path, number: int) -> None:
     arguments = ("--multirun", *few_images(), *CNN, "training.epochs=1", "seed=0,1")

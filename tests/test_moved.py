@@ -23,6 +23,7 @@ def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["old, new", "new, old"])
 def test_every_old_name_is_the_module_of_today(tmp_path: Path, order: str) -> None:
     code = f"""

@@ -30,6 +30,7 @@ def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
+@pytest.mark.slow
 def test_wheel_holds_code_config_and_data(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     python_files = {p.relative_to(REPOSITORY) for p in (REPOSITORY / "mnist_exp").rglob("*.py")}
@@ -44,6 +45,7 @@ def test_wheel_holds_code_config_and_data(wheel: Path) -> None:
     } <= set(names)
 
 
+@pytest.mark.slow
 def test_unpacked_wheel_trains_from_another_directory(wheel: Path, tmp_path: Path) -> None:
     installed = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(installed)

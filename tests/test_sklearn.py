@@ -33,6 +33,7 @@ Samples = tuple[np.ndarray, np.ndarray]
 ORDINARY = {"mapping": "direct", "clip": False, "quantize": False, "retain": False}
 
 
+@pytest.mark.slow
 @parametrize_with_checks([PyTorchNNWrapper()], xfail_strict=True)
 def test_scikit_learns_own_checks_pass_without_exception(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -173,6 +174,7 @@ def test_the_callers_random_numbers_are_left_alone(digits: Samples) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [32, 600])
 def test_fits_in_threads_are_those_of_one_thread(digits: Samples, batch_size: int) -> None:
     """In any order, and while other code draws random numbers."""
@@ -296,7 +298,7 @@ def test_partial_fit_accepts_classes_not_seen_yet(digits: Samples) -> None:
             "lr_pos=true: allowed is a number\nquantize=1: ",
         ),
         ({"device": "abacus"}, "allowed is auto or one of"),
-        ({"epochs": 1, "batch_size": 600}, "in one step the rate is only the last of the cycle"),
+        ({"epochs": 1, "batch_size": 600}, "a single step uses only the last rate of the cycle"),
     ],
 )
 def test_wrong_parameters_are_refused_by_name(

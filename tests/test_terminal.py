@@ -48,6 +48,7 @@ def leaves_after_a_line() -> None:
 LOST = [no_reader, full_disk, closed, leaves_after_a_line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", LOST)
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_outlives_its_reader(tmp_path: Path, lose: Callable[[], None], jobs: int) -> None:
@@ -60,6 +61,7 @@ def test_a_run_outlives_its_reader(tmp_path: Path, lose: Callable[[], None], job
     assert refused == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", LOST)
 def test_a_sweep_outlives_its_reader_and_says_how_it_ended(
     tmp_path: Path, lose: Callable[[], None]
@@ -73,6 +75,7 @@ def test_a_sweep_outlives_its_reader_and_says_how_it_ended(
     assert [status(tmp_path / "bad" / job)[0] for job in "01"] == ["failed"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [

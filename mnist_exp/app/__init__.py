@@ -1,4 +1,4 @@
 """The command line: Hydra in, exit code out.
 
-Imports everything below it, what loads torch or matplotlib inside functions alone.
+May import every package below it; imports that load torch or matplotlib stay inside functions.
 """

@@ -1,4 +1,4 @@
-"""What the configuration of somebody else's run may call: parts of known kinds, nothing else."""
+"""Restrict what an untrusted run's configuration may call to known kinds of parts."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from mnist_exp.errors import UserError
 
 TARGET = "_target_"
 TARGET_IN_YAML = re.compile(r"_target_:\s*[\"']?([\w.]+)")
-# Where a class must be defined, whatever path names it: torch.nn.functional.torch.os.system and
+# Packages that must define the class itself, since torch.nn.functional.torch.os.system and
 # mnist_exp.files.atomic.os.remove resolve too.
 HOMES = ("torch.nn.", "torch.optim.", "sklearn.model_selection.", "mnist_exp.models.")
 
 
 def judge_targets(config: DictConfig, where: str, own: set[str]) -> None:
-    """Check everything that a configuration read from a directory would call.
+    """Check every target of a configuration read from a directory, without calling any.
 
-    Nothing is called. Allowed are classes of layers, optimizers, schedulers and splitters that
-    torch, scikit-learn and this package define, and the targets in ``own``.
+    Allowed are classes of layers, optimizers, schedulers and splitters that torch, scikit-learn
+    and this package define, and the targets in ``own``.
 
     Parameters
     ----------
     config : DictConfig
         The configuration.
     where : str
-        What stands before the message, for instance ``resume=DIR``.
+        Prefix of the message, for instance ``resume=DIR``.
     own : set of str
-        Targets that options of the caller's own config path name; see `targets_of_options`.
+        Targets named by options on the caller's own config path; see `targets_of_options`.
 
     Raises
     ------
     UserError
-        Naming every other target.
+        Naming every target that is not allowed.
     """
     found = targets_in(OmegaConf.to_container(config, resolve=True), "")
     foreign = [
@@ -48,8 +48,8 @@ def judge_targets(config: DictConfig, where: str, own: set[str]) -> None:
     ]
     if foreign:
         raise UserError(
-            f"{where}: its configuration calls what no option of this package or of your "
-            f"--config-dir names: {', '.join(foreign)}. A run directory from somebody else can run "
+            f"{where}: its configuration calls targets that no option of this package or of your "
+            f"--config-dir names: {', '.join(foreign)}. A run directory from elsewhere can run "
             "any program that way. If the directory is yours, or you know what these do, add "
             "trust=true."
         )
@@ -70,25 +70,22 @@ def targets_in(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def own_targets(hydra: Any) -> set[str]:
-    """Return the targets that options of this package and of the caller's config path name."""
+    """Return the targets named by options of this package and the caller's config path."""
     sources = [source.path for source in hydra.runtime.config_sources if source.path]
     return targets_of_options([path for path in map(Path, sources) if path.is_dir()])
 
 
 def targets_of_options(directories: list[Path]) -> set[str]:
-    """Return the targets that the YAML files below config directories name."""
+    """Return the targets named in YAML files below config directories."""
     files = (path for directory in directories for path in directory.rglob("*.yaml"))
-    lines = (
-        re.findall(r"_target_:\s*[\"']?([\w.]+)", path.read_text(errors="replace"))
-        for path in files
-    )
+    lines = (TARGET_IN_YAML.findall(path.read_text(errors="replace")) for path in files)
     return {target for found in lines for target in found} - {"null"}
 
 
 def is_known_part(target: Any) -> bool:
     """Whether ``target`` is the path of a layer, optimizer, scheduler or splitter of `HOMES`."""
     if not (isinstance(target, str) and target.startswith(HOMES)):
-        return False  # no module of another package is imported, since that runs its code
+        return False  # importing a module of another package would run its code
     found = _resolve(target)
     if not inspect.isclass(found) or not f"{found.__module__}.".startswith(HOMES):
         return False
@@ -99,7 +96,7 @@ def is_known_part(target: Any) -> bool:
 
 
 def _resolve(path: str) -> Any:
-    """Return what a dotted path names, None if nothing."""
+    """Return the object at a dotted path, or None."""
     first, *others = path.split(".")
     found: Any = importlib.import_module(first)
     name = first

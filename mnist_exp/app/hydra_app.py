@@ -44,13 +44,13 @@ from mnist_exp.terminal import printable_lines
 
 
 def main() -> None:
-    """Compose the configuration that the command line asks for, and train."""
+    """Compose the configuration from the command line, and train."""
     try:
         sys.argv[1:] = resumed_arguments(sys.argv[1:])
     except UserError as error:
         launch.refuse(error)
     if not {"resume", "reproduce"}.isdisjoint(map(key_of, sys.argv[1:])):
-        # keys of that run, but perhaps not of the options the command itself selects
+        # ++ since these are keys of that run, perhaps not of this command's own options
         sys.argv = [f"++{a.lstrip('+')}" if key_of(a) in PLACES else a for a in sys.argv]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
@@ -66,18 +66,22 @@ def main() -> None:
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")
 def run_command(config: DictConfig) -> None:
-    """Run one job: train as ``config`` says, in the directory Hydra made."""
+    """Run one job: train with ``config`` in the directory Hydra made."""
     directory = Path(HydraConfig.get().runtime.output_dir)
     make_paths_absolute(config, HydraConfig.get().runtime.cwd)
     with StopSignals() as signals:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             run_sweep_job(config, directory, signals)
         else:
-            run_alone(config, directory, signals, run_claim())
+            try:
+                claim = run_claim()
+            except UserError as error:
+                launch.refuse(error)
+            run_alone(config, directory, signals, claim)
 
 
 def end_stopped(stop: Interrupted | KeyboardInterrupt, claimed: Sequence[Claim]) -> NoReturn:
-    """Say in a line how the run or sweep goes on, if it does, and end the process."""
+    """Print how to resume the run or sweep, if it began to train, and end the process."""
     outcome = ""
     for claim in claimed:  # one at most
         if claim.give_back():
@@ -91,7 +95,7 @@ def end_stopped(stop: Interrupted | KeyboardInterrupt, claimed: Sequence[Claim])
 
 
 def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: Claim) -> None:
-    """Run the only job of the command; a user's mistake is told and leaves nothing behind."""
+    """Run the command's only job; a user's mistake is printed and a new directory removed."""
     results = finished_results(directory)
     try:
         if results is not None and has_hash(training_config(config), results["config_hash"]):
@@ -108,7 +112,7 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: 
 
 
 def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> None:
-    """Run a job of a sweep, unless it is finished; if it fails, the others go on."""
+    """Run a job of a sweep unless it is finished; a failure does not stop the others."""
     job = SweepJob(HydraConfig.get(), directory)
     try:
         with DirectoryLock(directory) as lock:
@@ -131,7 +135,7 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
 def run_and_record(
     config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock
 ) -> None:
-    """Train; a failure becomes the job's result."""
+    """Train; record a failure as the job's result."""
     try:
         launch.check_job(config)
         results = run_job(config, directory, signals, lock)
@@ -140,14 +144,14 @@ def run_and_record(
     except UserError as error:
         reason = str(error)
         print(f"error: {printable_lines(reason)}", file=sys.stderr)
-    except Exception as error:  # a fault of the program; the exit code of the sweep tells of it
+    except Exception as error:  # a bug; the sweep's exit code reports it
         reason = f"{type(error).__name__}: {error}"
         traceback.print_exc()
     record_failure(directory, reason)
 
 
 def record_failure(directory: Path, reason: str) -> None:
-    """Write why a job failed to its results.json, beside what is there already."""
+    """Add the failed status and the reason to a job's results.json."""
     try:
         results = read_results(directory) or {}
     except UserError:  # damaged
@@ -157,7 +161,7 @@ def record_failure(directory: Path, reason: str) -> None:
 
 
 def update_table(sweep_dir: Path) -> None:
-    """Write the table of the jobs so far; on a full disk a warning must do."""
+    """Write the table of the jobs so far; only warn if that fails."""
     try:
         write_table(sweep_dir)
     except (OSError, UserError) as error:
@@ -170,7 +174,7 @@ def run_job(
     """Train, write everything to ``directory`` and return the results."""
     if config.cv.get("n_jobs", 1) != 1:
         fork_server.start_early()
-    # torch, scikit-learn and matplotlib load here: --help and --cfg need none of them
+    # loads torch, scikit-learn and matplotlib, which --help and --cfg do not need
     from mnist_exp.experiment.run import run_experiment
 
     said = keys_of(as_typed(HydraConfig.get().overrides.task))

@@ -1,4 +1,4 @@
-"""What Hydra calls around a run or a sweep: check the settings, then find a directory."""
+"""Hydra callback of runs and sweeps: check the settings, then claim a directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAILURE_EXIT_CODE = 1
 class Directories(Callback):
     """Give every run and every sweep a directory that no other process writes to.
 
-    Hydra makes its own files only later, so that a wrong setting leaves nothing behind.
+    Hydra writes its own files afterwards, so a wrong setting leaves nothing behind.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -66,7 +66,7 @@ class Directories(Callback):
             refuse(error)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the table of the sweep; the exit code tells whether every job is completed."""
+        """Print the sweep's table; exit with 1 unless every job is completed."""
         try:
             rows = report(Path(config.hydra.sweep.dir))
         except Exception as error:
@@ -77,7 +77,7 @@ class Directories(Callback):
 
 
 def check_job(config: DictConfig) -> None:
-    """Check the part of a composed configuration that is not Hydra's own.
+    """Check a composed configuration without Hydra's own part.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def check_job(config: DictConfig) -> None:
 def refuse(error: Exception) -> NoReturn:
     """Print a user's mistake, or the traceback of anything else, and end the process.
 
-    Hydra turns exceptions of a callback into warnings and would go on with the job.
+    Exits here because Hydra turns a callback's exceptions into warnings and runs the job anyway.
     """
     if not isinstance(error, (UserError, HydraException)):
         traceback.print_exception(error)
@@ -103,9 +103,19 @@ def refuse(error: Exception) -> NoReturn:
 
 
 def composition_message(error: CompactHydraException) -> str:
-    """Say why Hydra cannot compose the configuration, with the key that may have been meant."""
+    """Return why Hydra cannot compose the configuration, and suggest a similar key."""
     message = str(error).partition("Config search path:")[0].strip()
     unknown = re.search(r"Could not override '(.+?)'", message)
+    missing = re.search(r"Could not find '(.+)/(.+?)'", message)
+    if missing is not None and "Available options" in message:
+        lines = message.partition("Available options")[2].splitlines()[1:]
+        options = [name for name in map(str.strip, lines) if not name.startswith("_")]
+        close = difflib.get_close_matches(missing[2], options, n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        return (
+            f"{missing[1]}={missing[2]}: there is no such option; allowed is "
+            f"{', '.join(options)}.{meant}"
+        )
     if unknown is None:
         return message
     key = unknown[1]
@@ -117,7 +127,7 @@ def composition_message(error: CompactHydraException) -> str:
 
 
 def report(sweep_dir: Path) -> list[Row]:
-    """Write sweep.csv and sweep.png for the jobs that a sweep directory holds by now."""
+    """Write sweep.csv and sweep.png for the jobs now in a sweep directory; return its rows."""
     from mnist_exp.plots.sweep import draw
 
     rows = write_table(sweep_dir)

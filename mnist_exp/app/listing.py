@@ -1,4 +1,4 @@
-"""What ``--help`` and shell completion list: the commands, and the options a user may choose."""
+"""Commands and options that ``--help`` and shell completion list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from mnist_exp.app import commands
 
-RECIPES = "recipe"  # folders of what models, constraints and experiments select in other groups
+RECIPES = "recipe"  # folders of options selected by models, constraints and experiments, not users
 
 PAGE = """\
 mnist_exp trains small networks on MNIST under hardware limits.
@@ -47,11 +47,11 @@ Flags such as --multirun, --cfg and --config-dir are Hydra's: {program} --hydra-
 
 
 class ChoicesSource(FileConfigSource):
-    """A directory of options that lists neither common parts (``_name``) nor recipes."""
+    """A directory of options that hides common parts (``_name``) and recipes."""
 
     @staticmethod
     def scheme() -> str:
-        """Return what paths to such a directory begin with."""
+        """Return the scheme in front of paths to such a directory."""
         return "choices"
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
@@ -61,23 +61,23 @@ class ChoicesSource(FileConfigSource):
 
 
 class ChoicesOnly(SearchPathPlugin):
-    """Makes every directory of the search path a `ChoicesSource`."""
+    """Make every directory of the search path a `ChoicesSource`."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Change the paths that have no scheme yet."""
+        """Add the scheme to paths that have none."""
         for element in search_path.get_path():
             if element.path is not None and "://" not in element.path:
                 element.path = f"{ChoicesSource.scheme()}://{element.path}"
 
 
 def list_choices_only() -> None:
-    """Hide from Hydra's lists what is no choice of the user's; it still composes."""
+    """Hide options that users do not choose from Hydra's lists; they still compose."""
     for plugin in (ChoicesSource, ChoicesOnly):
         Plugins.instance().register(plugin)
 
 
 def help_page() -> str:
-    """Give Hydra the text of ``--help`` and return the override that selects it."""
+    """Register the text of ``--help`` with Hydra and return the override that selects it."""
     page = PAGE.format(program=commands.program(), commands=commands.listed())
     ConfigStore.instance().store("mnist_exp", {"template": page}, group="hydra/help")
     return "hydra/help=mnist_exp"
@@ -89,7 +89,7 @@ def complete_command() -> bool:
     Returns
     -------
     bool
-        Whether the line holds a command already, to whose arguments Hydra has nothing to add.
+        Whether the line already holds a command, whose arguments Hydra cannot complete.
     """
     line = CompletionPlugin.strip_python_or_app_name(os.environ["COMP_LINE"])
     first, space, _ = line.partition(" ")

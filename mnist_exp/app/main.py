@@ -1,4 +1,4 @@
-"""``python -m mnist_exp``: a first argument that is a word names a command, all else is Hydra's."""
+"""The command line: run the command that the first argument names, or pass it all to Hydra."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMPLETION = {"--shell-completion", "-sc"}
 
 
 def main() -> None:
-    """Run the command that the first argument names; without one, train."""
+    """Run the command the first argument names; without one, train."""
     outlive_readers()
     arguments = sys.argv[1:]
     if arguments and commands.is_word(arguments[0]):

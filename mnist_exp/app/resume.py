@@ -1,4 +1,4 @@
-"""Runs that exist already: resumed as they were started, or run again."""
+"""Resume an existing run, or run it again, with its own settings."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from mnist_exp.run.yaml_files import load_overrides
 
 
 def resume(config: DictConfig) -> None:
-    """Turn ``config`` into that of the run to resume, in that run's directory.
+    """Replace ``config`` with that of the run to resume, in that run's directory.
 
     Raises
     ------
     UserError
-        If there is no such run, another process works on it, its configuration calls what is not
-        trusted, another directory is given to go on in, or a setting differs in more than
-        additional epochs and the place of the data.
+        If there is no such run, it never began to train, another process works on it, its
+        configuration has untrusted targets, the command line gives another directory, or a
+        setting other than more epochs and the place of the data changes.
     """
     directory = _named_run(config, "resume")
     elsewhere = [o for o in as_typed(config.hydra.overrides.hydra) if key_of(o) == "hydra.run.dir"]
@@ -47,7 +47,7 @@ def resume(config: DictConfig) -> None:
             f"{elsewhere[-1]}: resume={directory} goes on in that run's own directory. Leave "
             f"hydra.run.dir out, or run it again in another one: reproduce={directory}"
         )
-    _read_run(config, directory, "resume")  # no lock is left in a directory that is no run's
+    _read_run(config, directory, "resume")  # refuse before a lock file is made there
     if not (directory / RESULTS).exists() and not (directory / "checkpoints").exists():
         raise UserError(
             f"resume={directory}: that run was stopped before it began to train, so there is "
@@ -63,17 +63,17 @@ def resume(config: DictConfig) -> None:
     take_over(config, saved)
     with read_write(config), open_dict(config):
         config.hydra.run.dir = str(directory)
-        config.hydra.output_subdir = None  # what .hydra holds stays as it is
+        config.hydra.output_subdir = None  # keep .hydra unchanged
 
 
 def use_reference(config: DictConfig) -> None:
-    """Turn ``config`` into that of the finished run to reproduce, in a directory of its own.
+    """Replace ``config`` with that of the finished run to reproduce, in a new directory.
 
     Raises
     ------
     UserError
-        If there is no such run, it is not finished, its configuration calls what is not trusted,
-        or the command gives other settings.
+        If there is no such run, it is not finished, its configuration has untrusted targets, or
+        the command line changes a setting other than the place of the data.
     """
     directory = _named_run(config, "reproduce")
     saved = _read_run(config, directory, "reproduce")
@@ -103,7 +103,7 @@ def _named_run(config: DictConfig, key: str) -> Path:
 
 
 def _read_run(config: DictConfig, directory: Path, key: str) -> DictConfig:
-    """Return the configuration of the run in ``directory``, if what it calls may be called."""
+    """Return the configuration of the run in ``directory`` after checking its targets."""
     saved = load_config(directory, key)
     if config.get("trust") is not True:
         judge_targets(saved, f"{key}={directory}", own_targets(config.hydra))
@@ -113,7 +113,7 @@ def _read_run(config: DictConfig, directory: Path, key: str) -> DictConfig:
 def asked_changes(
     config: DictConfig, saved: DictConfig, directory: Path, key: str
 ) -> dict[str, Any]:
-    """Return what the command line changes of a saved configuration: epochs, places of data.
+    """Return the changes the command line makes to a saved configuration: epochs, data places.
 
     Raises
     ------
@@ -158,19 +158,19 @@ def _asked_epochs(
             f"that run, {' '.join(earlier)} ({error}). Only {EPOCHS} may be raised."
         ) from error
     before = training_config(saved)
-    # only what the command line itself changes counts, not what a file of conf/ says by now
+    # count only changes by the command line, not later changes in conf/
     names = differences(base, asked).keys() & differences(before, asked).keys()
     check_extends(before, asked, names, f"{key}={directory}")
     return {EPOCHS: asked["training"]["epochs"]} if names else {}
 
 
 def last_of_each_key(overrides: list[str]) -> list[str]:
-    """Drop overrides that a later one of the same key replaces; Hydra refuses doubled groups."""
+    """Keep the last override of each key; Hydra refuses a group given twice."""
     return list({override.partition("=")[0]: override for override in overrides}.values())
 
 
 def take_over(config: DictConfig, saved: DictConfig) -> None:
-    """Replace everything in ``config`` but Hydra's node and ``trust`` by ``saved``."""
+    """Replace everything in ``config`` except ``hydra`` and ``trust`` with ``saved``."""
     with read_write(config), open_dict(config):
         for key in [str(key) for key in config if key not in ("hydra", "trust")]:
             del config[key]

@@ -1,4 +1,4 @@
-"""A directory for each run and each sweep, locked while its process lives."""
+"""A directory for each run and each sweep, locked while its process runs."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from mnist_exp.run.saved_config import as_typed, resume_command
 
 @dataclass
 class Claim:
-    """A directory that a command holds, and what was made for its run or sweep.
+    """A directory held by a command, and what the command created for it.
 
     Attributes
     ----------
     wanted : Path
-        The directory as the command names it.
+        The directory as named on the command line.
     kind : {"run", "sweep"}
-        What it is for.
+        Whether it holds a run or a sweep.
     lock : DirectoryLock or None
-        Of the directory, once it is held.
+        The directory's lock, once it is held.
     hydra_subdir : str or None
-        Where Hydra puts its files in it.
+        Sub-directory of Hydra's files.
     made : list of Path
-        Directories that were not there before, parents first.
+        Directories created, parents first.
     made_lock : bool
-        Whether the lock's file was not there before.
+        Whether the lock file was created.
     directory : Path
-        ``wanted``, absolute: Hydra may change the working directory.
+        ``wanted`` as an absolute path, since Hydra may change the working directory.
     """
 
     wanted: Path
@@ -51,19 +51,19 @@ class Claim:
         self.directory = self.wanted.absolute()
 
     def make(self, directory: Path) -> None:
-        """Make a directory and those of its parents that are not there."""
+        """Make a directory and its missing parents."""
         for path in reversed([directory, *directory.parents]):
             if not path.exists():
                 with contextlib.suppress(FileExistsError):  # another run was faster
                     self.make_new(path)
 
     def make_new(self, directory: Path) -> None:
-        """Make a directory; FileExistsError if it is there."""
+        """Make a directory; raise FileExistsError if it exists."""
         directory.mkdir()
         self.made.append(directory)
 
     def unmake(self) -> None:
-        """Remove the directories made and the lock's file; what holds something else stays."""
+        """Remove the lock file and directories it created; directories with other files stay."""
         if self.made_lock:
             (self.directory / LOCK_FILE).unlink(missing_ok=True)
         for path in reversed(self.made):
@@ -71,7 +71,7 @@ class Claim:
                 path.rmdir()
 
     def give_back(self) -> bool:
-        """Remove what was made, Hydra's files too, unless the run wrote more; say whether."""
+        """Remove what was made and Hydra's files; return False if the run wrote anything else."""
         entries = list(self.directory.iterdir()) if self.directory.is_dir() else []
         hydra_files = [path for path in entries if path.name == self.hydra_subdir]
         if any(path.name != LOCK_FILE for path in entries if path not in hydra_files):
@@ -82,17 +82,17 @@ class Claim:
         return True
 
     def command_to_go_on(self) -> str:
-        """Return the command that goes on with the run or sweep."""
+        """Return the command that resumes the run or sweep."""
         return resume_command(self.wanted, self.kind)
 
 
-# Hydra's callback claims a directory, and Hydra passes nothing from there to the job.
+# Hydra's callback claims a directory but cannot pass the claim to the job.
 _CLAIMS: ContextVar[list[Claim]] = ContextVar("claims")
 
 
 @contextlib.contextmanager
 def claims() -> Iterator[list[Claim]]:
-    """Hold the directories claimed in the block until its end; yields the list of claims."""
+    """Release the locks of directories claimed in the block at its end; yield the claims."""
     claimed: list[Claim] = []
     token = _CLAIMS.set(claimed)
     try:
@@ -105,33 +105,38 @@ def claims() -> Iterator[list[Claim]]:
 
 
 def run_claim() -> Claim:
-    """Return the claim of the command's run."""
-    return _CLAIMS.get()[-1]
+    """Return the claim of this command's run."""
+    claimed = _CLAIMS.get()
+    if not claimed:
+        raise UserError(
+            "hydra.callbacks.directories is missing, which makes the run directory; leave it in."
+        )
+    return claimed[-1]
 
 
 def claim(config: DictConfig, kind: str) -> Claim:
-    """Make the directory of a run or sweep; one that others use already gets a number behind it.
+    """Make and lock the directory of a run or sweep; if the name is taken, append a number.
 
     Parameters
     ----------
     config : DictConfig
-        With Hydra's part; ``hydra.<kind>.dir`` is changed where the directory is taken.
+        With Hydra's part; ``hydra.<kind>.dir`` is set to the directory made.
     kind : {"run", "sweep"}
         Which directory.
 
     Returns
     -------
     Claim
-        Given back by the caller where nothing comes of the run or sweep.
+        The caller gives it back if the run or sweep never starts.
 
     Raises
     ------
     UserError
-        If the directory cannot be made, or was asked for by name and holds something or is in
-        use. No directory that was made stays.
+        If the directory cannot be made, or was given by name and is in use or not empty. New
+        directories are removed again.
     """
     wanted = Path(config.hydra[kind].dir)
-    if kind == "sweep":  # its jobs may run in directories of their own
+    if kind == "sweep":  # its jobs may have other working directories
         wanted = wanted.absolute()
     hydra_subdir = OmegaConf.select(config, "hydra.output_subdir") if kind == "run" else None
     claimed = Claim(wanted, kind, hydra_subdir=hydra_subdir)
@@ -161,7 +166,7 @@ def _take(config: DictConfig, claimed: Claim) -> None:
             f"that you may write to: hydra.{kind}.dir=DIR."
         ) from error
     claimed.lock = DirectoryLock(claimed.wanted)
-    _check_unused(claimed)  # another run may have come and gone before the lock was free
+    _check_unused(claimed)  # another run may have used it before the lock was free
     claimed.made_lock = not lock_was_there
 
 
@@ -181,7 +186,7 @@ def _make_unused(claimed: Claim) -> None:
             claimed.directory = claimed.wanted.absolute()
         claimed.make(claimed.directory.parent)
         try:
-            claimed.make_new(claimed.directory)  # fails if it is there: of two that try, one wins
+            claimed.make_new(claimed.directory)  # atomic: of two processes, only one succeeds
         except FileExistsError:
             number += 1
         except FileNotFoundError:  # a parent is gone: another run gave it back
@@ -191,14 +196,14 @@ def _make_unused(claimed: Claim) -> None:
 
 
 def use_directory(config: DictConfig, kind: str, directory: Path) -> None:
-    """Let Hydra use ``directory``, also in the configurations it composes for a sweep's jobs."""
+    """Set Hydra's directory, also in the configurations it composes for a sweep's jobs."""
     with read_write(config):
         config.hydra[kind].dir = str(directory)
         config.hydra.overrides.hydra.append(f"hydra.{kind}.dir={json.dumps(str(directory))}")
 
 
 def hold(directory: Path, kind: str = "run") -> Claim:
-    """Lock the directory of a run or sweep that goes on."""
+    """Lock the directory of a run or sweep to resume."""
     claimed = Claim(directory, kind, lock=DirectoryLock(directory))
     _CLAIMS.get().append(claimed)
     return claimed

@@ -1,1 +1,1 @@
-"""What happens around the training steps, a file each. Imports train and what lies below it."""
+"""Training callbacks, one per file. Imports train and the packages below it."""

@@ -1,4 +1,4 @@
-"""What a device constraint does to a training, warned of before it and recorded with each epoch."""
+"""Warnings about a device constraint before training, and its figures for each epoch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mnist_exp.train.state import Row, TrainState
 
 
 class DeviceDiagnostics(Callback):
-    """Warn of dead zones and of a wrong range, and report the constraint's figures each epoch.
+    """Warn about dead zones and a wrong range, and report the constraint's figures each epoch.
 
     Parameters
     ----------
     constraint : DeviceConstraint
-        Attached to the model that is trained.
+        Attached to the trained model.
     images : Images
         The data.
     indices : Tensor
-        int64, on whose gradient the share of lost updates is estimated before training.
+        int64; images whose gradient gives the share of lost updates before training.
     """
 
     def __init__(self, constraint: DeviceConstraint, images: Images, indices: Tensor) -> None:
@@ -30,7 +30,7 @@ class DeviceDiagnostics(Callback):
         self.indices = indices
 
     def on_train_start(self, state: TrainState) -> None:
-        """Print the warnings, unless training goes on from a checkpoint."""
+        """Print the warnings, unless training resumes from a checkpoint."""
         if state.epoch or state.batch:
             return
         inputs, labels = self.images.batch(self.indices)
@@ -41,14 +41,14 @@ class DeviceDiagnostics(Callback):
         state.optimizer.zero_grad()
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
-        """Add the epoch's figures and the occupancy of the levels to its row."""
+        """Add the constraint's figures and the occupancy of its levels to the row."""
         row |= self.constraint.diagnostics()
         levels, counts = self.constraint.histogram()
         row["level_histogram"] = {"levels": levels.tolist(), "counts": counts.tolist()}
 
 
 def _peak_rate(state: TrainState) -> float:
-    """Return the largest learning rate the run will have, of potentiation or depression."""
+    """Return the run's largest learning rate, for potentiation or depression."""
     group = state.optimizer.param_groups[0]
-    peak = float(group.get("max_lr", group["lr"]))  # OneCycleLR keeps its peak there
+    peak = float(group.get("max_lr", group["lr"]))  # OneCycleLR stores its peak as max_lr
     return peak * max(1.0, group.get("neg_to_pos", 1.0))

@@ -11,7 +11,7 @@ from mnist_exp.train.state import Row, TrainState
 class GradientNorm(Callback):
     """Record the Euclidean norm of the first weight's gradient for every batch.
 
-    Where devices hold the weights, it is the gradient of the first layer's conductances.
+    If devices hold the weights, it is the gradient of the first layer's conductances.
     """
 
     first: Tensor | None = None
@@ -30,15 +30,15 @@ class GradientNorm(Callback):
 
 
 def first_weight(model: nn.Module, with_gradient: bool = False) -> Tensor:
-    """Return the first weight that is trained; if asked for, the first that has a gradient.
+    """Return the first trained weight; ``with_gradient``: the first that has a gradient.
 
     Raises
     ------
     UserError
-        If there is none.
+        If the model has no such weight.
     """
     for p in model.parameters():
-        # a parametrized layer lists its bias first; weights have two dimensions and more
+        # a parametrized layer lists its bias first; weights have two or more dimensions
         if p.ndim > 1 and p.requires_grad and not (with_gradient and p.grad is None):
             return p
     raise UserError(

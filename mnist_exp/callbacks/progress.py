@@ -1,4 +1,4 @@
-"""What a person watches while a network trains: a bar on a terminal, a line an epoch elsewhere."""
+"""Progress bar on a terminal, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Progress(Callback):
     Parameters
     ----------
     epochs, batches : int
-        Epochs of the training and batches an epoch.
+        Epochs of the training and batches per epoch.
     label : str
-        Stands before each line, for instance the fold.
+        Prefix of each line, for instance the fold.
     verbose : bool
         Whether to print the first layer's gradient norm after every batch.
     stream : TextIO or None
-        Where to; None is standard output. A bar is drawn if it is a terminal, unless other
-        processes may draw theirs.
+        Destination; None: standard output. The bar is drawn only on a terminal, and only in the
+        main process, since other processes may print too.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Progress(Callback):
 
 
 def epoch_line(row: Row, epochs: int) -> str:
-    """Say an epoch's metrics in one line."""
+    """Format an epoch's metrics as one line."""
     parts = [f"epoch {row['epoch']}/{epochs}"]
     for part in ("train", "validation", "test"):
         if f"{part}_loss" in row:

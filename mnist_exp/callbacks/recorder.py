@@ -26,14 +26,14 @@ class Recorder(Callback):
     Parameters
     ----------
     run : RunDirectory
-        Where to.
+        Destination.
     fold : int or None
         The fold, recorded with every row.
     keep : int
-        How many of the newest checkpoints stay.
+        Number of newest checkpoints to keep.
     by_validation : bool
-        Whether ``best.pt`` is the epoch with the best validation accuracy, the earlier one if
-        two are equal; otherwise it is the last epoch.
+        Whether ``best.pt`` is the epoch with the best validation accuracy, the earliest of
+        equals; otherwise it is the last epoch.
     """
 
     def __init__(self, run: RunDirectory, fold: int | None, keep: int, by_validation: bool) -> None:
@@ -44,12 +44,12 @@ class Recorder(Callback):
         self.directory = run.checkpoints(fold)
 
     def restore(self, state: TrainState, saved: dict[str, Any]) -> None:
-        """Bring a freshly built ``state`` to the saved one of a checkpoint.
+        """Load a checkpoint's state into a freshly built ``state``.
 
         Raises
         ------
         UserError
-            If it does not fit the model.
+            If it does not fit the model, or lacks validation accuracies that it needs.
         """
         if self.by_validation and any("validation_accuracy" not in r for r in saved["history"]):
             raise UserError(f"{self.directory}: an epoch of the checkpoint was not validated.")
@@ -65,7 +65,7 @@ class Recorder(Callback):
             self._save_best(state.best)
 
     def start_clock(self, state: TrainState) -> None:
-        """Measure ``state.wall_seconds`` from now on, on top of what it is."""
+        """Start measuring ``state.wall_seconds``, added to its current value."""
         self._started = time.perf_counter() - state.wall_seconds
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
@@ -82,7 +82,7 @@ class Recorder(Callback):
         self.run.append_metrics(row, self.fold)
 
     def save(self, state: TrainState) -> None:
-        """Write a checkpoint from which training goes on, in the middle of an epoch or not."""
+        """Write a checkpoint to resume from, at the end of an epoch or within it."""
         state.wall_seconds = time.perf_counter() - self._started
         path = epoch_checkpoint(self.directory, state.epoch, partial=state.order is not None)
         self.run.save(path, self.fold, {"epoch": state.epoch, "state": state.state_dict()})
@@ -92,19 +92,19 @@ class Recorder(Callback):
 
 
 def fold_label(fold: int | None) -> str:
-    """Return what stands before each line printed about a fold."""
+    """Return the prefix of lines printed about a fold."""
     return "" if fold is None else f"fold {fold} | "
 
 
 def selected_epoch(history: list[Row], by_validation: bool) -> int:
-    """Return the epoch reported: best validation accuracy, the earliest of equals; or the last."""
+    """Return the reported epoch: the earliest with the best validation accuracy, or the last."""
     if not by_validation:
         return int(history[-1]["epoch"])
     return int(max(history, key=lambda row: row["validation_accuracy"])["epoch"])
 
 
 def export_weights(model: nn.Module, path: Path) -> None:
-    """Write the weights the network computes with, as a plain ``state_dict`` for torch.load."""
+    """Write an MLP's effective weights as a plain ``state_dict``; other models write no file."""
     if isinstance(model, MLP):
         weights = {}
         for index, layer in enumerate(model.network):

@@ -1,4 +1,4 @@
-"""Stop at the end of a batch when a signal asks for it."""
+"""Stop at the end of a batch after a stop signal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mnist_exp.train.state import Row, TrainState
 
 
 class StopAtBatchEnd(Callback):
-    """Stop training after a batch or an epoch if a signal asked for it."""
+    """Stop training after a batch or an epoch if a stop signal has arrived."""
 
     def __init__(self, signals: StopSignals) -> None:
         self.signals = signals

@@ -1,4 +1,4 @@
-"""Hand each epoch's metrics to an experiment tracker."""
+"""Send each epoch's metrics to an experiment tracker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnist_exp.train.state import Row, TrainState
 
 
 class Writer(Protocol):
-    """What a tracker is: ``torch.utils.tensorboard.SummaryWriter``, or anything like it."""
+    """The interface of a tracker, that of ``torch.utils.tensorboard.SummaryWriter``."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Record a number."""
@@ -19,13 +19,13 @@ class Writer(Protocol):
 
 
 class Tracking(Callback):
-    """Write every number of an epoch's row, tagged by its column."""
+    """Write every number of an epoch's row, tagged with its column."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
-        """Record the row's numbers; lists and texts stay in metrics.jsonl."""
+        """Record the row's numbers; lists and strings go to metrics.jsonl only."""
         for column, value in row.items():
             if isinstance(value, (int, float)):
                 self.writer.add_scalar(column, value, state.epoch)

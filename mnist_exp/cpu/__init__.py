@@ -1,5 +1,5 @@
-"""What is there for speed on a CPU alone; `ops` is its one door.
+"""CPU-only optimizations behind one interface, `ops`.
 
-The training loop, optimizers, devices and data call `mnist_exp.cpu.ops` and know nothing of builds,
-threads or addresses. Imports errors only.
+The training loop, optimizers, devices and data call `mnist_exp.cpu.ops`, which hides builds,
+threads and addresses. Imports only `mnist_exp.errors` and `mnist_exp.interruption`.
 """

@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""Name and features of the processor."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 
 import torch
 
-# Instruction sets that decide how fast float32 and bf16 are, as /proc/cpuinfo names them.
+# Instruction sets that matter for float32 and bf16 speed, as named in /proc/cpuinfo.
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def cpu_name() -> str:
-    """Return the processor's name as the operating system gives it."""
+    """Return the processor's name as reported by the operating system."""
     # platform.processor() is empty on most Linux systems
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_vendor() -> str:
-    """Return the processor's maker as Linux names it, such as "AuthenticAMD"; "" if unknown."""
+    """Return the processor's vendor ID on Linux, such as "AuthenticAMD"; "" if unknown."""
     return _cpuinfo("vendor_id")
 
 
 def cpu_flags() -> frozenset[str]:
-    """Return the instruction sets of an x86 processor as Linux names them; empty elsewhere."""
+    """Return an x86 processor's instruction sets, by their Linux names; empty elsewhere."""
     return frozenset(_cpuinfo("flags").split())
 
 
 def cpu_features() -> list[str]:
-    """Return those of ``CPU_FEATURES`` the processor has; torch's own word where Linux's lacks."""
+    """Return the supported ``CPU_FEATURES``, or torch's CPU capability without /proc/cpuinfo."""
     flags = cpu_flags()
     if not flags:
         return [torch.backends.cpu.get_cpu_capability()]

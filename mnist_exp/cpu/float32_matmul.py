@@ -1,4 +1,4 @@
-"""Which of torch's two libraries computes float32 matrix products on the CPU."""
+"""Choice between MKL and oneDNN for float32 matrix products on the CPU."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from mnist_exp.cpu.features import cpu_features, cpu_vendor
 
 _SETTING = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 _lock = threading.Lock()
-_users = 0  # blocks under way, in all threads
-_outside = "none"  # the setting outside of them
+_users = 0  # active blocks, over all threads
+_outside = "none"  # the setting outside these blocks
+
+
+def fast_float32_products(device: torch.device) -> AbstractContextManager[None]:
+    """Return a block that uses oneDNN for float32 matrix products on a CPU, where it is faster.
+
+    torch's default, MKL, leaves the AVX-512 units of AMD processors idle; oneDNN takes half the
+    time there. The block changes nothing unless `onednn_is_better`. Blocks may be nested. The
+    setting is process-wide: products in other Python threads stay as exact but may round
+    differently.
+    """
+    return _onednn() if device.type == "cpu" and onednn_is_better() else nullcontext()
 
 
 @contextmanager
-def fast_float32_products(device: torch.device) -> Iterator[None]:
-    """Let oneDNN compute float32 matrix products on a CPU in a block, where that is faster.
-
-    torch asks MKL, which leaves the AVX-512 units of AMD's processors idle: there oneDNN takes half
-    the time. On other hardware, and where `onednn_is_better` finds that numbers would be less
-    exact, nothing changes. May be nested. The setting is the process's: products that other Python
-    threads compute meanwhile are exact as well, but may be rounded in another way.
-    """
+def _onednn() -> Iterator[None]:
     global _users, _outside  # noqa: PLW0603
-    if device.type != "cpu" or not onednn_is_better():
-        yield
-        return
     with _lock:
         if _users == 0:
             _outside, _SETTING.fp32_precision = _SETTING.fp32_precision, "bf16"
@@ -47,25 +48,25 @@ _turns = threading.Lock()
 
 
 def take_turns(device: torch.device) -> AbstractContextManager[object]:
-    """Return a block that Python threads go through one after the other where that decides bits.
+    """Return a context manager that serializes Python threads where `onednn_is_better`.
 
-    That is on CPUs where `fast_float32_products` changes something: within the block, no other
-    thread that takes turns has the library changed under its products.
+    There, `fast_float32_products` changes the library for the whole process. Threads that enter
+    this block get the same bits in every run, since none switches the library under another.
     """
     return _turns if device.type == "cpu" and onednn_is_better() else nullcontext()
 
 
 @cache
 def onednn_is_better() -> bool:
-    """Tell whether oneDNN is the faster library for float32 products here, and as exact as MKL.
+    """Return whether oneDNN computes float32 products faster than MKL here, and as exactly.
 
-    torch hands float32 products to oneDNN only under a setting that would let it round to bf16. On
-    processors without AMX oneDNN makes no use of that, which is tried before it is relied on.
+    torch passes float32 products to oneDNN only under a setting that permits rounding to bf16.
+    oneDNN does not round on processors without AMX; a small product checks this first.
     """
     if cpu_vendor() != "AuthenticAMD" or "avx512f" not in cpu_features():
         return False
     one = torch.eye(64, dtype=torch.float32, device="cpu")
-    fine = one * (1 + 2**-20)  # bf16 would make it 1
+    fine = one * (1 + 2**-20)  # 1 in bf16
     before, _SETTING.fp32_precision = _SETTING.fp32_precision, "bf16"
     try:
         return torch.equal(fine @ one, fine)
@@ -74,8 +75,8 @@ def onednn_is_better() -> bool:
 
 
 def library(device: torch.device) -> str:
-    """Name what computes float32 products on ``device``."""
+    """Return the name of the library for float32 products on ``device``."""
     if device.type != "cpu":
         return "torch's default"
-    with _lock:  # which keeps the setting as it is while it is tried
+    with _lock:  # the check changes the setting for a moment
         return "oneDNN" if onednn_is_better() else "torch's default"

@@ -1,24 +1,24 @@
-"""How OpenMP's threads wait for the next operation; to be said before torch is imported."""
+"""How idle OpenMP threads wait for work; must be set before torch is imported."""
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-# Turns of the waiting loop of GNU's OpenMP, some 25 us: about the time between two operations.
+# Spins of GNU OpenMP's wait loop, about 25 us: roughly the time between two operations.
 SPINS = "2500"
 
 
 def wait_briefly(environment: MutableMapping[str, str]) -> None:
-    """Let waiting threads look out for work for some microseconds and then sleep.
+    """Make idle threads spin for some 25 microseconds before they sleep.
 
-    Threads that never sleep make a run take over ten times as long where others want the processor
-    too; those that always sleep take longer to wake up than many an operation takes. OpenMP of
-    another make than GNU's has no such setting, and its threads sleep.
+    Threads that never sleep make a run over ten times slower on a shared processor; threads that
+    sleep at once take longer to wake than many operations run. The spin count is specific to GNU's
+    OpenMP; in other implementations the threads sleep.
 
     Parameters
     ----------
     environment : mutable mapping
-        Environment variables; left as they are where ``OMP_WAIT_POLICY`` is set already.
+        Environment variables; unchanged if ``OMP_WAIT_POLICY`` is already set.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -1,8 +1,7 @@
-"""What compiled kernels do faster, as functions that work on any tensor.
+"""Functions on any tensor, accelerated by the compiled kernels where possible.
 
-Each does what its torch lines say, and lets a kernel do it where there is one for these tensors:
-float32, contiguous, on the CPU, and without a gradient to follow. Kernels give the same bits but
-where a function says otherwise.
+A kernel takes float32 tensors that are contiguous, on the CPU and not recorded by autograd; torch
+takes all others. Both give the same bits unless a function's docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -52,38 +51,38 @@ def asymmetric_sgd_(
     weights, gradients : sequence of Tensor
         Any shapes.
     velocities : sequence of Tensor, optional
-        Each becomes v, ``velocity * momentum + gradient``. Without them v is the gradient.
+        Each is updated to v, ``velocity * momentum + gradient``. If omitted, v is the gradient.
     lr_pos, lr_neg : float
         Rates of potentiation and depression.
     momentum : float
         Decay of the velocity.
     """
-    ratio = lr_pos / lr_neg if lr_neg else 1.0  # 1 / 0 at the end of a schedule
+    ratio = lr_pos / lr_neg if lr_neg else 1.0  # a schedule may end at 0
     if kernels := library.compiled():
         update = (momentum, -lr_neg, ratio)
         if kernels.asymmetric_sgd(weights, gradients, velocities, *update):
             return
     for w, gradient, velocity in zip(weights, gradients, velocities or repeat(None), strict=False):
         v = gradient if velocity is None else velocity.mul_(momentum).add_(gradient)
-        # leaky_relu, v where v > 0 and ratio * v elsewhere, is torch's cheapest kernel for signs
+        # leaky_relu (v where v > 0, else ratio * v) is torch's fastest sign-dependent kernel
         w.add_(leaky_relu(v, ratio) if ratio != 1 else v, alpha=-lr_neg)
 
 
 def round_nearest_(
     w: Tensor, offset: float, slope: float, W_min: float, W_max: float, step: float
 ) -> Tensor:
-    """Round to levels in place: ``W_min + step * round(offset + slope * w)``, within the bounds.
+    """Round to levels in place: ``W_min + step * round(offset + slope * w)``, clipped to bounds.
 
-    Half-way values go to the even level.
+    Ties go to the even level.
 
     Parameters
     ----------
     w : Tensor
         Any shape.
     offset, slope : float
-        The level, not yet rounded, as a function of w.
+        Of the unrounded level as a linear function of w.
     W_min, W_max, step : float
-        Bounds, and distance of two levels.
+        Bounds and level spacing.
     """
     kernels = library.compiled()
     if kernels and kernels.round_nearest(w, (offset, slope, W_min, W_max, step)):
@@ -93,7 +92,7 @@ def round_nearest_(
 
 
 def _scalar(number: float, like: Tensor) -> Tensor:
-    return torch.tensor(number, dtype=like.dtype, device="cpu")  # which any device takes
+    return torch.tensor(number, dtype=like.dtype, device="cpu")  # mixes with tensors on any device
 
 
 class Random(Protocol):
@@ -103,7 +102,7 @@ class Random(Protocol):
         """Return ``count`` numbers in [0, 1)."""
 
     def generators(self, count: int) -> tuple[Any, float]:
-        """Return the generators that `uniform` makes ``count`` numbers of, to be moved on."""
+        """Return the generators behind ``count`` numbers of `uniform`; the caller advances them."""
 
 
 def round_stochastic_(
@@ -116,18 +115,18 @@ def round_stochastic_(
     *,
     random: Random,
 ) -> Tensor:
-    """Round to levels in place, up or down at random, so that the expected result is exact.
+    """Round to levels in place, up or down at random, without bias.
 
-    ``W_min + step * floor(uniform + slope * w + offset)``, within the bounds.
+    ``W_min + step * floor(uniform + slope * w + offset)``, clipped to the bounds.
 
     Parameters
     ----------
     w : Tensor
         [N].
     offset, slope, W_min, W_max, step : float
-        As of `round_nearest_`.
+        As in `round_nearest_`.
     random : Random
-        Moves on by N numbers.
+        Advanced by N numbers.
     """
     kernels = library.compiled()
     if kernels and kernels.round_stochastic(
@@ -148,25 +147,25 @@ def pixels_to_inputs(pixels: Tensor, indices: Tensor, scale: float, shift: float
     indices : Tensor
         int64 [B].
     scale, shift : float
-        What makes inputs of pixels.
+        Of the normalisation.
     """
     if kernels := library.compiled():
         inputs = kernels.pixels_to_inputs(pixels, indices, scale, shift)
         if inputs is not None:
             return inputs
     inputs = pixels.index_select(0, indices).float().mul_(scale)
-    return inputs.sub_(shift) if shift else inputs  # spares a pass that would change nothing
+    return inputs.sub_(shift) if shift else inputs  # saves a pass when shift is 0
 
 
 def correct_predictions(logits: Tensor, labels: Tensor) -> int:
-    """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+    """Count the rows of logits [B, classes] with the largest at the int64 label [B]."""
     kernels = library.compiled()
     found = None if kernels is None else kernels.correct_predictions(logits, labels)
     return int((logits.argmax(1) == labels).sum()) if found is None else found
 
 
 def norm(x: Tensor) -> float:
-    """Return the Euclidean norm of ``x``; the kernel adds in float64, so its last bits differ."""
+    """Return the Euclidean norm of ``x``; the kernel sums in float64, so last bits may differ."""
     kernels = library.compiled()
     found = None if kernels is None else kernels.norm(x)
     return x.norm().item() if found is None else found
@@ -179,18 +178,18 @@ def orthogonalize(
     coefficients: tuple[float, float, float],
     newton_schulz: Callable[[Tensor, int], Tensor],
 ) -> Tensor:
-    """Return ``newton_schulz(x, steps)``; the kernel, for up to 64 rows, rounds in its own way.
+    """Return ``newton_schulz(x, steps)``; the kernel, for up to 64 rows, rounds differently.
 
     Parameters
     ----------
     x : Tensor
         [R, C] with R <= C.
     steps, at_once : int
-        Iterations, and how many of them are done on ``x @ x.T`` alone.
+        Iterations, and how many of them in a row run on ``x @ x.T`` alone.
     coefficients : tuple of float
         Of the quintic iteration.
     newton_schulz : callable
-        The iteration in torch's operations.
+        The same iteration in torch operations.
     """
     kernels = library.compiled()
     found = None if kernels is None else kernels.orthogonalize(x, steps, at_once, coefficients)

@@ -1,4 +1,4 @@
-"""How the processes of folds start: on Linux forked from a server that has everything imported."""
+"""Start of the fold processes: on Linux, forks of a server with all imports done."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from mnist_exp.interruption import STOPPING
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
-FORKS = sys.platform == "linux"  # elsewhere, libraries of the system may not survive a fork
-# torch._dynamo: torch's optimizers import it when the first of them is made, which takes a second
+FORKS = sys.platform == "linux"  # elsewhere, system libraries may not survive a fork
+# torch._dynamo: the first torch optimizer imports it, which takes a second
 IMPORTED = ("mnist_exp.app.hydra_app", "mnist_exp.experiment.fold_processes", "torch._dynamo")
 
 
 def start_early() -> None:
-    """Let the server begin its imports, which takes seconds, if there is a core for it."""
+    """Start the server's imports, which take seconds, if a second core is free for them."""
     if FORKS and len(os.sched_getaffinity(0)) > 1:
         process_context()
 
 
 def process_context() -> ForkServerContext | SpawnContext:
-    """Return what starts a process that trains a fold.
+    """Return the multiprocessing context that starts the fold processes.
 
-    A fork of the server is ready in no time, where a new interpreter takes seconds to import torch;
-    and it is safe, where a fork of a process that has used torch may hang for its threads.
+    A fork of the server starts at once, where a new interpreter needs seconds to import torch. It
+    is also safe, where a fork of a process that has used torch may hang on torch's threads.
 
-    A signal that goes to the whole group, as a terminal's and most job schedulers' do, does not end
-    the server, which has to tell how the folds end. Their processes start with these signals
-    blocked: see `take_signals`.
+    The server blocks the stopping signals, since terminals and most job schedulers send them to
+    the whole process group and the server must live to report how the folds end. Fold processes
+    inherit the block and lift it with `take_signals`.
     """
     if not FORKS:
         return multiprocessing.get_context("spawn")
@@ -41,7 +41,7 @@ def process_context() -> ForkServerContext | SpawnContext:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED))
-    resource_tracker.ensure_running()  # it unblocks signals, and is the first thing to be started
+    resource_tracker.ensure_running()  # unblocks signals, so it must start first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         forkserver.ensure_running()
@@ -51,13 +51,13 @@ def process_context() -> ForkServerContext | SpawnContext:
 
 
 def take_signals() -> None:
-    """Let the stopping signals in, which the server's processes start without."""
+    """Unblock the stopping signals, which processes of the server start with blocked."""
     if FORKS:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def kill() -> None:
-    """Kill the server; nobody is told any more how the processes that it forked end."""
+    """Kill the server; the exit status of its forked processes is lost."""
     if FORKS:
         from multiprocessing import forkserver
 

@@ -1,4 +1,4 @@
-"""Matrix products with inputs most of which are one value, as the pixels of MNIST's background."""
+"""Matrix products of inputs that mostly share one value, such as MNIST's background pixels."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch.nn import functional as F
 
 from mnist_exp.cpu.kernels import Kernels, kernels_for
 
-FEWEST_OUTPUTS, FEWEST_ROWS = 32, 64  # for which it pays to look
+FEWEST_OUTPUTS, FEWEST_ROWS = 32, 64  # below, the density check does not pay
 ROWS_LOOKED_AT = 16
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return ``torch.nn.functional.linear``, from what is unlike the background where that pays.
+    """Return ``torch.nn.functional.linear``, skipping background inputs where that pays.
 
     Parameters
     ----------
@@ -31,14 +31,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def linear_weight_gradient(delta: Tensor, x: Tensor) -> Tensor:
-    """Return ``delta.T @ x`` [out, in], from what is unlike the background where that pays.
+    """Return ``delta.T @ x`` [out, in], skipping background inputs where that pays.
 
     Parameters
     ----------
     delta : Tensor
-        [B, out], the gradient of a linear layer's outputs.
+        [B, out], gradient of a linear layer's outputs.
     x : Tensor
-        [B, in], its inputs.
+        [B, in], the layer's inputs.
     """
     if (kernels := _that_pay(x, delta.shape[-1])) is not None:
         background = x[0, 0].item()
@@ -49,7 +49,7 @@ def linear_weight_gradient(delta: Tensor, x: Tensor) -> Tensor:
 
 
 def _that_pay(x: Tensor, outputs: int) -> Kernels | None:
-    """Return the kernels if products of ``x`` [B, in] are faster in them than in torch."""
+    """Return the kernels if they multiply ``x`` [B, in] faster than torch, else None."""
     if x.ndim != 2 or len(x) < FEWEST_ROWS or not x.shape[1] or outputs < FEWEST_OUTPUTS:
         return None
     kernels = kernels_for(x)

@@ -1,4 +1,4 @@
-"""How many CPU threads torch uses for a piece of work, and threads for pieces side by side."""
+"""CPU threads of torch for a block of code, and parallel work in Python threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Tensors with fewer elements are worked through sooner by one thread than others are woken up.
+# Below this many elements one thread finishes before others would wake up.
 SMALL = 2**18
 
 
@@ -26,8 +26,8 @@ _here = threading.local()
 def cpu_threads(count: int) -> Iterator[None]:
     """Let torch use ``count`` CPU threads in a block.
 
-    The number is the Python thread's own, but another one that uses torch for the first time
-    meanwhile starts with it, unless it calls `settle_threads`.
+    The setting is per Python thread, but a thread that first uses torch during the block inherits
+    it unless it calls `settle_threads`.
     """
     before = _blocks.begin()
     torch.set_num_threads(count)
@@ -39,7 +39,7 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 class _Blocks:
-    """Blocks of `cpu_threads` under way in all Python threads; the number outside of them."""
+    """Active blocks of `cpu_threads` over all Python threads, and the count outside them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -47,7 +47,7 @@ class _Blocks:
         self.outside = 0
 
     def begin(self) -> int:
-        """Count a block in and return this Python thread's number of CPU threads."""
+        """Register a block and return this Python thread's number of CPU threads."""
         with self.lock:
             before = torch.get_num_threads()
             if self.under_way == 0:
@@ -56,7 +56,7 @@ class _Blocks:
         return before
 
     def end(self) -> None:
-        """Count a block out."""
+        """Unregister a block."""
         with self.lock:
             self.under_way -= 1
 
@@ -65,42 +65,45 @@ _blocks = _Blocks()
 
 
 def settle_threads() -> None:
-    """Let a Python thread that is new use as many CPU threads as torch does outside of blocks.
+    """Give a new Python thread the number of CPU threads that torch uses outside of blocks.
 
-    torch gives it the number that was set last, be it for a block of another Python thread; and
-    the sums in some products depend on that number. To be called before anything is computed.
+    torch starts it with the last number set, even by a `cpu_threads` block of another thread, and
+    the sums in some products depend on that number. Call before any computation.
     """
     if not getattr(_here, "settled", False):
         with _blocks.lock:
             if _blocks.under_way:
                 torch.set_num_threads(_blocks.outside)
             else:
-                torch.get_num_threads()  # takes over the number of now
+                torch.get_num_threads()  # adopts the current number
         _here.settled = True
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one CPU thread in a block of small operations, for which it would wake others.
+    """Let torch use one CPU thread in a block of operations too small to wake others for.
 
-    The compiled kernels, whose threads need no waking up, go on to use what is `available`.
+    The compiled kernels, whose threads stay awake, still use all `available` ones.
     """
     outer = getattr(_here, "available", None)
-    _here.available = available()
+    before = _blocks.begin()
+    _here.available = outer or before
+    torch.set_num_threads(1)
     try:
-        with cpu_threads(1):
-            yield
+        yield
     finally:
+        torch.set_num_threads(before)
+        _blocks.end()
         _here.available = outer
 
 
 def available() -> int:
-    """Return how many CPU threads there are for the caller: torch's, outside of `one_thread`."""
+    """Return the caller's number of CPU threads: torch's, as it is outside of `one_thread`."""
     return getattr(_here, "available", None) or torch.get_num_threads()
 
 
 def threads_for(elements: int) -> AbstractContextManager[None]:
-    """Return a block in one thread for work on few elements, else in all that torch uses now."""
+    """Return `one_thread` for fewer than ``SMALL`` elements, else a block that changes nothing."""
     return one_thread() if elements < SMALL else nullcontext()
 
 
@@ -112,16 +115,16 @@ def cores() -> int:
 
 
 def overload(threads: int, jobs: int, given: Mapping[str, object]) -> str | None:
-    """Say what to change where threads are twice as many as cores, or more; else None.
+    """Return a warning if there are at least twice as many threads as cores, else None.
 
     Parameters
     ----------
     threads : int
-        CPU threads of a training.
+        CPU threads per training.
     jobs : int
-        Trainings side by side.
+        Trainings run in parallel.
     given : mapping
-        The settings that ask for that many, by name; those that are None are not named.
+        Responsible settings by name; the message omits those that are None.
     """
     there = cores()
     if threads * jobs < 2 * there:
@@ -136,14 +139,14 @@ def overload(threads: int, jobs: int, given: Mapping[str, object]) -> str | None
 
 @cache
 def workers(count: int) -> ThreadPoolExecutor:
-    """Return ``count`` Python threads that live as long as the process."""
+    """Return a pool of ``count`` Python threads that lasts as long as the process."""
     return ThreadPoolExecutor(count, thread_name_prefix="torch work")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Return what ``work`` makes of each item: the first in this thread, the others in workers.
+    """Apply ``work`` to each item in parallel: the first in this thread, the rest in workers.
 
-    Whatever fails, no work goes on in the background.
+    Returns or raises only after all work has ended.
     """
     first, *others = items
     waiting = [workers(len(others)).submit(work, other) for other in others]
@@ -154,6 +157,6 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     return [result, *(one.result() for one in waiting)]
 
 
-if hasattr(os, "register_at_fork"):  # threads do not live on in a forked process
+if hasattr(os, "register_at_fork"):  # a forked process has no copies of these threads
     os.register_at_fork(after_in_child=workers.cache_clear)
     os.register_at_fork(after_in_child=_blocks.__init__)  # type: ignore[misc]

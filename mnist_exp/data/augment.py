@@ -1,4 +1,4 @@
-"""Random affine maps, brightness, contrast and erasing of a batch, each image with its own draw."""
+"""Random affine maps, brightness, contrast and erasing, drawn separately for each image."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mnist_exp.errors import UserError
 from mnist_exp.schema.parts import AUGMENTATION
 from mnist_exp.schema.rule import check_settings
 
-# Settings that torchvision's RandomErasing has by default, and the published recipe keeps.
+# Defaults of torchvision's RandomErasing, used by the published recipe.
 ERASED_AREA = (0.02, 0.33)  # share of the image
 ERASED_ASPECT = (0.3, 3.3)  # height / width
-RADIANS = math.pi / 180  # in a degree
-ERASE_ATTEMPTS = 10  # rectangles drawn until one fits into the image
+RADIANS = math.pi / 180  # per degree
+ERASE_ATTEMPTS = 10  # rectangles drawn per image to find one that fits
 
-# The largest value of each setting, after multiplication by the strength.
+# Largest value of each setting times the strength.
 LARGEST = {
     "degrees": 180.0,
     "translate": 1.0,
@@ -32,21 +32,19 @@ LARGEST = {
 
 
 class Augmentation:
-    """Augment each image as torchvision's rotation, affine, colour and erasing transforms would.
+    """Random rotation, affine map, colour jitter and erasing of each image, as in torchvision.
 
-    Equal in distribution to RandomRotation, RandomAffine, ColorJitter and RandomErasing one after
-    the other, but that the geometric part is one composed map and one bilinear resampling. Pixels
-    from outside the image are black.
-
-    The defaults are those of ``augmentation=light``.
+    Equal in distribution to RandomRotation, RandomAffine, ColorJitter and RandomErasing in
+    sequence, except that the geometric part is one composed map with one bilinear resampling.
+    Pixels from outside the image are black. The defaults are those of ``augmentation=light``.
 
     Parameters
     ----------
     degrees : float
         Largest rotation, either way, in degrees.
     translate : float
-        Largest shift along each axis, as a share of its length; rounded to whole pixels, as
-        torchvision does.
+        Largest shift along each axis, as a share of its length; rounded to whole pixels, as in
+        torchvision.
     scale : float
         Images are enlarged by a factor from ``1 - scale`` to ``1 + scale``.
     shear : float
@@ -56,12 +54,12 @@ class Augmentation:
     erasing : float
         Probability that a rectangle of the image is erased.
     strength : float
-        Multiplies all of the above: 1 leaves them as they are, 0 switches augmentation off.
+        Multiplies all of the above; 0 switches augmentation off.
 
     Raises
     ------
     UserError
-        If a setting is negative, or times the strength above its entry in ``LARGEST``.
+        If a setting is negative, or if its product with the strength exceeds ``LARGEST``.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class Augmentation:
         self.erasing = _scaled("erasing", erasing, strength)
 
     def __call__(self, images: Tensor, *, generator: torch.Generator, erase_value: float) -> Tensor:
-        """Return the augmented images; ``images`` themselves stay as they are.
+        """Return the augmented images; ``images`` is not changed.
 
         Parameters
         ----------
@@ -94,8 +92,8 @@ class Augmentation:
         generator : torch.Generator
             Source of all randomness, on any device.
         erase_value : float
-            What erased pixels become; the mean of the data is 0 after normalisation, which is what
-            torchvision's RandomErasing leaves.
+            Value of erased pixels. The mean of the data becomes 0 after normalisation, the value
+            torchvision's RandomErasing writes.
         """
         batch, _, height, width = images.shape
 
@@ -143,11 +141,11 @@ def _scaled(name: str, value: float, strength: float) -> float:
 def affine_matrices(
     *, angle: Tensor, shift_x: Tensor, shift_y: Tensor, scale: Tensor, shear: Tensor
 ) -> Tensor:
-    """Return the matrices [B, 2, 3] that take output positions to input positions.
+    """Return the matrices [B, 2, 3] that map output positions to input positions.
 
-    Forward, an image is rotated about its centre, sheared and enlarged, then shifted: torchvision's
-    RandomRotation followed by its RandomAffine. Positions are from -1 to 1 along each axis, as
-    ``torch.nn.functional.affine_grid`` has them, for square images.
+    An image is rotated about its centre, sheared and enlarged, then shifted: torchvision's
+    RandomRotation followed by its RandomAffine. Positions run from -1 to 1 along each axis, as in
+    ``torch.nn.functional.affine_grid``. For square images only.
 
     Parameters
     ----------
@@ -156,9 +154,9 @@ def affine_matrices(
     shift_x, shift_y : Tensor
         [B], as a share of the image's width and height.
     scale : Tensor
-        [B], above 1 enlarges.
+        [B]; above 1 enlarges.
     """
-    angle, shear = angle * RADIANS, shear * RADIANS  # torch.deg2rad takes ten times as long
+    angle, shear = angle * RADIANS, shear * RADIANS  # torch.deg2rad takes 10 times as long
     cos, sin, tan = torch.cos(angle) / scale, torch.sin(angle) / scale, torch.tan(shear)
     # forward: p -> scale * [[1, -tan], [0, 1]] @ [[cos, -sin], [sin, cos]] @ p + shift
     inverse = ((cos, cos * tan + sin), (-sin, cos - sin * tan))
@@ -172,7 +170,7 @@ def resample(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def affine_grid(matrices: Tensor, height: int, width: int) -> Tensor:
-    """Return what ``F.affine_grid(..., align_corners=False)`` does, in a tenth of its time.
+    """Return ``F.affine_grid(..., align_corners=False)``, ten times faster.
 
     Parameters
     ----------
@@ -185,14 +183,14 @@ def affine_grid(matrices: Tensor, height: int, width: int) -> Tensor:
     -------
     Tensor
         Positions [B, height, width, 2] from -1 to 1, x before y. In memory all x of an image come
-        before all y, which one matrix product makes and ``F.grid_sample`` reads as fast.
+        before all y, the layout of one matrix product; ``F.grid_sample`` is no slower on it.
     """
     places = _places(height, width, matrices.device, matrices.dtype)
     return (matrices.view(-1, 3) @ places).view(-1, 2, height, width).permute(0, 2, 3, 1)
 
 
 @cache
-@torch.inference_mode(False)  # whoever asks first, others may need gradients
+@torch.inference_mode(False)  # cached: later callers may need gradients
 def _places(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return x, y and 1 of every pixel, [3, height * width]."""
     x, y = ((torch.arange(n, device=device, dtype=dtype) * 2 + 1) / n - 1 for n in (width, height))
@@ -204,8 +202,8 @@ def jitter_colour(
 ) -> Tensor:
     """Multiply pixels by ``brightness``, and their distance to the image's mean by ``contrast``.
 
-    Both are factors [B]; ``brightness_first`` [B] says in which order they act. Pixels, in [0, 1],
-    are clamped to that range after each.
+    Both are factors [B]; ``brightness_first``, bool [B], sets their order. Pixels are clamped to
+    [0, 1] after each.
     """
     for brightness_now in (brightness_first, ~brightness_first):
         factor = torch.where(brightness_now, brightness, contrast)
@@ -224,8 +222,8 @@ def place_rectangles(
     Parameters
     ----------
     area, aspect : Tensor
-        Uniform in [0, 1), [attempts, B]: an image gets the first attempt that fits into it, or an
-        empty rectangle if none does.
+        Uniform in [0, 1), [attempts, B]. An image gets the first attempt that fits, or an empty
+        rectangle if none fits.
     top, left : Tensor
         Uniform in [0, 1), [B].
     height, width : int

@@ -1,4 +1,4 @@
-"""Batches from tensors that live on the compute device: no workers, no copies, no PIL."""
+"""Batches from tensors on the compute device: no workers, no copies, no PIL."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Augmentation(Protocol):
     """Random changes to a batch of images."""
 
     def __call__(self, images: Tensor, *, generator: Generator, erase_value: float) -> Tensor:
-        """Return pixels [B, 1, 28, 28] in [0, 1] changed; erased ones become ``erase_value``."""
+        """Return augmented pixels [B, 1, 28, 28] in [0, 1]; erased ones are ``erase_value``."""
 
 
 class Images:
-    """Images and labels on the compute device, and how a batch is made of them.
+    """Images and labels on the compute device, served as batches.
 
     Parameters
     ----------
     dataset : Dataset
         Moved to ``device`` once, as uint8.
     device : torch.device
-        Where batches are made and used.
+        Compute device.
     mean, std : float
         Normalisation ``(x - mean) / std`` of pixels in [0, 1].
     memory_format : torch.memory_format
@@ -73,7 +73,7 @@ class Images:
         augmentation: Augmentation | None = None,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Make normalised float32 images [B, 1, 28, 28] of uint8 pixels [B, 28, 28].
+        """Return normalised float32 images [B, 1, 28, 28] from uint8 pixels [B, 28, 28].
 
         An augmentation draws from ``generator``; what it erases is 0 after normalisation.
         """
@@ -81,7 +81,7 @@ class Images:
         if augmentation is None or generator is None:
             scale, shift = self._line
             images.mul_(scale)
-            if shift != 0:  # for pixels in [0, 1] the pass would change nothing
+            if shift != 0:  # saves a pass for pixels in [0, 1]
                 images.sub_(shift)
         else:
             images = augmentation(images.mul_(1 / 255), generator=generator, erase_value=self.mean)
@@ -89,23 +89,23 @@ class Images:
         return images.contiguous(memory_format=self.memory_format)
 
     def batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield plain batches of ``indices`` in their order, the last one maybe smaller."""
+        """Yield batches of ``indices`` in order, without augmentation; the last may be smaller."""
         for chunk in indices.split(batch_size):
             yield self.batch(chunk)
 
     @property
     def _line(self) -> tuple[float, float]:
-        """Factor and difference that make (p / 255 - mean) / std of a pixel."""
+        """Scale and shift with scale * p - shift = (p / 255 - mean) / std."""
         return 1 / (255 * self.std), self.mean / self.std
 
     @property
     def device(self) -> torch.device:
-        """Where the batches live."""
+        """Compute device of the batches."""
         return self.pixels.device
 
 
 class Features:
-    """A matrix of features and its labels on the compute device, as the training loop wants them.
+    """Features and labels on the compute device, with the interface of `Images`.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class Features:
     labels : ndarray
         int64 [N], from 0.
     device : torch.device
-        Where batches are made and used.
+        Compute device.
     """
 
     def __init__(self, X: npt.NDArray[Any], labels: npt.NDArray[Any], device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""The data set in memory: every image of both splits in one tensor."""
+"""The data set in memory: images of both splits in one tensor."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Dataset:
     Attributes
     ----------
     name : str
-        What plots and results call it.
+        Name in plots and results.
     images : Tensor
         uint8, [N, 28, 28].
     labels : Tensor
         int64, [N], values in [0, num_classes).
     num_train : int
-        How many of the N images are the official training split.
+        Size of the official training split.
     class_names : tuple of str
         A name for each label.
     """
@@ -62,12 +62,12 @@ class Dataset:
         return self.labels[self.num_train :]
 
     def select_classes(self, classes: Sequence[int]) -> Dataset:
-        """Keep only some classes and number them anew from 0, in the order given.
+        """Keep only some classes and renumber them from 0, in the order given.
 
         Raises
         ------
         UserError
-            If fewer than two classes are given, one is given twice or does not exist.
+            If there are fewer than two classes, or one is given twice or does not exist.
         """
         known = range(self.num_classes)
         if len(set(classes)) != len(classes) or len(classes) < 2 or not set(classes) <= set(known):
@@ -90,7 +90,7 @@ class Dataset:
     def pixel_mean_std(self) -> tuple[float, float]:
         """Mean and standard deviation of the training pixels scaled to [0, 1].
 
-        From the histogram of the 256 grey levels, so it takes one pass over the bytes.
+        Computed from the histogram of the 256 grey levels, in one pass over the bytes.
         """
         counts = torch.bincount(self.train_images.flatten(), minlength=256).double()
         levels = torch.arange(256, dtype=torch.float64) / 255
@@ -107,7 +107,7 @@ def pool(
 ) -> Dataset:
     """Build a data set from uint8 images [N, 28, 28] and integer labels [N] of the two splits.
 
-    Without ``class_names`` there are as many classes as the largest training label says.
+    Without ``class_names`` the classes run from 0 to the largest training label.
 
     Raises
     ------

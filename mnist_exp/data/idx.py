@@ -1,4 +1,4 @@
-"""Read files in the IDX format, the format of the MNIST family."""
+"""Reader of IDX, the file format of the MNIST family."""
 
 import contextlib
 import gzip
@@ -18,7 +18,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.regular import check_memory, open_regular
 
 IDX_UINT8 = 0x08  # type code of unsigned bytes, third byte of the magic number
-LARGEST_GROWTH = 1032  # a bit of deflated data stands for 129 bytes at most (zlib's manual)
+LARGEST_GROWTH = 1032  # deflate's largest ratio, 1032:1 (zlib manual)
 BLOCK = 1 << 20  # bytes read at once
 
 
@@ -31,14 +31,14 @@ def read_idx(path: Path, ndim: int) -> Tensor:
     Parameters
     ----------
     path : Path
-        The file; a name ending in ``.gz`` is decompressed.
+        The file; decompressed if the name ends in ``.gz``.
     ndim : int
-        The number of dimensions the file must have: 3 for images, 1 for labels.
+        Required number of dimensions: 3 for images, 1 for labels.
 
     Returns
     -------
     Tensor
-        uint8, shaped as the header says.
+        uint8, in the shape given by the header.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def read_idx(path: Path, ndim: int) -> Tensor:
         shape = _read_header(path, _read(file, start), ndim)
         promised = math.prod(shape)
         check_promise(path, promised)
-        values = _read(file, promised + 1)  # a byte more, to see whether it ends there
+        values = _read(file, promised + 1)  # one extra byte, to detect a longer file
     if len(values) != promised:
         held = f"more than {promised}" if len(values) > promised else len(values)
         raise UserError(
@@ -62,12 +62,12 @@ def read_idx(path: Path, ndim: int) -> Tensor:
 
 
 def check_promise(path: Path, promised: int) -> None:
-    """Check that a file can hold as many bytes of values as its header promises.
+    """Check that the file and memory can hold the bytes the header promises.
 
     Raises
     ------
     UserError
-        If even the best compression could not, or there is no memory for as many.
+        If the file is too short even at the best compression, or there is not enough memory.
     """
     held = path.stat().st_size
     most = held * (LARGEST_GROWTH if path.suffix == ".gz" else 1)
@@ -132,7 +132,7 @@ def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
 
 
 def _read(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
-    """Read ``size`` bytes, or as many as there are; never more are in memory."""
+    """Read up to ``size`` bytes in blocks, so that memory grows only with what the file holds."""
     content = bytearray()
     while len(content) < size and (block := file.read(min(size - len(content), BLOCK))):
         content += block

@@ -1,24 +1,23 @@
-"""Network inputs of a scale for which the initial weights and the recipes are not made."""
+"""Warning for network inputs whose scale suits neither the initial weights nor the recipes."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-# Standard deviations, over all inputs, that give no cause for a warning: 1 is ideal, pixels of
-# MNIST in [0, 1] have 0.31.
+# Standard deviations over all inputs that need no warning: 1 is ideal, MNIST in [0, 1] has 0.31.
 USUAL_DEVIATION = (0.05, 4.0)
 USUAL_SIZE = 15.0  # of the largest input
 
 
 def scale_warning(inputs: Tensor, remedy: str) -> str | None:
-    """Return a sentence with the range seen, and the remedy, if inputs are far from the order of 1.
+    """Return a warning with range and remedy if inputs are far from the order of 1, else None.
 
     Parameters
     ----------
     inputs : Tensor
-        Any shape, as the network gets them.
+        Network inputs of any shape.
     remedy : str
-        A sentence.
+        Sentence appended to the warning.
     """
     low, high, deviation = inputs.min().item(), inputs.max().item(), inputs.std().item()
     smallest, largest = USUAL_DEVIATION

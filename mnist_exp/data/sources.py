@@ -1,4 +1,4 @@
-"""Where data sets come from: the bundled MNIST, IDX directories, torchvision."""
+"""Sources of data sets: the bundled MNIST, IDX directories, torchvision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnist_exp.data.idx import check_md5, read_idx
 from mnist_exp.errors import UserError
 
 BUNDLED = Path(__file__).parent / "mnist"
-# The list torchvision checks against: torchvision.datasets.MNIST.resources.
+# From torchvision.datasets.MNIST.resources.
 BUNDLED_MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
@@ -66,7 +66,7 @@ def load_torchvision(name: str, *, root: str | Path = "data", download: bool = T
     name : {"FashionMNIST", "KMNIST", "EMNIST", "QMNIST"}
         torchvision's class name.
     root : str or Path
-        Directory in which torchvision looks for, and puts, its files.
+        Directory where torchvision reads and stores its files.
     download : bool
         Whether missing files may be fetched from the network.
 
@@ -90,7 +90,7 @@ Reader = Callable[[Path, bool, bool], tuple[Tensor, Tensor]]
 
 
 def _torchvision_readers() -> dict[str, Reader]:
-    from torchvision import datasets  # takes a second to import; most runs need none of it
+    from torchvision import datasets  # slow to import (a second) and rarely needed
 
     def plain(dataset: type[datasets.MNIST]) -> Reader:
         def read(root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
@@ -101,11 +101,11 @@ def _torchvision_readers() -> dict[str, Reader]:
 
     def emnist(root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
         split = datasets.EMNIST(root, split="digits", train=train, download=download)
-        return split.data.transpose(1, 2).contiguous(), split.targets  # stored column by column
+        return split.data.transpose(1, 2).contiguous(), split.targets  # stored transposed
 
     def qmnist(root: Path, train: bool, download: bool) -> tuple[Tensor, Tensor]:
         split = datasets.QMNIST(root, train=train, download=download)
-        return split.data, split.targets[:, 0]  # the other seven columns say who wrote it
+        return split.data, split.targets[:, 0]  # the other seven describe the writer
 
     return {
         "FashionMNIST": plain(datasets.FashionMNIST),
@@ -126,7 +126,7 @@ def _missing_files_message(name: str, root: Path, error: Exception) -> str:
     else:
         files = [file for file, _ in getattr(datasets, name).resources]
     return (
-        f"data.root={root}: {name} is not there and could not be downloaded "
+        f"data.root={root}: {name} was not found and could not be downloaded "
         f"({str(error).strip().splitlines()[0]}).\n"
         f"Place these files in {root / name / 'raw'}:\n  "
         + "\n  ".join(files)
@@ -152,6 +152,6 @@ def _find_idx(root: Path, stem: str) -> Path:
         if path.is_file():
             return path
     raise UserError(
-        f"data.root={root}: {stem}-ubyte (or {stem}-ubyte.gz) is not there. The directory must "
+        f"data.root={root}: {stem}-ubyte (or {stem}-ubyte.gz) was not found. The directory must "
         "hold the four IDX files: " + ", ".join(f"{stem}-ubyte" for stem in IDX_STEMS) + "."
     )

@@ -1,4 +1,4 @@
-"""Training under the limits of memory devices: mapping, drift, bounds, levels, pulses, noise."""
+"""Device constraints on weights: mapping, drift, bounds, levels, pulses and noise."""
 
 from mnist_exp.device.constraint import DeviceConstraint
 from mnist_exp.device.settings import DeviceSettings

@@ -1,4 +1,4 @@
-"""The constraint that a training loop attaches to a network and calls after every step."""
+"""Device constraint: attached to a network, then called after every optimizer step."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from mnist_exp.device.weight_range import range_warnings
 
 
 class DeviceConstraint(DeviceSettings):
-    """Let devices hold the weights of a network while any optimizer trains it.
+    """Hold the weights of a network on devices while any optimizer trains it.
 
-    The weights, and with ``bias="constrained"`` the biases, of all linear and convolution layers
-    are synapses; BatchNorm and the like stay free. Layers that share a weight share its devices. A
-    weight that is not trained (``requires_grad=False``) is held by devices all the same: nobody
-    programs it, but it drifts. Each step is: the optimizer's update as the devices carry it out,
+    The weights of all linear and convolution layers are synapses, and with ``bias="constrained"``
+    their biases too; BatchNorm and the like stay free. Layers that share a weight share its
+    devices. A frozen weight (``requires_grad=False``) is also on devices: it is never programmed,
+    but it drifts. Order within a step: the optimizer's update as the devices carry it out,
     retention, clip, quantize.
 
     Parameters
     ----------
     **settings
-        Those of `DeviceSettings`.
+        Parameters of `DeviceSettings`.
 
     Examples
     --------
@@ -60,27 +60,28 @@ class DeviceConstraint(DeviceSettings):
     _random: RandomSource
     _effects: list[Effect]
     _tally: Tally
-    range_warnings: list[str]  # of the initial weights, told by `warnings`
-    _until_sample: int  # steps until the next one that diagnostics look at
+    range_warnings: list[str]  # about the initial weights
+    _until_sample: int  # steps until the next diagnostics sample
 
     def attach(self, model: nn.Module, seed: int) -> None:
         """Put the network's weights on devices.
 
-        To be called once the model is on its compute device and before the optimizer is built:
-        with a mapping other than "direct" the model's parameters become the conductances. Direct
-        weights keep their initial values until the first step; others are programmed at once.
+        Call it after moving the model to its compute device and before building the optimizer:
+        any mapping but "direct" replaces the model's parameters by conductances. Direct weights
+        keep their initial values until the first step; other mappings program them at once.
 
         Parameters
         ----------
         model : nn.Module
             Changed in place.
         seed : int
-            Of device-to-device variation, rounding and noise.
+            Seed of device-to-device variation, rounding and noise.
 
         Raises
         ------
         UserError
-            If the model has no synapses or has a constraint already, or devices cannot hold one.
+            If the model has no synapses, already has a constraint, or has a synapse that devices
+            cannot hold.
         """
         mapping = self._mapping()
         self._parameters = [
@@ -99,7 +100,7 @@ class DeviceConstraint(DeviceSettings):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Turn the update that the optimizer just made into what the devices make of it.
+        """Apply the device effects to the update the optimizer just made.
 
         Raises
         ------
@@ -122,29 +123,29 @@ class DeviceConstraint(DeviceSettings):
         self._keep_for_next_step()
 
     def warnings(self, learning_rate: float) -> list[str]:
-        """Return a sentence for each dead zone of rounding, and for a range that does not suit.
+        """Return warnings about an unsuitable conductance range and about rounding dead zones.
 
-        Called after a backward pass, it also tells the share of the gradients that are lost.
+        After a backward pass they include the share of gradients lost to rounding.
 
         Parameters
         ----------
         learning_rate : float
-            The larger rate, where there are two, of plain gradient descent.
+            Rate of plain gradient descent; the larger one if there are two.
         """
         gradients = [p.grad.reshape(-1) for p in self._parameters if p.grad is not None]
         lost = dead_zone_warnings(self, learning_rate, torch.cat(gradients) if gradients else None)
         return [*self.range_warnings, *lost]
 
     def diagnostics(self) -> dict[str, float]:
-        """Return the figures of the epoch that ended and begin the next.
+        """Return the diagnostics of the epoch that ended and start the next epoch.
 
         Returns
         -------
         dict of float
-            ``share_rounded_away``: of the updates that would change a conductance within its
-            bounds, those that did not, over the sampled steps. ``mean_drift``: mean change of a
-            conductance by retention in one step. ``share_at_min``, ``share_at_max``,
-            ``distinct_levels``: of the conductances now.
+            ``share_rounded_away``: share of the in-bounds updates in the sampled steps that left
+            their conductance unchanged. ``mean_drift``: mean change of a conductance by retention
+            in one step. ``share_at_min``, ``share_at_max``, ``distinct_levels``: of the current
+            conductances.
         """
         figures = self._tally.shares()
         figures |= occupancy(self._conductances, *self._bounds, self.levels)
@@ -152,11 +153,11 @@ class DeviceConstraint(DeviceSettings):
         return figures
 
     def histogram(self) -> tuple[Tensor, Tensor]:
-        """Return the levels and the number of conductances nearest to each, on the CPU."""
+        """Return the levels and the number of conductances nearest to each, both on the CPU."""
         return level_histogram(self._conductances, self.W_min, self.W_max, self.levels)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a bitwise continuation needs besides the model and the optimizer."""
+        """Return the state that a bitwise resume needs besides the model and the optimizer."""
         return {
             "random": self._random.state_dict(),
             "devices": self._devices,
@@ -166,7 +167,7 @@ class DeviceConstraint(DeviceSettings):
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from a saved state; the constraint must be attached, with the same settings."""
+        """Restore a saved state; the constraint must be attached, with the same settings."""
         self._random.load_state_dict(saved["random"])
         for name, values in self._devices.items():
             values.copy_(saved["devices"][name])
@@ -215,7 +216,7 @@ class DeviceConstraint(DeviceSettings):
 
     def _sample(self, asked: Tensor, before: Tensor) -> None:
         self._tally.samples += 1
-        if not (self.quantize and self.rounding == "accumulate"):  # its remainder keeps updates
+        if not (self.quantize and self.rounding == "accumulate"):  # it loses no updates
             self._tally.add_updates(asked, self._conductances, before)
         if self.retain:
             resting = self._devices.get("W_min", self.W_min)

@@ -1,4 +1,4 @@
-"""Settings under which rounding deletes what training or drift wants to change."""
+"""Dead zones: settings under which rounding cancels updates or drift."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from mnist_exp.device.settings import DeviceSettings
 def dead_zone_warnings(
     settings: DeviceSettings, learning_rate: float, gradients: Tensor | None
 ) -> list[str]:
-    """Return a sentence, with the numbers, for each dead zone that the settings run into.
+    """Return a warning, with numbers, for each dead zone of the settings.
 
     Parameters
     ----------
     settings : DeviceSettings
         Only rounding to the nearest level or pulse has dead zones.
     learning_rate : float
-        The larger of the rates of plain gradient descent.
+        Rate of plain gradient descent; the larger one if there are two.
     gradients : Tensor or None
-        Gradients of the conductances on some batch: then the share that is lost is told.
+        Gradients of the conductances on one batch; adds the share lost to the warning.
     """
     distance = float(level_distance(settings.W_min, settings.W_max, settings.levels))
     rounds = settings.quantize and settings.rounding == "nearest"

@@ -1,4 +1,4 @@
-"""What rounding, bounds and drift did to the conductances in an epoch."""
+"""Effect of rounding, bounds and drift on the conductances, per epoch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Tally:
     """Sums over the sampled steps of an epoch."""
 
     asked: int = 0  # updates that would have changed a conductance within its bounds
-    lost: int = 0  # of those, how many left it as it was
+    lost: int = 0  # of those, the ones that left it unchanged
     drift: float = 0.0  # mean change by retention in a step, summed over samples
     samples: int = 0
 
     def add_updates(self, asked: Tensor, after: Tensor, before: Tensor) -> None:
-        """Count a step's updates by comparing what was asked for with what came of it."""
+        """Count a step's updates, and those that left their conductance unchanged."""
         wanted = asked != before
         self.asked += int(wanted.sum())
         self.lost += int((wanted & (after == before)).sum())
 
     def shares(self) -> dict[str, float]:
-        """Return the epoch's figures; 0 where nothing was sampled."""
+        """Return the epoch's shares; 0 if nothing was sampled."""
         return {
             "share_rounded_away": self.lost / max(self.asked, 1),
             "mean_drift": self.drift / max(self.samples, 1),
@@ -48,7 +48,7 @@ def occupancy(w: Tensor, W_min: Number, W_max: Number, levels: int) -> dict[str,
 
 
 def level_histogram(w: Tensor, W_min: float, W_max: float, levels: int) -> tuple[Tensor, Tensor]:
-    """Return the levels (float32 [levels]) and how many conductances are nearest to each (int64).
+    """Return the levels, float32 [levels], and the number of conductances nearest to each, int64.
 
     Conductances beyond the bounds count for the outermost levels.
     """

@@ -1,8 +1,8 @@
-"""What devices do to their conductances in a step: small classes, applied in order.
+"""Device effects on the conductances in a step: small classes, applied in order.
 
-An effect is called as ``effect(w, before)``: ``w`` are all conductances, flat, and it changes them
-in place; ``before`` are the conductances at the end of the last step, passed to effects whose
-``needs_before`` is true. To add one: write such a class and give it a place in `build_effects`.
+``effect(w, before)`` changes ``w``, the flat tensor of all conductances, in place. ``before`` holds
+the conductances at the end of the last step and is a tensor whenever an effect sets
+``needs_before``. To add an effect, write a class and place it in `build_effects`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain
 from mnist_exp.device.settings import DeviceSettings
 
-# Offset and slope of the line from conductances to levels, W_min, W_max, distance of two levels.
+# Offset and slope of the line from conductances to levels, W_min, W_max, level distance.
 Grid = tuple[float, float, float, float, float]
 
 
 class Effect(Protocol):
-    """One thing that happens to all conductances in a step."""
+    """A change to all conductances in a step."""
 
     needs_before: ClassVar[bool]
 
@@ -43,7 +43,7 @@ class Effect(Protocol):
 
 @dataclass
 class Programming:
-    """The device's answer to the update asked for: its own rate, whole pulses, curves, noise."""
+    """Response to the requested update: per-device rate, whole pulses, curves, noise."""
 
     needs_before: ClassVar[bool] = True
     settings: DeviceSettings
@@ -58,7 +58,7 @@ class Programming:
         self.span = self.settings.levels - 1
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Replace the change ``w - before`` by what the device makes of it."""
+        """Replace the change ``w - before`` by the one the device makes."""
         assert before is not None, "the constraint keeps it for effects that need it"
         pulses = (w - before) * self.rate_factor
         pulses /= level_distance(self.W_min, self.W_max, self.settings.levels)
@@ -83,13 +83,13 @@ class Retention:
     target: Number
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Let a step's drift happen."""
+        """Apply one step of drift."""
         retain(w, self.rate, self.target, out=w)
 
 
 @dataclass
 class Clip:
-    """Conductances stay within their bounds."""
+    """Limit of the conductances to their bounds."""
 
     needs_before: ClassVar[bool] = False
     W_min: Number
@@ -102,7 +102,7 @@ class Clip:
 
 @dataclass
 class Round:
-    """Retention and then rounding to a level, in one, which spares a pass over the conductances."""
+    """Retention, then rounding to a level, fused into one pass over the conductances."""
 
     needs_before: ClassVar[bool] = False
     retention: float
@@ -113,7 +113,7 @@ class Round:
     random: RandomSource | None
 
     def __post_init__(self) -> None:
-        self.grid: Grid | None = None  # where it is the same for all devices
+        self.grid: Grid | None = None  # None if it differs between devices
         if not any(isinstance(n, Tensor) for n in (self.W_min, self.W_max, self.target)):
             step = level_distance(self.W_min, self.W_max, self.levels)
             offset, slope = line_of_levels(self.W_min, step, self.retention, self.target)
@@ -121,7 +121,7 @@ class Round:
             self.grid = (*line, *bounds, float(step))
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Let a step's drift happen, then round: up or down at random, or to the nearest."""
+        """Apply one step of drift, then round: stochastically, or to the nearest level."""
         settings = (self.W_min, self.W_max, self.levels, self.retention, self.target)
         if self.random is None and self.grid:
             round_nearest_(w, *self.grid)
@@ -135,7 +135,7 @@ class Round:
 
 @dataclass
 class Accumulate:
-    """Rounding to the nearest level, while a digital accumulator keeps what it takes away."""
+    """Rounding to the nearest level, with the remainder kept in a digital accumulator."""
 
     needs_before: ClassVar[bool] = False
     W_min: Number
@@ -144,7 +144,7 @@ class Accumulate:
     remainder: Tensor
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Round; changes the remainder too."""
+        """Round ``w`` and update the remainder."""
         quantized, remainder = quantize_accumulate(
             w, self.remainder, self.W_min, self.W_max, self.levels
         )
@@ -154,28 +154,28 @@ class Accumulate:
 
 @dataclass
 class Stuck:
-    """Some devices hold one value for ever."""
+    """Devices stuck at one value."""
 
     needs_before: ClassVar[bool] = False
     indices: Tensor
     values: Tensor
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Put the values back."""
+        """Restore the stuck values."""
         w.index_copy_(0, self.indices, self.values)
 
 
 def build_effects(
     settings: DeviceSettings, devices: dict[str, Tensor], random: RandomSource
 ) -> list[Effect]:
-    """Return the effects that are switched on, in the order in which they act.
+    """Return the effects that are switched on, in the order they act.
 
     Parameters
     ----------
     settings : DeviceSettings
-        Which effects, and how strong.
+        Selects the effects and their strength.
     devices : dict of Tensor
-        What differs from device to device, as `draw_devices` returns it.
+        Per-device values, from `draw_devices`.
     random : RandomSource
         For rounding and noise.
     """
@@ -189,7 +189,7 @@ def build_effects(
         effects.append(Programming(settings, W_min, W_max, factor, random))
     retention = settings.retention_rate if settings.retain else 0.0
     resting = W_min if settings.retention_target is None else settings.retention_target
-    if settings.rounds_on_write and "remainder" not in devices:  # the bounds are kept as well
+    if settings.rounds_on_write and "remainder" not in devices:  # also clips
         source = random if settings.rounding == "stochastic" else None
         drift = (retention, resting)
         effects.append(Round(*drift, W_min, W_max, settings.levels, source))
@@ -207,12 +207,12 @@ def build_effects(
 
 
 def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> dict[str, Tensor]:
-    """Draw what differs from device to device, and make room for what each one remembers.
+    """Draw the per-device values and allocate the per-device state.
 
     Returns
     -------
     dict of Tensor
-        Only what the settings ask for: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``
+        Only the ones the settings need: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``
         (float32 [count]), ``stuck_indices`` (int64) and ``stuck_values`` (float32).
     """
     devices: dict[str, Tensor] = {}
@@ -220,7 +220,7 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
         spread = settings.bound_variation * (settings.W_max - settings.W_min)
         one = settings.W_min + spread * random.normal(count)
         other = settings.W_max + spread * random.normal(count)
-        # a wide spread lets bounds cross: the lower one is W_min
+        # with a wide spread the bounds may cross; the lower one is W_min
         devices["W_min"], devices["W_max"] = torch.minimum(one, other), torch.maximum(one, other)
     if settings.rate_variation > 0:
         devices["rate_factor"] = (1 + settings.rate_variation * random.normal(count)).clamp_(min=0)

@@ -1,7 +1,7 @@
-"""From conductances to weights: modules for ``torch.nn.utils.parametrize``.
+"""Mappings from conductances to weights, as modules for ``torch.nn.utils.parametrize``.
 
-Each has ``forward`` (conductances to weight) and ``right_inverse`` (weight to conductances that
-may lie beyond the bounds). ``read`` is applied to each conductance first.
+``forward`` maps conductances to the weight, after applying ``read`` to each; ``right_inverse`` maps
+a weight to conductances, which may lie beyond the bounds.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Read = Callable[[Tensor], Tensor]
 
 
 def read_exactly(conductance: Tensor) -> Tensor:
-    """Return the conductance as it is stored."""
+    """Return the stored conductance."""
     return conductance
 
 
 def straight_through(quantize: Read) -> Read:
-    """Return a read-out that is quantized but hands the gradient through unchanged."""
+    """Return a read-out that quantizes forward and passes the gradient through unchanged."""
 
     def read(conductance: Tensor) -> Tensor:
         # the bracket is exactly 0, with derivative 1
@@ -29,9 +29,9 @@ def straight_through(quantize: Read) -> Read:
 
 
 class Mapping(nn.Module):
-    """What a weight is to the conductances that hold it.
+    """Base of the mappings; ``slopes`` are the weight's derivatives by each of its conductances.
 
-    ``slopes`` are its derivatives by each of them. (A read-out hands gradients through.)
+    Every ``read`` has derivative 1.
     """
 
     slopes: tuple[float, ...]
@@ -57,7 +57,7 @@ class Direct(Mapping):
 
 
 class ReferenceColumn(Mapping):
-    """``w = gain * (G - reference)``: one device a weight, and a column of fixed ones."""
+    """``w = gain * (G - reference)``: one device per weight, one fixed reference."""
 
     def __init__(self, read: Read, gain: float, reference: float) -> None:
         super().__init__(read, slopes=(gain,))
@@ -73,7 +73,7 @@ class ReferenceColumn(Mapping):
 
 
 class DifferentialPair(Mapping):
-    """``w = gain * (G_plus - G_minus)``: two devices a weight, as arrays hold signed weights."""
+    """``w = gain * (G_plus - G_minus)``: two devices per weight."""
 
     def __init__(self, read: Read, gain: float, middle: float) -> None:
         super().__init__(read, slopes=(gain, -gain))
@@ -82,7 +82,7 @@ class DifferentialPair(Mapping):
     def forward(self, G_plus: Tensor, G_minus: Tensor) -> Tensor:
         """Return the weight."""
         difference = self.read(G_plus) - self.read(G_minus)
-        return difference if self.gain == 1 else difference * self.gain  # spares two passes
+        return difference if self.gain == 1 else difference * self.gain  # saves two passes
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pair, spread evenly around the middle of the range."""

@@ -2,7 +2,7 @@
 
 The model and its numbers follow P.-Y. Chen, X. Peng, S. Yu, "NeuroSim: A circuit-level macro model
 for benchmarking neuro-inspired architectures in online learning", IEEE TCAD 37(12), 2018, and the
-manual of MLP+NeuroSim V3.0: p potentiating pulses from the lowest conductance lead to
+manual of MLP+NeuroSim V3.0: p potentiating pulses from the lowest conductance give
 ``G(p) = B (1 - exp(-p / A)) + W_min`` with ``B = (W_max - W_min) / (1 - exp(-N / A))``, N pulses
 spanning the range. Here A is given in units of N.
 """
@@ -16,22 +16,21 @@ from torch import Tensor
 
 Number = float | Tensor
 
-# A curve's label is its largest distance from the straight line, measured at right angles in the
-# unit square, in units of 0.07; this reproduces the entries of
-# NeuroSim's table that the tests name, from 0.01 to 9.
+# A curve's label is its largest perpendicular distance from the straight line in the unit square,
+# in units of 0.07. This reproduces the entries of NeuroSim's table listed in the tests, 0.01 to 9.
 LABEL_UNIT = 0.07 * math.sqrt(2.0)
 
 
 def curve_parameter(label: float) -> float:
-    """Return the curve parameter A, in units of the N pulses of the range, of a label.
+    """Return the curve parameter A of a nonlinearity label, in units of the N pulses.
 
     Parameters
     ----------
     label : float
-        Nonlinearity label in [-9, 9]; 0 is a straight line. A positive label bends the curve so
-        that conductance changes fast near ``W_min`` and saturates near ``W_max``, a negative one
-        the other way round. Depression runs down its curve: the usual device, whose depression is
-        fast near ``W_max``, has a negative label for it.
+        Nonlinearity label in [-9, 9]; 0 is a straight line. With a positive label conductance
+        changes fast near ``W_min`` and saturates near ``W_max``; with a negative one it is the
+        other way round. Depression runs down its curve, so a typical device, whose depression is
+        fast near ``W_max``, has a negative depression label.
 
     Returns
     -------
@@ -58,14 +57,14 @@ def _deviation(A: float) -> float:
 def apply_pulses(
     w: Tensor, pulses: Tensor, A: Number, W_min: Number, W_max: Number, span: Number
 ) -> Tensor:
-    """Return conductances after ``pulses`` steps along a curve from where they are.
+    """Return conductances after ``pulses`` steps along a curve.
 
     Parameters
     ----------
     w : Tensor
         Conductances.
     pulses : Tensor
-        Number of pulses, positive up and negative down the curve; need not be whole.
+        Number of pulses, positive up and negative down the curve; may be fractional.
     A : float or Tensor
         Curve parameter in units of ``span``; an infinite float is a straight line.
     W_min, W_max : float or Tensor
@@ -105,12 +104,12 @@ def program(
 
 
 def write_noise(pulses: Tensor, normal: Tensor, sigma: Number, W_range: Number) -> Tensor:
-    """Return the random conductance change that comes with a write, cycle to cycle.
+    """Return the random conductance change of a write (cycle-to-cycle noise).
 
     Parameters
     ----------
     pulses : Tensor
-        Pulses applied; none, no noise. Each adds its own, hence the square root.
+        Pulses applied. Their noise is independent, so it grows with the square root.
     normal : Tensor
         Standard normal numbers of the same shape.
     sigma : float or Tensor

@@ -1,7 +1,7 @@
 """Rounding conductances to the evenly spaced levels of a device.
 
-``W_min``, ``W_max`` and ``levels`` may be numbers or tensors that broadcast, such as bounds of each
-device or a leading replica dimension. ``out`` is as in torch: pass the input to work in place.
+``W_min``, ``W_max`` and ``levels`` may be numbers or tensors that broadcast, such as per-device
+bounds or a leading replica dimension. ``out`` is as in torch: pass the input to work in place.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ Number = float | Tensor
 
 
 def level_distance(W_min: Number, W_max: Number, levels: Number) -> Number:
-    """Return the distance D between two neighbouring levels."""
+    """Return the distance D between neighbouring levels."""
     return (W_max - W_min) / (levels - 1)
 
 
 def line_of_levels(
     W_min: Number, step: Number, retention: float, target: Number
 ) -> tuple[Number, Number]:
-    """Return offset and slope of the level, not yet rounded, as a function of the conductance.
+    """Return offset and slope of the unrounded level as a function of the conductance ``w``.
 
-    It is that of ``retain(w, retention, target)`` at a level distance of ``step``.
+    The level is that of ``retain(w, retention, target)`` at a level distance of ``step``.
     """
     return (retention * target - W_min) / step, (1 - retention) / step
 
@@ -44,10 +44,10 @@ def quantize_nearest(
     target: Number = 0.0,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Round to the nearest level; half-way values go to the even one.
+    """Round ``retain(w, retention, target)`` to the nearest level; ties go to the even one.
 
-    Values beyond the bounds end on the outermost levels: clipping first changes nothing. What is
-    rounded is ``retain(w, retention, target)``, without a pass of its own.
+    Values beyond the bounds end on the outermost levels, so clipping first changes nothing. The
+    retention costs no extra pass.
     """
     step = level_distance(W_min, W_max, levels)
     line = line_of_levels(W_min, step, retention, target)
@@ -64,17 +64,17 @@ def quantize_stochastic(
     target: Number = 0.0,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Round up or down at random such that the expected result is ``w`` (within the bounds).
+    """Round up or down at random; within the bounds the expected result is the exact value.
 
     Parameters
     ----------
     w : Tensor
         Conductances.
     uniform : Tensor
-        Random numbers in [0, 1) of the same shape: a value a share f above a level is rounded up
-        where ``uniform >= 1 - f``.
+        Random numbers in [0, 1) of the same shape: a value at fraction f between two levels is
+        rounded up where ``uniform >= 1 - f``.
     retention, target
-        What is rounded is ``retain(w, retention, target)``, without a pass of its own.
+        The exact value is ``retain(w, retention, target)``; it costs no extra pass.
     """
     step = level_distance(W_min, W_max, levels)
     offset, slope = line_of_levels(W_min, step, retention, target)
@@ -85,7 +85,7 @@ def quantize_stochastic(
 def _line(offset: Number, slope: Number, x: Tensor, out: Tensor | None) -> Tensor:
     """Return ``offset + slope * x`` in one pass."""
     if not isinstance(offset, Tensor):
-        offset = torch.tensor(offset, dtype=x.dtype, device="cpu")  # which any device takes
+        offset = torch.tensor(offset, dtype=x.dtype, device="cpu")  # works on any device
     offset = offset.to(x.dtype)
     if isinstance(slope, Tensor):
         return torch.addcmul(offset.to(x), x, slope, out=out)
@@ -93,14 +93,14 @@ def _line(offset: Number, slope: Number, x: Tensor, out: Tensor | None) -> Tenso
 
 
 def _on_level(level: Tensor, W_min: Number, W_max: Number, step: Number) -> Tensor:
-    """Turn whole numbers of levels into conductances within the bounds, in place."""
+    """Turn level indices into conductances within the bounds, in place."""
     return clip(_line(W_min, step, level, out=level), W_min, W_max, out=level)
 
 
 def quantize_accumulate(
     w: Tensor, remainder: Tensor, W_min: Number, W_max: Number, levels: Number
 ) -> tuple[Tensor, Tensor]:
-    """Round to the nearest level and keep in a digital accumulator what rounding took away.
+    """Round to the nearest level and keep the remainder in a digital accumulator.
 
     Returns
     -------

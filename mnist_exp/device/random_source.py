@@ -1,4 +1,4 @@
-"""Random numbers for devices: seeded, resumable and cheap on every kind of hardware."""
+"""Random numbers for devices: seeded, resumable and cheap on all hardware."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 class RandomSource:
     """A stream of uniform and normal float32 numbers on one torch device.
 
-    On the CPU, where torch draws one number after the other, the bits of uniform numbers come from
-    many xorshift64 generators side by side (G. Marsaglia, Xorshift RNGs, J. Stat. Software 8 (14),
-    2003), each of which gives four numbers a step; NumPy's SFC64 seeds them.
+    On the CPU, where torch draws numbers one by one, uniform numbers come from many xorshift64
+    generators side by side (G. Marsaglia, Xorshift RNGs, J. Stat. Software 8 (14), 2003), four
+    numbers per generator and step; NumPy's SFC64 seeds them.
 
     Parameters
     ----------
     seed : int
-        Not negative.
+        Non-negative.
     device : torch.device
-        Where the numbers are needed.
+        Device of the numbers.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -37,9 +37,9 @@ class RandomSource:
     def uniform(self, count: int) -> Tensor:
         """Return ``count`` numbers in [0, 1), float32.
 
-        On the CPU a number has 24 bits: 16 of its own, and below them 8 shared by the whole draw.
-        Each number is uniform at full float32 resolution, which keeps stochastic rounding unbiased
-        even for the tiny steps of retention. The next call may overwrite the numbers.
+        On the CPU a number has 24 bits: 16 of its own and, below them, 8 shared by the whole draw.
+        Each number is uniform at 24-bit resolution, which keeps stochastic rounding unbiased even
+        for the tiny steps of retention. The next call may overwrite the numbers.
         """
         if self.device.type != "cpu":
             return torch.rand(count, generator=self._torch, device=self.device, dtype=torch.float32)
@@ -53,13 +53,14 @@ class RandomSource:
         return torch.add(numbers.new_tensor(lowest), numbers, alpha=2**-16, out=numbers)
 
     def generators(self, count: int) -> tuple[npt.NDArray[np.uint64], float]:
-        """Return what `uniform` makes ``count`` numbers of, for a kernel that does so by itself.
+        """Return the states behind ``count`` numbers, for a kernel that draws them itself.
 
         Returns
         -------
         states : ndarray
-            Of the xorshift64 generators, uint64 [ceil(count / 4)]. The kernel moves each of them by
-            a step; four int16, the lowest bits first, are its numbers' own bits.
+            States of the xorshift64 generators, uint64 [ceil(count / 4)]. The kernel advances each
+            by one step; the new state, split into four int16 from the lowest bits up, gives the
+            own bits of four numbers.
         lowest : float
             A number is ``lowest + 2**-16 * own``.
         """
@@ -71,8 +72,8 @@ class RandomSource:
         return self._lanes[:needed], 0.5 + shared * 2**-16
 
     def _set_lanes(self, lanes: npt.NDArray[np.uint64]) -> None:
-        self._lanes = lanes  # the generators' states, as many as the largest draw needs
-        # scratch space: to work in fresh memory every time costs as much as the work
+        self._lanes = lanes  # generator states, enough for the largest draw so far
+        # scratch space, reused: fresh memory on every call costs as much as the work itself
         self._shifted = np.empty_like(lanes)
         self._numbers = torch.empty(4 * len(lanes), dtype=torch.float32, device="cpu")
 
@@ -95,16 +96,16 @@ class RandomSource:
         return {"words": words, "half": half, "lanes": lanes}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on where the saved stream stood.
+        """Continue the saved stream.
 
         Raises
         ------
         ValueError
-            If it was saved on another kind of hardware, whose stream differs.
+            If the state comes from another kind of hardware, whose stream differs.
         """
         if ("torch" in saved) != (self.device.type != "cpu"):
             raise ValueError(
-                f"the random state of the devices comes from other hardware than {self.device}; "
+                f"the random state of the devices was not saved on {self.device}; "
                 "resume on the kind of hardware the run started on."
             )
         if self.device.type != "cpu":

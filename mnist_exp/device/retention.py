@@ -11,7 +11,7 @@ Number = float | Tensor
 
 
 def retention_of_tau(tau: float) -> float:
-    """Return the share of its distance that a device loses in a step of time constant ``tau``.
+    """Return the share of the distance to its target that a device loses in one step.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a device can and cannot do: the settings of a constraint, checked together."""
+"""Settings of a device constraint, checked together."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mnist_exp.schema.rule import mistakes, refuse
 
 @dataclass(kw_only=True)
 class DeviceSettings:
-    """The limits and flaws of the devices that hold the weights.
+    """Limits and flaws of the devices that hold the weights.
 
-    Conductances are in arbitrary units. The defaults are a device without a flaw, as in
+    Conductances are in arbitrary units. The defaults are an ideal device, as in
     ``conf/constraint/_ideal.yaml``.
 
     Parameters
@@ -23,30 +23,30 @@ class DeviceSettings:
         How a weight is stored: as one conductance; as ``gain * (G - (W_min + W_max) / 2)``, one
         conductance against a reference column; or as ``gain * (G_plus - G_minus)``, a pair.
     gain : float
-        Weight units for one unit of conductance, > 0; of no influence with "direct".
+        Weight units per unit of conductance, > 0; not used by "direct".
     W_min, W_max : float
         Bounds of a conductance, ``W_min < W_max``.
     bias : {"constrained", "free"}
-        Whether the biases of the layers are held by devices as well.
+        Whether devices also hold the biases.
     clip : bool
         Keep conductances within their bounds.
     quantize : bool
-        Keep conductances on ``levels`` evenly spaced values; this keeps the bounds as well.
+        Keep conductances on ``levels`` evenly spaced values, which includes clipping.
     levels : int
         Number of conductance states, >= 2.
     rounding : {"nearest", "stochastic", "accumulate", "straight_through"}
-        How values between two levels are rounded. "accumulate" keeps the remainder digitally,
-        "straight_through" keeps float master weights and reads them rounded.
+        How values between two levels are rounded. "accumulate" keeps the remainder digitally;
+        "straight_through" keeps float master weights and rounds them when read.
     retain : bool
         Let conductances drift toward ``retention_target``.
     retention : float or None
-        Share of the distance lost in an optimizer step, in [0, 1].
+        Share of the distance to the target lost per optimizer step, in [0, 1].
     retention_tau : float or None
         The same as a time constant in optimizer steps, > 0: ``retention = 1 - exp(-1 / tau)``.
     retention_target : float or None
-        Where the drift ends; None: ``W_min``.
+        Conductance at which the drift ends; None: ``W_min``.
     pulse_rounding : {"none", "nearest", "stochastic"}
-        Whether updates are cut to whole pulses, of which ``levels - 1`` span the range.
+        How updates are rounded to whole pulses; ``levels - 1`` pulses span the range.
     nonlinearity_ltp, nonlinearity_ltd : float
         Labels in [-9, 9] of the conductance curves of potentiation and depression; 0: linear.
     write_noise : float
@@ -63,7 +63,7 @@ class DeviceSettings:
     Raises
     ------
     UserError
-        With all mistakes at once.
+        Listing every mistake.
     """
 
     mapping: str = "direct"
@@ -94,7 +94,7 @@ class DeviceSettings:
 
     @property
     def retention_rate(self) -> float:
-        """Share of the distance to the target lost in a step, from either way to state it."""
+        """Share of the distance to the target lost per step, from retention or retention_tau."""
         if self.retention_tau is not None:
             return retention_of_tau(self.retention_tau)
         return self.retention or 0.0
@@ -110,7 +110,7 @@ class DeviceSettings:
         return self.quantize and self.rounding != "straight_through"
 
     def _contradictions(self) -> Iterator[str]:
-        """Name settings that are in range, but not together."""
+        """Yield a message for each set of values that are valid alone but not together."""
         if self.W_min >= self.W_max:
             yield (
                 f"constraint.W_min={self.W_min}: must be below W_max={self.W_max}; swap or spread "

@@ -1,4 +1,4 @@
-"""Which parameters of a network devices hold, and one flat buffer for all their conductances."""
+"""Synapses of a network: finding, mapping to conductances, and their flat buffer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SYNAPTIC_LAYERS = (nn.Linear, nn.Bilinear, _ConvNd)
 
 @dataclass(frozen=True)
 class Synapse:
-    """A parameter that devices hold, and where in the network it stands.
+    """A parameter held by devices, and its places in the network.
 
     Attributes
     ----------
     name : str
-        Its full name in the network, the first one if it has several.
+        Its full name in the network; the first one if several layers share it.
     places : list of (nn.Module, str)
         Layers that share the parameter, and its name in each.
     """
@@ -41,15 +41,15 @@ class Synapse:
 def find_synapses(model: nn.Module, with_bias: bool) -> list[Synapse]:
     """Return every synapse of a network.
 
-    Synapses are the weights, and with ``with_bias`` the biases, of linear and convolution layers.
-    What normalisation layers learn stays free: it is computed outside the array. A parameter that
-    several layers share is one synapse.
+    Synapses are the weights, and with ``with_bias`` also the biases, of linear and convolution
+    layers. Normalisation parameters stay free: they are applied outside the array. A parameter
+    shared by several layers is one synapse.
 
     Raises
     ------
     UserError
-        If there is none, or one is no parameter of its layer, has no shape yet, is parametrized
-        already or has its memory in common with another parameter.
+        If the network has no synapse, or one is not a parameter of its layer, has no shape yet,
+        is already parametrized or shares its memory with another parameter.
     """
     check_weights(model, "constraint")
     names = ("weight", "bias") if with_bias else ("weight",)
@@ -74,22 +74,22 @@ def find_synapses(model: nn.Module, with_bias: bool) -> list[Synapse]:
 def _parameter(layer: nn.Module, name: str, full: str) -> nn.Parameter | None:
     if parametrize.is_parametrized(layer, name):
         raise UserError(
-            f"constraint: {full} ({type(layer).__bases__[0].__name__}) is parametrized already, by "
-            "another constraint for instance; attach one to a fresh model whose weights are "
+            f"constraint: {full} ({type(layer).__bases__[0].__name__}) is parametrized already, "
+            "for instance by another constraint; attach one to a fresh model whose weights are "
             "parameters, or set constraint=none."
         )
     value = getattr(layer, name)
     if value is not None and not isinstance(value, nn.Parameter):
         raise UserError(
-            f"constraint: {full} ({type(layer).__name__}) is a {type(value).__name__} and no "
-            "parameter of its layer, so that devices cannot hold it; make it an nn.Parameter, or "
+            f"constraint: {full} ({type(layer).__name__}) is a {type(value).__name__}, not a "
+            "parameter of its layer, so devices cannot hold it; make it an nn.Parameter, or "
             "set constraint=none."
         )
     return value
 
 
 def _check_memory(model: nn.Module, synapses: Mapping[nn.Parameter, Synapse]) -> None:
-    """Refuse parameters that are two objects in one memory: devices would hold each apart."""
+    """Refuse two parameters in the same memory: they would get separate devices."""
     known: dict[object, tuple[str, nn.Parameter]] = {}
     for name, p in model.named_parameters():
         place = (p.untyped_storage().data_ptr(), p.storage_offset())
@@ -105,9 +105,9 @@ def _check_memory(model: nn.Module, synapses: Mapping[nn.Parameter, Synapse]) ->
 def map_to_conductances(
     model: nn.Module, synapse: Synapse, mapping: Callable[[], nn.Module] | None
 ) -> list[nn.Parameter]:
-    """Replace a parameter by the conductances that make it up and return those.
+    """Replace a parameter by its conductances and return them.
 
-    Layers that share it go on sharing: they read the same conductances.
+    Layers that shared the parameter share its conductances.
 
     Parameters
     ----------
@@ -116,12 +116,12 @@ def map_to_conductances(
     synapse
         The parameter.
     mapping : callable or None
-        Makes the parametrization; None leaves the parameter as it is.
+        Makes the parametrization; None leaves the parameter unchanged.
 
     Raises
     ------
     UserError
-        If something besides the synapse's layers holds the parameter, and would lose it.
+        If a module other than the synapse's layers uses the parameter.
     """
     parameter = synapse.parameter
     if mapping is None:
@@ -131,12 +131,12 @@ def map_to_conductances(
             if other is parameter and (module, name) not in synapse.places:
                 raise UserError(
                     f"constraint: {synapse.name} is {full_name(prefix, name)} "
-                    f"({type(module).__name__}) as well, which devices do not hold. Give them "
-                    "weights of their own, or set constraint.mapping=direct or constraint=none."
+                    f"({type(module).__name__}) as well, which is not on devices. Give each its "
+                    "own weight, or set constraint.mapping=direct or constraint=none."
                 )
     (first, first_name), *others = synapse.places
     for layer, name in others:
-        # a stand-in, so that the shared parameter is taken over once
+        # a stand-in: only the first layer takes over the shared parameter
         setattr(layer, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
     parametrize.register_parametrization(first, first_name, mapping())
     conductances = parametrizations(first)[first_name]
@@ -147,9 +147,9 @@ def map_to_conductances(
 
 
 def gather(parameters: list[nn.Parameter]) -> Tensor:
-    """Move the values of parameters into one flat float32 buffer of which they become views.
+    """Move parameters into one flat float32 buffer, of which they become views.
 
-    Elementwise work on all of them is then one call on the buffer.
+    Elementwise work on all of them then takes one call.
     """
     flat = torch.cat([p.detach().reshape(-1) for p in parameters])
     parts = flat.split([p.numel() for p in parameters])

@@ -1,4 +1,4 @@
-"""Devices whose range does not fit the weights they are to hold: far narrower, or far wider."""
+"""Warnings for device ranges far too narrow or far too wide for the initial weights."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from torch import Tensor
 from mnist_exp.device.quantization import level_distance
 from mnist_exp.device.settings import DeviceSettings
 
-MOST_OUTSIDE = 1 / 3  # share of the initial weights beyond the range; more: it is too narrow
-COARSEST = 10  # levels' distance as a multiple of the spread of the initial weights; more: too wide
-ROOM = 4  # range that fits, as a multiple of the largest initial weight: weights grow in training
-NEAR = 4  # a range that is right within this factor is left as it is
+MOST_OUTSIDE = 1 / 3  # share of initial weights out of range; above it the range is too narrow
+COARSEST = 10  # level distance over spread of the initial weights; above it the range is too wide
+ROOM = 4  # suggested range over the largest initial weight; weights grow in training
+NEAR = 4  # a range within this factor of the suggested one stays
 
 
 def range_warnings(settings: DeviceSettings, conductances: Tensor) -> list[str]:
-    """Return a sentence, with settings that fit, if the devices' range does not suit the weights.
+    """Return a warning, with better settings, if the range does not suit the weights.
 
     Parameters
     ----------
     settings : DeviceSettings
         Bounds matter where conductances are clipped or quantized.
     conductances : Tensor
-        [devices], those of the initial weights before they are programmed, so also beyond the
-        bounds.
+        [devices], of the initial weights before programming; may lie beyond the bounds.
     """
     if not (settings.clip or settings.quantize):
         return []
     W_min, W_max = settings.W_min, settings.W_max
     direct, paired = settings.mapping == "direct", settings.mapping == "differential"
-    # weight units for one unit of distance of a conductance from the middle, where the weight is 0
+    # weight per unit of conductance away from the middle of the range, where the weight is 0
     slope = 1.0 if direct else settings.gain * (2 if paired else 1)
     weights = conductances if direct else (conductances - (W_min + W_max) / 2) * slope
     largest, spread = weights.abs().max().item(), weights.square().mean().sqrt().item()
@@ -47,18 +46,18 @@ def range_warnings(settings: DeviceSettings, conductances: Tensor) -> list[str]:
     if in_steps and distance > COARSEST * spread > 0 and reach > ROOM * ROOM * largest:
         sentence = (
             f"Two levels of the devices are {distance:.2g} apart in the weights, "
-            f"{distance / spread:.0f} times the spread of the initial ones, {spread:.2g}: most of "
-            "those are the same to the devices, and the network is likely to stay at chance."
+            f"{distance / spread:.0f} times the spread of the initial ones, {spread:.2g}: the "
+            "devices cannot tell most of them apart, and the network is likely to stay at chance."
         )
         return [f"{sentence} {_fitting(settings, largest)}"]
     return []
 
 
 def _fitting(settings: DeviceSettings, largest: float) -> str:
-    """Say which settings give the devices room for the weights.
+    """Return a sentence with settings that give the weights enough room.
 
-    The unit of conductance is free, so the bounds move and the gain becomes 1: learning rates act
-    on weights by the square of the gain, and on free biases as they are.
+    Bounds are scaled (the unit of conductance is arbitrary) and the gain is set to 1, because
+    learning rates act on weights times gain squared, but on free biases unscaled.
     """
     changes = []
     if settings.mapping == "direct":

@@ -1,4 +1,4 @@
-"""From a configuration to results: the parts, the folds, the run. Imports all but app."""
+"""Run an experiment from a configuration to results. May import every package except app."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["run_experiment"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run_experiment":  # torch loads with it
+    if name == "run_experiment":  # deferred: importing it loads torch
         from mnist_exp.experiment.run import run_experiment
 
         return run_experiment

@@ -1,4 +1,4 @@
-"""From configuration to objects: device, data, model and all that trains it."""
+"""Build device, data, model and training objects from the configuration."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def prepare_torch(config: DictConfig) -> torch.device:
 
 
 def build_dataset(config: DictConfig) -> Dataset:
-    """Load the data set and keep the classes asked for."""
+    """Load the data set, restricted to ``data.classes`` if set."""
     dataset: Dataset = call_target(config, "data")
     classes = config.data.classes
     return dataset if classes is None else dataset.select_classes(list(classes))
 
 
 def build_splits(config: DictConfig, dataset: Dataset) -> list[Split]:
-    """Return the splits of the cross-validation scheme, training parts cut to ``data.subset``."""
+    """Return the cross-validation splits, with training sets reduced to ``data.subset``."""
     scheme = call_target(config, "cv")
     if not hasattr(scheme, "splits"):
         scheme = PooledFolds(scheme)
@@ -79,7 +79,7 @@ def _checked(scheme: Any) -> Scheme:
 
 
 def build_images(config: DictConfig, dataset: Dataset, device: torch.device) -> Images:
-    """Move the images to the device, with the normalisation of ``data``."""
+    """Put the images on the device, normalised as ``data`` specifies."""
     mean, std = 0.0, 1.0
     if config.data.normalization == "mean_std":
         mean, std = config.data.mean, config.data.std
@@ -99,7 +99,7 @@ def build_images(config: DictConfig, dataset: Dataset, device: torch.device) -> 
 
 
 def build_model(config: DictConfig, num_classes: int) -> nn.Module:
-    """Build the network with as many logits as the data has classes."""
+    """Build the network with ``num_classes`` outputs."""
     model = call_target(config, "model", num_classes=num_classes)
     if not isinstance(model, nn.Module):
         raise UserError(
@@ -110,11 +110,11 @@ def build_model(config: DictConfig, num_classes: int) -> nn.Module:
 
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:
-    """Build the optimizer over all parameters, with or without decay of norms and biases."""
+    """Build the optimizer; ``training.decay_norm_and_bias`` sets whether vectors decay."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[Any] = parameters
     if not config.training.decay_norm_and_bias:
-        # matrices and kernels decay; biases and the scales of normalisation layers are vectors
+        # weights have 2 or more dimensions; biases and normalisation scales have 1
         groups = [
             {"params": [p for p in parameters if p.ndim > 1]},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -132,12 +132,12 @@ def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:
 def build_scheduler(
     config: DictConfig, optimizer: Optimizer, batches_per_epoch: int
 ) -> LRScheduler | None:
-    """Build the scheduler; a null length is the whole run, a null ``max_lr`` the optimizer's lr.
+    """Build the scheduler; null lengths become the run's, a null ``max_lr`` the optimizer's lr.
 
     Raises
     ------
     UserError
-        If it would end before the training does, or it refuses its settings.
+        If the schedule is shorter than the training, or the scheduler rejects its settings.
     """
     settings = config.scheduler
     length = scheduler_steps(config, batches_per_epoch)
@@ -148,24 +148,24 @@ def build_scheduler(
     if "max_lr" in settings and settings.max_lr is None:
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
     if settings.get("cycle_momentum") and not has_momentum(optimizer):
-        derived["cycle_momentum"] = False  # OneCycleLR would refuse, or give momentum to plain SGD
+        derived["cycle_momentum"] = False  # else OneCycleLR fails, or adds momentum to plain SGD
     scheduler: LRScheduler | None = call_target(config, "scheduler", optimizer, **derived)
     return scheduler
 
 
 def scheduler_steps(config: DictConfig, batches_per_epoch: int) -> int:
-    """Return how often a run steps its scheduler."""
+    """Return the number of scheduler steps in a run."""
     epochs: int = config.training.epochs
     return epochs * (batches_per_epoch if config.scheduler.interval == "step" else 1)
 
 
 def check_rates(config: DictConfig, model: nn.Module, train_size: int) -> bool:
-    """Run through the rates and momenta of a whole training, as `check_schedule` does.
+    """Check the learning rates and momenta of a whole run with `check_schedule`.
 
     Returns
     -------
     bool
-        Whether any of them changes.
+        Whether any rate or momentum changes.
     """
     batches = batches_an_epoch(config, train_size)
     return check_schedule(
@@ -177,13 +177,13 @@ def check_rates(config: DictConfig, model: nn.Module, train_size: int) -> bool:
 
 
 def batches_an_epoch(config: DictConfig, train_size: int) -> int:
-    """Return the number of batches that ``train_size`` images make, the last one maybe smaller."""
+    """Return the number of batches in an epoch, counting a smaller last one."""
     batch_size: int = config.training.batch_size
     return -(-train_size // batch_size)
 
 
 def _with_settings(config: DictConfig, group: str) -> str:
-    """Return what messages call a part: its group, its target and the settings it got."""
+    """Format a group with its target and non-null settings, for messages."""
     settings = [f"{k}={v}" for k, v in config[group].items() if k != "_target_" and v is not None]
     return f"{group}: {config[group].get('_target_')} with {', '.join(settings)}"
 
@@ -192,11 +192,11 @@ def _check_length(settings: DictConfig, length: int) -> None:
     total = settings.get("total_steps") or length
     rising = settings.get("pct_start", 0.0)
     if not (isinstance(total, int) and isinstance(rising, float)):
-        return  # the scheduler itself says what is wrong
+        return  # the scheduler reports the bad type itself
     if total < length:
         raise UserError(
-            f"scheduler.total_steps={total}: the training has {length} steps; give at least as "
-            "many, or null for as many as there are."
+            f"scheduler.total_steps={total}: the training has {length} steps; set it to at "
+            "least that, or to null for the whole run."
         )
     if math.isclose(rising * total, 1.0):
         raise UserError(
@@ -206,12 +206,12 @@ def _check_length(settings: DictConfig, length: int) -> None:
 
 
 def has_momentum(optimizer: Optimizer) -> bool:
-    """Return whether there is a momentum, or beta1, for a scheduler to move."""
+    """Return whether the optimizer has a momentum or beta1 that a scheduler can change."""
     return "betas" in optimizer.defaults or bool(optimizer.defaults.get("momentum"))
 
 
 def precision_on(device: torch.device, config: DictConfig) -> str:
-    """Return ``training.precision``; "auto" is the faster one for the model on this hardware."""
+    """Return ``training.precision``, with "auto" resolved to the faster one for this model."""
     if config.training.precision != "auto":
         precision: str = config.training.precision
         return precision
@@ -234,7 +234,7 @@ def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
 def build_state(
     config: DictConfig, num_classes: int, train_size: int, device: torch.device, seed: int
 ) -> TrainState:
-    """Build the model and all that trains it, from fresh weights drawn with ``seed``."""
+    """Build the model, its optimizer, scheduler and constraint; ``seed`` draws the weights."""
     torch.manual_seed(seed)
     model = build_model(config, num_classes).to(device)
     model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])

@@ -1,9 +1,11 @@
-"""Training and testing on one split."""
+"""Train and test on one split."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,10 @@ from mnist_exp.train.state import Row
 
 
 def fold_seed(seed: int, fold: int | None) -> int:
-    """Derive a fold's seed from the run's, so that folds are independent and their order is free.
+    """Derive a fold's seed from the run's, independent of the order in which folds train.
 
-    By numpy's ``SeedSequence``, whose children of different seeds do not collide.
+    Children of different seeds in numpy's ``SeedSequence`` do not collide. The only split
+    (``fold=None``) uses the run's seed.
     """
     if fold is None:
         return seed
@@ -46,33 +49,33 @@ def fold_seed(seed: int, fold: int | None) -> int:
 
 
 def by_validation(config: DictConfig, split: Split) -> bool:
-    """Whether the reported epoch is chosen by validation accuracy (else it is the last)."""
+    """Whether validation accuracy selects the reported epoch; otherwise it is the last one."""
     selection = config.training.selection
     return selection == "validation" or (selection == "auto" and split.validation is not None)
 
 
 def open_directory(parts: Parts, directory: Path) -> RunDirectory:
-    """Return the run directory that belongs to these images and splits."""
+    """Open ``directory`` as the run directory for this configuration, data and splits."""
     split_sha256 = {split.fold: split.sha256() for split in parts.splits}
     config = training_config(parts.config)
     return RunDirectory(directory, config, sha256(parts.dataset), split_sha256)
 
 
 class Fold:
-    """A split and everything that trains and tests a network on it.
+    """One split and the training state of its network.
 
-    Torch's global generator is seeded, and stands where the training begins.
+    Construction seeds torch's global generator and leaves it in the state where training starts.
 
     Parameters
     ----------
     parts : Parts
-        What it shares with other folds.
+        What all folds share.
     split : Split
         Images to train, validate and test on.
     run : RunDirectory
         Where checkpoints and metrics go.
     signals : StopSignals
-        Asked after every batch whether to stop, and heard while gradients are collected.
+        Stop requests, checked after every batch and while gradients are collected.
     """
 
     def __init__(self, parts: Parts, split: Split, run: RunDirectory, signals: StopSignals) -> None:
@@ -86,6 +89,9 @@ class Fold:
         self.state = build.build_state(
             config, parts.dataset.num_classes, len(split.train), parts.device, self.seed
         )
+        # an augmentation of the user's may keep state, which no other fold must see
+        own = copy.deepcopy(parts.recipe.augmentation)
+        self.recipe = replace(parts.recipe, augmentation=own)
         self.collector = self._collector(run)
         self.recorder = Recorder(
             run, split.fold, config.checkpoints.keep, by_validation(config, split)
@@ -97,7 +103,7 @@ class Fold:
             collector.bind(
                 self.parts.images,
                 self.train_indices,
-                self.parts.recipe,
+                self.recipe,
                 self.directory,
                 run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
                 self.signals,
@@ -105,12 +111,12 @@ class Fold:
         return collector
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
-        """Go to where the newest checkpoint of an earlier run is, if there is one.
+        """Restore the state from a checkpoint; do nothing if ``saved`` is None.
 
         Raises
         ------
         UserError
-            If it does not fit this training.
+            If the checkpoint does not fit this training.
         """
         if saved is None:
             return
@@ -124,22 +130,22 @@ class Fold:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are trained."""
+        """Whether all epochs have been trained."""
         return self.state.epoch >= self.parts.recipe.epochs
 
     def complete(self) -> None:
-        """Train what is left of the epochs.
+        """Train the remaining epochs.
 
         Raises
         ------
         Interrupted
-            If a signal asked to stop; a checkpoint of that moment is written first.
+            If a signal requested a stop; a checkpoint is written first.
         """
         state = self.state
         if state.epoch > 0 or state.order is not None:
             batches = f" and {state.batch} batches" if state.order is not None else ""
             label = fold_label(self.split.fold)
-            print(f"{label}goes on after {state.epoch} epochs{batches}", flush=True)
+            print(f"{label}resumes after {state.epoch} epochs{batches}", flush=True)
         self.recorder.start_clock(state)
         callbacks = self._callbacks()
         parts = self.parts
@@ -148,13 +154,13 @@ class Fold:
                 state,
                 parts.images,
                 self.train_indices,
-                parts.recipe,
+                self.recipe,
                 self.epoch_metrics,
                 callbacks,
             )
         except Interrupted:
-            # between epochs the last checkpoint has it all; gradients of batches come in whole
-            # epochs, so that such a run goes on from the epoch's beginning
+            # Between epochs the last checkpoint is complete. Batch gradients are stored by whole
+            # epochs, so such a run restarts the epoch.
             in_batches = self.collector is not None and self.collector.mode == "batch"
             if state.order is not None and not in_batches:
                 self.recorder.save(state)
@@ -164,7 +170,7 @@ class Fold:
                 callback.close()
 
     def _callbacks(self) -> list[Callback]:
-        """Return what happens around the steps: what is measured of them comes first."""
+        """Build the callbacks, those that measure steps first."""
         config, state = self.parts.config, self.state
         callbacks: list[Callback] = []
         if config.training.gradient_norm or config.verbose:
@@ -204,7 +210,7 @@ class Fold:
         )
 
     def epoch_metrics(self, model: nn.Module) -> Row:
-        """Return validation and test metrics of an epoch, as far as they are asked for."""
+        """Return validation metrics, and test metrics if ``training.test_every_epoch``."""
         row: Row = {}
         parts = {"validation": self.split.validation}
         if self.parts.config.training.test_every_epoch:
@@ -216,12 +222,12 @@ class Fold:
         return row
 
     def evaluate_on(self, model: nn.Module, indices: Tensor) -> Evaluation:
-        """Evaluate ``model`` on some images.
+        """Evaluate ``model`` on the images at ``indices``.
 
         Raises
         ------
         LossNotFinite
-            If the weights have become useless.
+            If the loss is NaN or infinite.
         """
         evaluation = evaluate(
             model,
@@ -239,19 +245,19 @@ class Fold:
 
 
 def finish(fold: Fold, saved: Mapping[str, Any] | None) -> FoldResult:
-    """Load what is trained of a fold, train what is left, choose the epoch, and test it.
+    """Restore a fold, train its remaining epochs and test the selected one.
 
     Parameters
     ----------
     fold : Fold
         Freshly built.
     saved : dict or None
-        Content of its newest checkpoint, where there is one.
+        Content of its newest checkpoint, if any.
 
     Raises
     ------
     Interrupted
-        If a signal asked to stop; a checkpoint of that moment is written first.
+        If a signal requested a stop; a checkpoint is written first.
     """
     fold.restore(saved)
     if not fold.finished:

@@ -1,4 +1,4 @@
-"""Folds side by side, in processes that each build the parts of a run once."""
+"""Train folds in parallel processes, each of which builds the shared parts once."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.outcome import explain
 from mnist_exp.terminal import outlive_readers
 
-ORPHAN_SECONDS = 30.0  # for a fold's process to notice that the run which started it is dead
-STOP_SECONDS = 30.0  # for a fold to finish its batch and write a checkpoint; then it is killed
-KILL_SECONDS = 5.0  # for a fold that was killed to be gone
+ORPHAN_SECONDS = 30.0  # for a fold's process to notice that its parent run died
+STOP_SECONDS = 30.0  # for a fold to finish its batch and write a checkpoint before it is killed
+KILL_SECONDS = 5.0  # for a killed fold's process to exit
 POLL_SECONDS = 0.1
 
 
@@ -43,17 +43,17 @@ def complete_in_processes(
     jobs: int,
     signals: StopSignals,
 ) -> None:
-    """Train folds to their last checkpoints, in ``jobs`` processes.
+    """Train folds to their last epoch in ``jobs`` processes, which leave checkpoints.
 
     Raises
     ------
     Interrupted
-        If a signal came; each fold under way has written a checkpoint, or was killed because it
-        did not stop.
+        If a signal came. Each active fold has written a checkpoint, or was killed after
+        `STOP_SECONDS`.
     UserError
-        What went wrong in a fold; the others have written a checkpoint.
+        If a fold failed; the others are stopped and write a checkpoint.
     RuntimeError
-        If that was a fault of the program; the fold has printed its traceback.
+        If a bug made a fold fail; its process has printed the traceback.
     """
     running: dict[BaseProcess, Connection] = {}
     failure: Exception | None = None
@@ -90,12 +90,12 @@ def _start(
 ) -> None:
     context = fork_server.process_context()
     receiver, sender = context.Pipe(duplex=False)
-    # plain bytes: multiprocessing would share a tensor's memory, which the run's end takes away
+    # bytes, because multiprocessing shares tensor memory, which disappears when the run ends
     arguments = (config, directory, pickle.dumps(splits), torch.get_num_threads(), sender)
     process = context.Process(target=_complete_folds, args=arguments)
     try:
         with signals.at_once():
-            process.start()  # waits for the server, which may be stopped
+            process.start()  # blocks if the fork server is suspended
     finally:
         sender.close()
         if process.pid is not None:
@@ -103,12 +103,12 @@ def _start(
 
 
 def wait_for_orphans(run_directory: Path) -> None:
-    """Wait until no process of a killed run still trains there; makes no file.
+    """Wait until no process of a killed run still trains in the directory; create no files.
 
     Raises
     ------
     UserError
-        If one does not end.
+        If one is still running after `ORPHAN_SECONDS`.
     """
     for directory in checkpoint_directories(run_directory):
         if (directory / LOCK_FILE).exists():
@@ -121,15 +121,15 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
     for process in processes:
         process.join(KILL_SECONDS)
     if any(process.is_alive() for process in processes):
-        # the disk does not let them go, or a stopped server does not tell of their end: at its own
-        # end this process would wait for news from it
+        # They hang in disk I/O, or a suspended fork server does not report their exit. Without
+        # this, the run would wait for the server when it exits.
         fork_server.kill()
 
 
 def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exception | None:
-    """Say why a process failed; None if it did its work, or stopped because it was told to."""
-    if receiver.poll():  # not so where the server is gone and the fold is still there
-        with contextlib.suppress(EOFError, OSError):  # it sent nothing, or not all of it
+    """Return why a process failed, or None if it finished or stopped on request."""
+    if receiver.poll():  # False if the server died before the fold
+        with contextlib.suppress(EOFError, OSError):  # nothing or a partial message sent
             failure: Exception = receiver.recv()
             return failure
     code = process.exitcode
@@ -137,8 +137,8 @@ def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exce
         return None
     return UserError(
         f"the process of a fold ended with exit code {code}"
-        + (" (killed; is there memory enough for cv.n_jobs?)" if code == -9 else "")
-        + ". Go on with resume=RUN_DIR."
+        + (" (killed, perhaps for lack of memory: lower cv.n_jobs)" if code == -9 else "")
+        + ". Continue with resume=RUN_DIR."
     )
 
 
@@ -150,7 +150,7 @@ def _complete_folds(
     sender: Connection,
 ) -> None:
     outlive_readers()
-    for other in set(STOPPING) - {signal.SIGTERM}:  # they reach the run, which tells us
+    for other in set(STOPPING) - {signal.SIGTERM}:  # the run receives them and sends SIGTERM
         signal.signal(other, signal.SIG_IGN)
     torch.set_num_threads(threads)
     try:
@@ -182,4 +182,4 @@ def _stop_with_the_run() -> None:
     run.join()
     signal.raise_signal(signal.SIGTERM)
     time.sleep(STOP_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)  # as the run would have done
+    os.kill(os.getpid(), signal.SIGKILL)  # as the run would have

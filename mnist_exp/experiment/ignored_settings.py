@@ -1,4 +1,4 @@
-"""Settings that were asked for and that a run cannot heed: what is said of each before training."""
+"""Warnings, before training, about settings the user gave that have no effect."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from mnist_exp.run.saved_config import key_of
 from mnist_exp.schema.rule import shown
 
-# Keys that have no effect, and why.
+# keys without effect, and the reason
 Ignored = tuple[tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the configuration alone does not say.
+    """Facts about a run that its configuration does not contain.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Facts:
     folds : int
         Number of splits.
     momentum : bool
-        Whether the optimizer has one for a scheduler to move.
+        Whether the optimizer has a momentum or beta1 that a scheduler can change.
     schedule_changes : bool
         Whether any rate or momentum changes within the run.
     """
@@ -38,14 +38,14 @@ class Facts:
 
 
 def keys_of(overrides: Iterable[str]) -> frozenset[str]:
-    """Return the keys and groups that a command line names."""
+    """Return the keys and groups set by command-line overrides."""
     return frozenset(key_of(override).partition("@")[0] for override in overrides)
 
 
 def ignored_settings(config: DictConfig, said: Collection[str], facts: Facts) -> list[str]:
-    """Return a line for each key among ``said`` that has no effect.
+    """Return a warning for each key in ``said`` that has no effect.
 
-    What a preset says and its mode ignores is left alone: nobody asked for it.
+    Keys set only by a preset are not reported.
     """
     found = [
         *_of_data(config, facts),
@@ -110,7 +110,7 @@ def _of_scheduler(config: DictConfig, facts: Facts) -> Iterator[Ignored]:
         low, high = scheduler.get("base_momentum"), scheduler.get("max_momentum")
         first_beta = (optimizer.get("betas") or [None])[0]
         for key, value in (("momentum", optimizer.get("momentum")), ("betas", first_beta)):
-            # between the two, the cycle is about what was asked for
+            # a value between the two is close enough to the cycle
             if None not in (low, high, value) and not low <= value <= high:
                 reason = f"scheduler.cycle_momentum=true moves the momentum from {low} to {high}"
                 yield (f"optimizer.{key}",), reason

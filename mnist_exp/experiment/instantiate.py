@@ -1,4 +1,4 @@
-"""The one place where the ``_target_`` of a config group becomes a call."""
+"""The only place that calls the ``_target_`` of a config group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.schema.arguments import wrong_kinds
 from mnist_exp.schema.rule import refuse
 
-# Keys of a group that are ours and not arguments of its target.
+# keys that mnist_exp reads itself, not arguments of the target
 OWN_KEYS = {
     "model": {"name"},
     "data": {"classes", "subset", "normalization", "mean", "std"},
@@ -24,7 +24,7 @@ OWN_KEYS = {
 
 
 def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any:
-    """Call the ``_target_`` of a config group with the group's other keys; None for a null target.
+    """Call the ``_target_`` of a config group with its other keys; return None if it is null.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     group : str
         For example ``"optimizer"``.
     *args, **extra
-        Further arguments of the call; ``extra`` wins over the group's keys.
+        Further arguments of the call; ``extra`` overrides the group's keys.
 
     Raises
     ------
     UserError
-        If the target does not exist, a key is not one of its arguments, one is missing or of the
-        wrong kind, or it refuses a value.
+        If the target does not exist, rejects a value, or an argument is unknown, missing or of
+        the wrong type.
     """
     target = find_target(config, group)
     if target is None:
@@ -47,7 +47,7 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     path = config[group]["_target_"]
     own = {"_target_"} | OWN_KEYS.get(group, set())
     settings = {key: value for key, value in config[group].items() if key not in own}
-    # targets inside the settings become objects too
+    # instantiates nested targets too
     keywords = instantiate(settings, _convert_="all") | extra
     _check_arguments(target, path, group, args, keywords)
     refuse(f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords))
@@ -60,7 +60,7 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
 
 
 def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
-    """Import the ``_target_`` of a config group, None if it is null.
+    """Import the ``_target_`` of a config group; return None if it is null.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
     if path is None:
         return None
     try:
-        # Hydra refuses targets with which a foreign config could run commands
+        # Hydra rejects targets that let an untrusted config run commands
         target = instantiate({"_target_": path, "_partial_": True}).func
     except InstantiationException as error:
         reason = " ".join(str(error.__cause__ or error).split())
@@ -91,7 +91,7 @@ def _check_arguments(
 ) -> None:
     try:
         signature = inspect.signature(target)
-    except ValueError:  # a few built-in types have none; their own error must do
+    except ValueError:  # some built-in types have no signature; rely on their own error
         return
     try:
         signature.bind(*args, **keywords)

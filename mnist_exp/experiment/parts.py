@@ -1,4 +1,4 @@
-"""What all folds of a run share, built once in a process."""
+"""Data and settings shared by all folds of a run, built once per process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mnist_exp.train.loop import Recipe
 
 @dataclass(frozen=True)
 class Parts:
-    """What all folds of a run share.
+    """Data and settings shared by all folds of a run.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class Parts:
     device : torch.device
         Where the networks train.
     dataset : Dataset
-        What the indices of the splits point into.
+        Indexed by the splits.
     splits : sequence of Split
-        Images to train, validate and test on; one, or one a fold.
+        A single split, or one per fold.
     images : Images
         The data set on the device.
     recipe : Recipe
@@ -44,12 +44,12 @@ class Parts:
 
 
 def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Parts:
-    """Build what the folds of a run share, from splits that are drawn already where given.
+    """Build the shared parts of a run, drawing the splits unless they are given.
 
     Raises
     ------
     UserError
-        If a part refuses its settings.
+        If a part rejects its settings.
     """
     device = build.prepare_torch(config)
     dataset = build.build_dataset(config)

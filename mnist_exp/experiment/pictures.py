@@ -1,4 +1,4 @@
-"""The pictures of a finished run."""
+"""Plots of a finished run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mnist_exp.run.fold_result import FoldResult
 
 
 def draw_pictures(parts: Parts, folds: Sequence[FoldResult], directory: Path) -> None:
-    """Draw the run, and its per-sample gradients, if any, of the only split or the first fold."""
+    """Draw the plots of a run and, if collected, the gradients of its first split."""
     config, first = parts.config, parts.splits[0]
     plots.draw_run(
         directory / "plots",
@@ -38,7 +38,7 @@ def draw_pictures(parts: Parts, folds: Sequence[FoldResult], directory: Path) ->
 
 
 def augmented_examples(parts: Parts, indices: Tensor) -> Tensor | None:
-    """Return inputs [7, 8, 28, 28], each row an image as it is and seven draws; None without."""
+    """Return inputs [7, 8, 28, 28]: an image and 7 augmentations per row; None without any."""
     images, augmentation = parts.images, parts.recipe.augmentation
     if augmentation is None:
         return None

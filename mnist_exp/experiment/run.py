@@ -1,4 +1,4 @@
-"""A whole run: data in, folds trained, results and pictures out."""
+"""Run an experiment: load data, train the folds, write results and plots."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import save_config, training_config
 from mnist_exp.terminal import printable, printable_lines
 
-SCALE_SAMPLE = 1000  # training images on which the scale of network inputs is judged
-ALL_THREADS = torch.get_num_threads()  # torch's choice; a job of a sweep may change it
+SCALE_SAMPLE = 1000  # training images used to check the scale of network inputs
+ALL_THREADS = torch.get_num_threads()  # torch's default, before a sweep's job changes it
 
 
 def run_experiment(
@@ -46,11 +46,10 @@ def run_experiment(
     side_by_side: bool = False,
     said: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Train as the configuration says and write everything to ``directory``.
+    """Train as configured and write everything to ``directory``.
 
-    Goes on from what an interrupted run with the same configuration left in ``directory``. The
-    process is the run's: torch's global generators are seeded, its number of threads and its
-    deterministic mode are set, and all stay so.
+    Resumes an interrupted run with the same configuration found in ``directory``. Torch's global
+    state changes and is not restored: random generators, thread count and deterministic mode.
 
     Parameters
     ----------
@@ -59,14 +58,14 @@ def run_experiment(
     directory : Path
         The run directory.
     signals : StopSignals or None
-        Asked after every batch whether to stop.
+        Stop requests, checked after every batch.
     lock : DirectoryLock or None
-        Of the directory, held by the caller.
+        The directory's lock, held by the caller.
     side_by_side : bool
-        Whether folds train side by side where ``cv.n_jobs`` is null. Their processes import the
-        script that started Python: it must guard its work by ``if __name__ == "__main__"``.
+        Whether folds train in parallel when ``cv.n_jobs`` is null. Their processes import the main
+        script, which therefore needs an ``if __name__ == "__main__"`` guard.
     said : collection of str
-        Keys that the user gave; those among them that have no effect are warned of.
+        Keys the user gave; a warning names those without effect.
 
     Returns
     -------
@@ -76,20 +75,20 @@ def run_experiment(
     Raises
     ------
     UserError
-        If a setting cannot work, in most cases before anything is written, or the machine
-        fails (disk full, out of memory).
+        If a setting cannot work (usually raised before anything is written), or the disk is full
+        or memory runs out.
     Interrupted
-        If a signal asked to stop.
+        If a signal requested a stop.
     """
     signals = signals or StopSignals()
-    with signals.at_once():  # there is nothing to save yet
+    with signals.at_once():  # nothing to save yet
         check_links(directory)
         wait_for_orphans(directory)
         checkpoints = load_checkpoints(directory, training_config(config))
         parts = build_parts(config)  # may download the data
         run = open_directory(parts, directory)
     rule = selection_rule(config, parts.splits)
-    # a fold gets one thread however many folds train side by side: sums depend on the number
+    # one thread per fold whatever the parallelism: sums depend on the thread count
     torch.set_num_threads(config.threads or (ALL_THREADS if len(parts.splits) == 1 else 1))
     first = Fold(parts, parts.splits[0], run, signals)
     for line in check_parts(first, (directory / "checkpoints").exists(), said):
@@ -110,7 +109,7 @@ def run_experiment(
         if config.reproduce is not None:
             results["reproduction"] = compare(config.reproduce, results)
         if config.plots.enabled:
-            with signals.at_once():  # the run is trained, and draws its pictures when it goes on
+            with signals.at_once():  # training is saved; a resumed run redraws
                 draw_pictures(parts, folds, directory)
         signals.check()
     return results
@@ -119,18 +118,18 @@ def run_experiment(
 def run_folds(
     first: Fold, run: RunDirectory, saved: Mapping[int | None, dict[str, Any]], jobs: int
 ) -> list[FoldResult]:
-    """Train what is left of each fold, in ``jobs`` processes, and test it in this one.
+    """Train the remaining epochs of each fold in ``jobs`` processes, and test in this process.
 
     Parameters
     ----------
     first : Fold
-        The first one, freshly built.
+        The first fold, freshly built.
     run : RunDirectory
-        Where their files go.
+        Where the folds' files go.
     saved : dict
-        Content of the newest checkpoint of each fold that has one.
+        Content of each fold's newest checkpoint; folds without one are absent.
     jobs : int
-        Where it is 1, this process trains.
+        Parallel processes; with 1, this process trains.
     """
     parts, signals = first.parts, first.signals
     elsewhere: set[int | None] = set()
@@ -148,12 +147,12 @@ def run_folds(
 
 
 def room_for_folds(config: DictConfig, device: torch.device) -> int:
-    """Return how many folds the CPU or GPU has room for at a time."""
+    """Return how many folds to train in parallel: by CPU threads, or 1 on a GPU."""
     return max(1, ALL_THREADS // (config.threads or 1)) if device.type == "cpu" else 1
 
 
 def warn_of_overload(config: DictConfig, jobs: int) -> None:
-    """Say on standard error if there are far more CPU threads than cores."""
+    """Warn on stderr if there are far more CPU threads than cores."""
     given = {"threads": config.threads, "cv.n_jobs": config.cv.get("n_jobs")}
     if config.threads is None and (jobs == 1 or given["cv.n_jobs"] is None):
         given["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS")
@@ -163,23 +162,23 @@ def warn_of_overload(config: DictConfig, jobs: int) -> None:
 
 
 def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
-    """Check what the first fold trains with, so that a wrong setting leaves nothing behind.
+    """Check the first fold's settings before anything is written.
 
     Returns
     -------
     list of str
-        What the run will do otherwise than its settings say.
+        Warnings about settings that have no effect or may not work as intended.
 
     Raises
     ------
     UserError
-        If what is to be collected does not fit on the disk, or the learning rates or momenta to
-        come are out of their ranges; a run that was begun goes on as it is.
+        If a learning rate or momentum leaves its range, or the gradients to collect do not fit on
+        the disk. With ``begun``, the former is only a warning and the latter is not checked.
     """
     parts, model, indices = first.parts, first.state.model, first.train_indices
     config = parts.config
     find_target(config, "tracker")
-    # the training begins with the random numbers that follow those of the model's weights
+    # forked: training continues the random stream that drew the model's weights
     with torch.random.fork_rng([parts.device] if parts.device.type == "cuda" else []):
         try:
             schedule_changes = build.check_rates(config, model, len(indices))
@@ -208,26 +207,26 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
 
 
 def warn_of_changes(directory: Path, facts: dict[str, Any], begun: bool) -> None:
-    """Say what is different now from when an earlier run in the directory was started.
+    """Warn about changes in data, versions or hardware since an earlier run in the directory.
 
     Parameters
     ----------
     directory : Path
         The run directory.
     facts : dict
-        What results.json will say of the run that goes on.
+        Entries of results.json for the run about to start.
     begun : bool
-        Whether there is a checkpoint to go on from.
+        Whether a checkpoint exists to resume from.
     """
     try:
         before = read_results(directory)
     except UserError as error:
-        print(f"warning: {printable_lines(error)} It is written anew.", file=sys.stderr)
+        print(f"warning: {printable_lines(error)} It will be overwritten.", file=sys.stderr)
         return
     if before is None:
         return
     if not begun:
-        print("there is no checkpoint to go on from: training starts from the beginning")
+        print("no checkpoint to resume from: training starts from the beginning")
     for line in environment_differences(before, facts):
         since = f"since this run was started, {printable(line)}"
         print(f"warning: {since}; bits may differ", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What results.json says of a run."""
+"""Contents of results.json for a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mnist_exp.run.saved_config import hash_config
 def facts(
     config: DictConfig, dataset: Dataset, run: RunDirectory, rule: str, device: torch.device
 ) -> dict[str, Any]:
-    """Return what results.json says of a run before it begins, enough to run it again."""
+    """Return the entries of results.json known before training: enough to repeat the run."""
     return {
         "model": config.model.name,
         "data": dataset.name,
@@ -50,17 +50,17 @@ def facts(
 
 
 def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
-    """Say how the reported epoch is chosen.
+    """Describe how the reported epoch is selected.
 
     Raises
     ------
     UserError
-        If it is to be chosen by validation images that the scheme does not have.
+        If ``training.selection`` needs validation images and the cv scheme has none.
     """
     if config.training.selection == "validation" and splits[0].validation is None:
         raise UserError(
             "training.selection=validation: this cv scheme sets no validation images aside "
-            "(a held-out fold is what is reported, so it must not choose). Use "
+            "(the held-out fold is reported, so it must not select the epoch). Use "
             "training.selection=last, or cv=holdout."
         )
     if by_validation(config, splits[0]):
@@ -69,13 +69,13 @@ def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
 
 
 def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
-    """Return the numbers of a run: a row for each fold, and over folds.
+    """Return a run's numbers, per fold and over folds.
 
-    Layout and meaning of each entry stand in `mnist_exp.run.results`.
+    `mnist_exp.run.results` says what they mean, `mnist_exp.run.formats` lists every entry.
     """
     epochs = [row for fold in folds for row in fold.history]
     matrices = torch.stack([fold.evaluation.confusion_matrix for fold in folds])
-    # of one split the counts themselves
+    # a single split keeps integer counts
     matrix = (matrices[0] if len(folds) == 1 else matrices.double().mean(0)).tolist()
     return {
         "parameters": folds[0].parameters,

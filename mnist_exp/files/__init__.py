@@ -1,4 +1,1 @@
-"""Files: read whatever they hold, written whole or not at all, named as every system allows.
-
-Imports errors.
-"""
+"""Safe reads, atomic writes and portable names of files. Imports errors."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written aside, flushed to disk, renamed."""
+"""Atomic file writes: write a temporary file, flush it to disk, rename it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``; a kill at any moment leaves the old file or the new one.
+    """Replace the content of ``path``; a kill at any moment leaves the old or the new file.
 
     Raises
     ------
@@ -36,20 +36,20 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Delete what writers that were killed left in ``directory``; to be called with it locked."""
+    """Delete temporary files of killed writers; the caller holds the lock on ``directory``."""
     for path in directory.glob(".*.tmp"):
-        process = path.suffixes[-2:-1]  # as `write_atomic` names it
+        process = path.suffixes[-2:-1]  # `write_atomic` puts the process number there
         if process and process[0][1:].isdecimal() and (path.is_symlink() or path.is_file()):
             path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON; numbers that are not finite become null."""
+    """Write ``value`` as indented JSON; non-finite numbers become null."""
     write_atomic(path, (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode())
 
 
 def json_line(row: dict[str, Any]) -> bytes:
-    """Return a row of a JSON-lines file; numbers that are not finite become null."""
+    """Return ``row`` as a line of a JSON-lines file; non-finite numbers become null."""
     return (json.dumps(finite(row), allow_nan=False) + "\n").encode()
 
 
@@ -59,16 +59,16 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
     Raises
     ------
     OSError
-        If the disk is full; the file ends with the row before.
+        If the disk is full; the file keeps its earlier rows only.
     UserError
-        If the file is a link, or no regular file.
+        If the file is a link or has other hard links, or is not a regular file.
     """
     with open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
         size = file.tell()
         line = json_line(row)
         try:
             if file.write(line) < len(line):  # the disk filled up on the way
-                file.write(line)  # nothing fits any more: the system says why
+                file.write(line)  # write again to get the system's error
             os.fsync(file.fileno())
         except OSError:
             file.truncate(size)
@@ -76,17 +76,17 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
 
 
 def _make(path: Path) -> int:
-    """Make a new file and return its descriptor; what was there, be it a link, is removed."""
+    """Create a new file and return its descriptor; an existing file or link is removed."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         return os.open(path, flags, 0o666)
-    except FileExistsError:  # of a process with the same number that was killed
+    except FileExistsError:  # left by a killed process with the same number
         path.unlink()
         return os.open(path, flags, 0o666)
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON does not have, by None."""
+    """Replace NaN and infinities, which JSON lacks, by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Read files that somebody else may have written: nothing hangs, nothing fills the memory."""
+"""Read untrusted files without hanging or exhausting memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import IO, Any, NoReturn
 
 from mnist_exp.errors import UserError
 
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none; links are rare there
-JSON_GROWTH = 32  # bytes of memory that a byte of JSON may take: "[]," makes a list
-DEEPEST = 50  # lists and objects inside each other
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows lacks it; links are rare there
+JSON_GROWTH = 32  # bytes of memory per byte of JSON at most: each "[]," makes a list
+DEEPEST = 50  # levels of nested lists and objects
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 
 def open_regular(path: Path, *, follow: bool = True) -> IO[bytes]:
-    """Open a regular file for reading; a pipe or a device is never waited for.
+    """Open a regular file for reading, without ever waiting for a pipe or device.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def open_regular(path: Path, *, follow: bool = True) -> IO[bytes]:
     Raises
     ------
     UserError
-        If it is something else.
+        If it is not a regular file.
     OSError
-        If it is missing or may not be read.
+        If it is missing or unreadable.
     """
     _check_regular(path, os.stat(path, follow_symlinks=follow))  # opening a device may change it
     descriptor = os.open(path, os.O_RDONLY | _FLAGS | (0 if follow else NO_LINK))
@@ -48,25 +48,25 @@ def open_regular(path: Path, *, follow: bool = True) -> IO[bytes]:
 
 
 def open_own(path: Path, flags: int, mode: int = 0o666) -> IO[bytes]:
-    """Open a file to be written to in place, which must be this path's alone.
+    """Open or create a file for writing in place; no other path may lead to it.
 
     Parameters
     ----------
     path : Path
         The file.
     flags : int
-        As of ``os.open``, which must not cut the file.
+        Flags of ``os.open``, without O_TRUNC.
     mode : int
-        Of a file that is made, before the umask.
+        Permissions of a new file, before the umask.
 
     Raises
     ------
     UserError
-        If it is a link, a pipe or a device, or another path leads to it too.
+        If it is a link, a pipe or a device, or has other hard links.
     OSError
-        If it cannot be opened or made.
+        If it cannot be opened or created.
     """
-    if os.path.lexists(path):  # to say why, where the system only says that there is a loop
+    if os.path.lexists(path):  # the system reports a link only as a loop
         _check_regular(path, os.lstat(path))
     descriptor = os.open(path, flags | _FLAGS | NO_LINK, mode)
     appending = "ab" if flags & os.O_APPEND else "r+b"
@@ -86,12 +86,12 @@ def open_own(path: Path, flags: int, mode: int = 0o666) -> IO[bytes]:
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:
-    """Read a whole regular file of at most ``limit`` bytes, None: as many as memory has room for.
+    """Read a whole regular file of at most ``limit`` bytes; None: as many as memory holds.
 
     Raises
     ------
     UserError
-        If it is too large, or no regular file.
+        If it is too large, or not a regular file.
     OSError
         If it is missing or cannot be read.
     """
@@ -101,7 +101,7 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
         content = bytearray()
         while len(content) <= size and (block := file.read(size + 1 - len(content))):
             content += block
-    check_size(path, len(content), limit)  # it may have grown meanwhile
+    check_size(path, len(content), limit)  # it may have grown
     return bytes(content)
 
 
@@ -111,7 +111,7 @@ def read_json(path: Path, limit: int) -> Any:
     Raises
     ------
     UserError
-        If it is damaged, too large, or no regular file.
+        If it is damaged, too large, or not a regular file.
     OSError
         If it is missing or cannot be read.
     """
@@ -126,21 +126,21 @@ def read_json(path: Path, limit: int) -> Any:
 
 
 def check_nesting(value: Any, path: Path, most: float = math.inf) -> None:
-    """Check that whoever goes through nested containers comes to an end and needs no deep stack.
+    """Check that nested containers are neither too many nor too deep to walk.
 
     Parameters
     ----------
     value : object
-        What was read from ``path``.
+        The content of ``path``.
     path : Path
         Named in the message.
     most : float
-        Values, those of a container that occurs several times counted as often.
+        Most values allowed; a container that occurs several times counts each time.
 
     Raises
     ------
     UserError
-        If there are more values, or they stand too deep inside each other.
+        If there are more than ``most`` values, or nesting exceeds `DEEPEST`.
     """
     waiting, seen = [(value, 0)], 0
     while waiting:
@@ -158,7 +158,7 @@ def check_nesting(value: Any, path: Path, most: float = math.inf) -> None:
 
 
 def check_size(path: Path, size: int, limit: int | None = None) -> None:
-    """Refuse content of more bytes than ``limit``, or than there is memory for.
+    """Refuse content larger than ``limit`` bytes or than free memory.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def check_size(path: Path, size: int, limit: int | None = None) -> None:
 
 
 def check_memory(path: Path, needed: int) -> None:
-    """Refuse what takes more memory than is free.
+    """Refuse content that needs more memory than is free.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def check_memory(path: Path, needed: int) -> None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that programs may still take without swapping; None if nobody knows."""
+    """Return the bytes available without swapping; None if unknown."""
     if not sys.platform.startswith("linux"):
         return None
     with open("/proc/meminfo", encoding="ascii") as file:

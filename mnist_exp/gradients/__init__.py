@@ -9,7 +9,7 @@
     epoch["network.0.weight"][:10]      # builds 10 gradients, [10, 512, 784]
     epoch["network.0.weight"].gram([1, 2, 3])
 
-Imports plots, run, train and what lies below them.
+Imports from plots, run, train and the rooms below them.
 """
 
 from mnist_exp.gradients.collection import collect

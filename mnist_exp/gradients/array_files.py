@@ -1,7 +1,6 @@
 """Arrays written row by row, flushed to disk and checksummed: .npy files and torch's .pt files.
 
-Both are filled from the first row to the last through a plain file, so no more than the rows at
-hand is ever in memory.
+Rows are appended in order to a plain file, so only the current ones are in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mnist_exp.errors import UserError
 
-# numpy has no bfloat16: its bits travel as uint16, and the manifest says what they are.
+# numpy has no bfloat16: its bits are stored as uint16, and the manifest has the true dtype.
 NUMPY_DTYPES = {
     "float32": "<f4",
     "float16": "<f2",
@@ -33,9 +32,9 @@ NUMPY_DTYPES = {
 
 
 class RowFile(ABC):
-    """A file that takes the rows of an array in order and describes itself when closed.
+    """A file that takes the rows of an array in order; ``close`` returns its description.
 
-    A subclass's ``__init__`` opens it where the first row goes, at ``self._offset``.
+    A subclass's ``__init__`` opens it, positioned at ``self._offset``, where the first row goes.
     """
 
     _file: IO[bytes]
@@ -49,7 +48,7 @@ class RowFile(ABC):
         self._crc32 = 0
 
     def append(self, rows: Tensor) -> None:
-        """Write rows [B, *row_shape]; they are converted to the file's dtype.
+        """Write rows [B, *row_shape], converted to the file's dtype.
 
         Raises
         ------
@@ -63,7 +62,7 @@ class RowFile(ABC):
 
     @abstractmethod
     def complete(self) -> None:
-        """Write what belongs around the rows."""
+        """Write or check what surrounds the rows, such as the header."""
 
     def close(self) -> dict[str, Any]:
         """Flush to disk; return file, bytes, offset, crc32, shape and dtype.
@@ -73,7 +72,7 @@ class RowFile(ABC):
         Raises
         ------
         UserError
-            If rows are missing or too many.
+            If the number of rows is fixed and another number was written.
         """
         self.complete()
         os.fsync(self._file.fileno())
@@ -93,7 +92,7 @@ class RowFile(ABC):
 
 
 class NpyFile(RowFile):
-    """A .npy array [N, *row_shape] of which N is known only at the end."""
+    """A .npy array [N, *row_shape]; N is known only at the end."""
 
     def __init__(self, path: Path, *, row_shape: tuple[int, ...], dtype: str) -> None:
         super().__init__(path, row_shape, dtype)
@@ -102,7 +101,7 @@ class NpyFile(RowFile):
         self._offset = self._file.tell()
 
     def read_back(self, start: int, stop: int) -> Tensor:
-        """Read rows that were written, as float32; read, not mapped, to bound memory."""
+        """Read back written rows as float32; reading instead of mapping bounds memory."""
         elements = prod(self.row_shape)
         dtype = np.dtype(NUMPY_DTYPES[self.dtype])
         rows = min(stop, self.rows_written) - start
@@ -111,7 +110,7 @@ class NpyFile(RowFile):
         return as_tensor(values.reshape(rows, *self.row_shape), self.dtype).float()
 
     def complete(self) -> None:
-        """Write the header; numpy leaves room in it for the number of rows to grow."""
+        """Write the header, in which numpy leaves room for a larger number of rows."""
         self._file.seek(0)
         description = {
             "shape": (self.rows_written, *self.row_shape),
@@ -124,8 +123,8 @@ class NpyFile(RowFile):
 class PtFile(RowFile):
     """A ``torch.load``-able dict of gradients [N, *row_shape], param_shape and num_samples.
 
-    ``torch.save`` reserves the tensor's place in the file without writing or allocating it; the
-    rows then go straight to their place. N is fixed from the start.
+    ``torch.save`` reserves space for the tensor without allocating or writing it; the rows then
+    go straight there. N is fixed from the start.
     """
 
     def __init__(
@@ -143,11 +142,11 @@ class PtFile(RowFile):
         self._file.seek(self._offset)
 
     def complete(self) -> None:
-        """Check the number of rows and take the end of the archive into the checksum."""
+        """Check the number of rows and add the end of the archive to the checksum."""
         if self.rows_written != self.num_rows:
             raise UserError(
-                f"{self.path.name} was made for {self.num_rows} samples and got "
-                f"{self.rows_written}. Every announced sample must come exactly once."
+                f"{self.path.name} was opened for {self.num_rows} samples and got "
+                f"{self.rows_written}. Append every sample exactly once."
             )
         self._crc32 = zlib.crc32(self._file.read(), self._crc32)
 
@@ -155,8 +154,8 @@ class PtFile(RowFile):
 def storage_offset(path: Path) -> int:
     """Return where the bytes of the only tensor in a .pt file begin.
 
-    A zip member's data follow its local header: 30 bytes, then the name and the extra field whose
-    lengths stand at bytes 26 and 28 (PKWARE APPNOTE 6.3.10, section 4.3.7).
+    A zip member's data follow its local header: 30 bytes, then the name and the extra field. Their
+    lengths are at bytes 26 and 28 (PKWARE APPNOTE 6.3.10, section 4.3.7).
     """
     with zipfile.ZipFile(path) as archive:
         (member,) = (m for m in archive.infolist() if m.filename.endswith("/data/0"))
@@ -179,21 +178,21 @@ def raw_bytes(rows: Tensor, dtype: str, name: str) -> memoryview:
 
 
 def as_tensor(values: np.ndarray[Any, Any], dtype: str) -> Tensor:
-    """Return the array read from a file as a tensor of the dtype it was written as."""
+    """Convert an array read from a file to a tensor of the dtype that was written."""
     tensor = torch.from_numpy(values)
     return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
 
 
 def map_rows(path: Path, description: dict[str, Any]) -> np.memmap[Any, Any]:
-    """Map the array of a described .npy or .pt file; nothing is unpickled."""
+    """Map the array of a .npy or .pt file from its description, without unpickling."""
     dtype = np.dtype(NUMPY_DTYPES[description["dtype"]])
     return np.memmap(path, dtype, "r", description["offset"], tuple(description["shape"]))
 
 
 def crc32_of(path: Path, offset: int) -> int:
-    """Compute the CRC-32 of a whole file, read from ``offset`` to its end and then from the start.
+    """Compute the CRC-32 of a whole file, from ``offset`` to the end, then from 0 to ``offset``.
 
-    In this order an array's checksum grows as rows are written, before the header is known.
+    This order lets the checksum grow as rows are written, before the header is final.
     """
     checksum = 0
     with path.open("rb") as file:

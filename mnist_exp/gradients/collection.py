@@ -38,26 +38,26 @@ def collect(
     model
         From inputs [B, ...] to logits [B, num_classes].
     samples
-        Whose gradients to take.
+        The samples whose gradients are taken.
     directory
-        Of the epochs.
+        The parent of the epoch directories.
     settings
         What to collect.
     epoch
-        Number of the epoch the weights are of; 0 is before training.
+        The epoch after which the model has these weights; 0 is before training.
     checkpoint
         Name of the file with these weights, for the manifest.
 
     Returns
     -------
     dict
-        What ``gradient_stats.json`` holds.
+        The content of ``gradient_stats.json``.
 
     Raises
     ------
     UserError
-        If the gradients cannot be told apart by sample, a value does not fit the dtype, or
-        ``samples.prepare`` is not the same in both passes.
+        If the gradients cannot be separated by sample, a value does not fit the dtype, or
+        ``samples.prepare`` returns other inputs in the second pass.
     """
     preparation = Preparation(model, samples, settings)
     recording = EpochRecording(
@@ -104,7 +104,7 @@ def _record_all(recording: EpochRecording, samples: Samples) -> None:
 def _read_back(
     recording: EpochRecording, samples: Samples, losses: Sequence[Tensor]
 ) -> Iterator[Mapping[str, SampleGradients]]:
-    """Go through the gradients again, batch by batch, from the files just written."""
+    """Yield the gradients again, batch by batch, from the files just written."""
     rows = recording.preparation.rows
     for i in range(len(losses)):
         images, _, _ = samples.rows(i * rows, (i + 1) * rows)
@@ -115,7 +115,7 @@ def _read_back(
 def _recompute(
     recording: EpochRecording, samples: Samples, losses: Sequence[Tensor]
 ) -> Iterator[Mapping[str, SampleGradients]]:
-    """Go through the gradients again, batch by batch, from the model."""
+    """Yield the gradients again, batch by batch, from the model."""
     preparation = recording.preparation
     for i, expected in enumerate(losses):
         images, labels, _ = samples.rows(i * preparation.rows, (i + 1) * preparation.rows)

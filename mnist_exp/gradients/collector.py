@@ -1,4 +1,4 @@
-"""The collection of gradients during training."""
+"""A callback that collects gradients during training."""
 
 from __future__ import annotations
 
@@ -31,28 +31,29 @@ from mnist_exp.train.state import Row, TrainState
 class GradientCollector(Callback):
     """Collect per-sample gradients while a model is trained.
 
-    ``bind`` it to a training first. Parameters are the keys of ``conf/gradients/epoch.yaml``;
-    those of ``CollectionSettings`` are described there.
+    Call ``bind`` first. The parameters are the keys of ``conf/gradients/epoch.yaml``; those not
+    listed here are described in ``CollectionSettings``.
 
     Parameters
     ----------
     mode
-        ``epoch``: all gradients of an epoch at the weights after it. ``batch``: those of each
-        training batch at the weights it met, in training order, one set of files an epoch.
+        ``epoch``: all gradients at the weights after an epoch. ``batch``: those of each training
+        batch at the weights before its step, in training order, one set of files per epoch.
     directory
-        Name of the directory of the epochs inside the run directory.
+        Name of the directory, inside the run directory, that holds the epochs.
     root
         Absolute path of a directory, on another disk, in which the run makes a folder of its own
-        for the epochs; that inside the run directory then says where it is. None: it holds them.
+        for the epochs; ``directory`` then holds only a reference to it. None: ``directory`` holds
+        the epochs.
     epochs
-        Epochs to collect, from 1; None: every one.
+        Epochs to collect, from 1; None: all.
     at_start
         Whether to collect before training too, as ``epoch_0``.
     max_samples, sample_choice
-        How many samples, None for all, and which: ``random`` or the ``first``. Mode ``epoch``.
+        How many samples, None for all, and which: ``random`` or the ``first``. Mode ``epoch`` only.
     augmented
-        Whether samples go through the training augmentation. Mode ``batch`` takes what training
-        sees and needs no choice.
+        Whether samples are augmented as in training. Mode ``batch`` ignores it and uses the
+        training inputs.
     """
 
     def __init__(
@@ -114,27 +115,27 @@ class GradientCollector(Callback):
         checkpoints: str = "checkpoints",
         signals: StopSignals | None = None,
     ) -> None:
-        """Learn about the training whose gradients are collected, once, before it starts.
+        """Attach to a training, once, before it starts.
 
         Parameters
         ----------
         images : Images
-            The data.
+            The data set.
         indices : Tensor
-            int64, the training images.
+            int64, the rows of the training images.
         recipe : Recipe
-            Of the training.
+            The training's recipe.
         directory : Path
             The run directory, or a fold's part of it.
         checkpoints : str
-            Where the run directory has the checkpoints of this training.
+            Directory of this training's checkpoints, relative to the run directory.
         signals : StopSignals or None
-            They stop the collection after an epoch wherever it is; the epoch is then trained again.
+            They stop the collection after an epoch at once; on resume, that epoch is trained again.
         """
         augmentation = recipe.augmentation if self.augmented or self.mode == "batch" else None
 
         def inputs(pixels: Tensor) -> Tensor:
-            # the collection reseeds torch's own generator around this, and puts it back
+            # the collection seeds torch's global generator before this and restores it afterwards
             return images.inputs(pixels, augmentation, torch.default_generator)
 
         everything = Samples(
@@ -143,18 +144,19 @@ class GradientCollector(Callback):
         self.samples = everything.subset(self.max_samples, self.sample_choice, self.settings.seed)
         self.settings = replace(self.settings, label_smoothing=recipe.label_smoothing)
         self.num_epochs = recipe.epochs
-        self.path = directory / self.directory
+        self._directory = self.path = directory / self.directory
         self.checkpoints = checkpoints
         self.signals = signals or StopSignals()
 
     def check(self, model: nn.Module, folds: int) -> None:
-        """Check what is to be collected before anything is trained.
+        """Check before training that the gradients can be collected.
 
         Raises
         ------
         UserError
-            If an epoch asked for does not come, or nothing is collected at all; if the gradients
-            of all folds do not fit on the disk; or if ``model`` has none that can be collected.
+            If a requested epoch is beyond the training, or nothing would be collected; if the
+            gradients of all folds do not fit on the disk; or if those of ``model`` cannot be
+            collected.
         """
         never = sorted((self.epochs or set()) - set(range(1, self.num_epochs + 1)), key=str)
         if never or not (self.epochs is None or self.epochs or self.at_start):
@@ -174,33 +176,33 @@ class GradientCollector(Callback):
             )
 
     def collects(self, epoch: int) -> bool:
-        """Whether the gradients of ``epoch`` are collected; 0 is before training."""
+        """Return whether the gradients of ``epoch`` are collected; 0 is before training."""
         if epoch == 0:
             return self.at_start
         return self.epochs is None or epoch in self.epochs
 
     def on_train_start(self, state: TrainState) -> None:
-        """Check the disk space and, if asked for, collect at the initial weights.
+        """Check the disk space and, with ``at_start``, collect at the initial weights.
 
         Raises
         ------
         UserError
-            If the gradients do not fit on the disk, or cannot be collected from this model.
+            If the gradients do not fit on the disk or cannot be collected from this model.
         """
         goes_on = state.epoch > 0 or state.order is not None  # the initial weights are gone
         with self.signals.at_once():
             self._check_space(state.model, state.epoch + 1 if goes_on else 0)
-            self.path = own_directory(self.path, self.root)
+            self.path = own_directory(self._directory, self.root)
             if self.at_start and not goes_on:
                 self._collect(0, state.model, checkpoint=None)
 
     def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
-        """Record the gradients of a training batch, at the weights it meets.
+        """Record the gradients of a training batch, at the weights before its step.
 
         Raises
         ------
         UserError
-            If the inputs are not what the run makes of these images.
+            If something other than ``recipe.augmentation`` changed the inputs.
         """
         epoch = state.epoch + 1
         if self.mode != "batch" or not self.collects(epoch):
@@ -229,10 +231,10 @@ class GradientCollector(Callback):
         self._batch_sizes.append(len(indices))
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
-        """Collect, or in mode ``batch`` complete, the epoch's gradients; describe them in its row.
+        """Collect, or in mode ``batch`` complete, the epoch's gradients; add metrics to ``row``.
 
-        Added are mean, median and largest norm, norm of the mean gradient, signal-to-noise ratio,
-        mean cosine and seconds, as far as they are known and finite.
+        These are mean, median and largest norm, norm of the mean gradient, signal-to-noise ratio,
+        mean cosine and seconds; those that are unknown or not finite are left out.
         """
         checkpoint = f"{self.checkpoints}/epoch_{state.epoch:05d}.pt"
         with self.signals.at_once():
@@ -242,7 +244,7 @@ class GradientCollector(Callback):
                 row |= self._collect(state.epoch, state.model, checkpoint)
 
     def close(self) -> None:
-        """Drop an epoch that is not complete."""
+        """Discard an incomplete epoch."""
         if self._recording is not None:
             self._recording.discard()
             self._recording = None
@@ -271,14 +273,14 @@ class GradientCollector(Callback):
             recording.discard()
             warnings.warn(
                 f"The gradients of epoch {epoch} are not written: {sum(self._batch_sizes):,} of "
-                f"{len(self.samples):,} samples came. The run went on in the middle of it.",
+                f"{len(self.samples):,} samples came, because the run resumed within it.",
                 stacklevel=2,
             )
             return {}
         about = {
             "weights": "of each batch, before its optimizer step",
             "batch_sizes": self._batch_sizes,
-            "model_sha256": None,  # there is not one state but one a batch
+            "model_sha256": None,  # each batch has its own weights
             "checkpoint": checkpoint,
             "augmented": self.samples.augmented,
         }

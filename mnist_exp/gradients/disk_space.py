@@ -1,4 +1,4 @@
-"""How many bytes a collection takes, and what to change when they are not there."""
+"""Disk space that a collection takes, and settings that take less."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from mnist_exp.gradients.samples import Samples
 
 # Headers, manifest, statistics and the list of hardest samples.
 EPOCH_OVERHEAD = 1 << 16
-# Share of the free space a suggested max_samples fills.
+# Share of the free space that a suggested max_samples fills.
 FILL = 0.9
 
 
 def disk_bytes(model: nn.Module, samples: Samples, settings: CollectionSettings) -> int:
-    """Compute how many bytes one epoch's gradients of ``samples`` take, within a percent or so."""
+    """Compute the bytes that one epoch's gradients of ``samples`` take, to about a percent."""
     preparation = Preparation(model, samples, settings)
     return len(samples) * row_bytes(preparation) + EPOCH_OVERHEAD + mean_bytes(preparation)
 
 
 def row_bytes(preparation: Preparation) -> int:
-    """Bytes a sample: gradients or factors, norms, loss, cosine, label and id."""
+    """Compute the bytes per sample: gradients or factors, norms, loss, cosine, label and id."""
     return preparation.layout.row_bytes + 4 * (len(preparation.model.names) + 2) + 2 * 8
 
 
 def mean_bytes(preparation: Preparation) -> int:
-    """Bytes of the mean gradient, and of the weights from which factors follow."""
+    """Compute the bytes of the mean gradient and of the weights from which factors are derived."""
     shapes = preparation.model.shapes
     derived = [shapes[array.weight] for array in preparation.layout.derived]
     return 4 * sum(map(prod, [*shapes.values(), *derived]))
@@ -46,12 +46,12 @@ def check_disk_space(
     directory: Path,
     num_epochs: int,
 ) -> int:
-    """Return the bytes that ``num_epochs`` collections take.
+    """Return the bytes that ``num_epochs`` collections take, if the disk has room.
 
     Raises
     ------
     UserError
-        If the disk has less: with what is needed, what is free and up to three settings that fit.
+        If it has not. The message gives needed and free space and up to three settings that fit.
     """
     needed = num_epochs * disk_bytes(model, samples, settings)
     existing, free = free_space(directory)
@@ -70,7 +70,7 @@ def check_disk_space(
 
 
 def free_space(directory: Path) -> tuple[Path, int]:
-    """Return the directory, or the nearest above it that exists, and the free bytes of its disk."""
+    """Return the directory or its nearest existing parent, and the free bytes of its disk."""
     existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     return existing, shutil.disk_usage(existing).free
 
@@ -78,7 +78,7 @@ def free_space(directory: Path) -> tuple[Path, int]:
 def cheaper_settings(
     model: nn.Module, samples: Samples, settings: CollectionSettings, free: int
 ) -> Iterator[tuple[str, int]]:
-    """Yield settings that take less, most faithful first, with the bytes an epoch takes."""
+    """Yield settings that take less, the most faithful first, with their bytes per epoch."""
     if settings.format == "dense":
         yield (
             "gradients.format=factored",
@@ -107,11 +107,11 @@ def cheaper_settings(
 
 
 def without_largest(shapes: dict[str, tuple[int, ...]]) -> Sequence[str]:
-    """Return all names but that of the largest parameter."""
+    """Return all parameter names except the largest parameter's."""
     largest = max(shapes, key=lambda name: prod(shapes[name]))
     return [name for name in shapes if name != largest]
 
 
 def readable(size: int) -> str:
-    """Write bytes in MB or GB."""
+    """Format a number of bytes in MB or GB."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"

@@ -1,4 +1,4 @@
-"""One epoch's gradients on disk: all of it, or nothing."""
+"""Write one epoch's gradients to disk, all or nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mnist_exp.gradients.per_sample import BatchGradients
 from mnist_exp.gradients.preparation import Preparation
 from mnist_exp.gradients.statistics import GradientMoments, summarize
 
-# Gradients built at once when a file holds the gradients themselves.
+# Bytes of gradients built at once for format dense.
 DENSE_BLOCK_BYTES = 1 << 25
 
 
@@ -34,21 +34,21 @@ class EpochWriter:
     Parameters
     ----------
     directory
-        Where the epochs stand; made if need be.
+        The parent of the epoch directories; created if missing.
     epoch
-        Its number; an epoch of the same number, from before a run was resumed, is replaced.
+        Number of the epoch. One with the same number, from before a resume, is replaced.
     layout
         The arrays to write.
     dense_samples
-        The number of samples when the gradients themselves are to be written, as
-        ``{parameter}_epoch_{epoch}.pt``; None writes the layout's arrays as ``{array}.npy``.
+        Number of samples, to write the gradients themselves as ``{parameter}_epoch_{epoch}.pt``.
+        None: write the layout's arrays as ``{array}.npy``.
     weights
-        The weights, by name, from which the layout's derived arrays follow.
+        The weights, by name, that the layout's derived arrays are computed from.
 
     Raises
     ------
     UserError
-        If something else has the epoch's name.
+        If something other than a collected epoch has this name.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class EpochWriter:
         self.target = directory / f"epoch_{epoch}"
         if os.path.lexists(self.target) and not is_epoch(self.target):
             raise UserError(
-                f"{self.target}: is there already and no collected epoch, so it is not replaced. "
+                f"{self.target}: exists and is not a collected epoch, so it is not replaced. "
                 "Move it, or collect elsewhere."
             )
         directory.mkdir(parents=True, exist_ok=True)
@@ -115,9 +115,9 @@ class EpochWriter:
             self._arrays[array.name].append(rows_of_array)
 
     def read_back(self, start: int, stop: int, inputs: Tensor) -> dict[str, SampleGradients]:
-        """Return gradients written before, from their arrays; ``inputs`` stand in for pixels.
+        """Return gradients read back from their arrays; ``inputs`` take the place of the pixels.
 
-        Only for a layout written as it is, without ``dense_samples``.
+        Only without ``dense_samples``.
         """
         arrays = {}
         for array in self.layout.arrays:
@@ -132,7 +132,7 @@ class EpochWriter:
         return {p.name: p.gradients(arrays) for p in self.layout.parameters}
 
     def append_column(self, name: str, values: Tensor, dtype: str) -> None:
-        """Write one value, or one row of values, a sample to ``{name}.npy``."""
+        """Write one value or row per sample to ``{name}.npy``."""
         if name not in self._columns:
             shape = tuple(values.shape[1:])
             self._columns[name] = NpyFile(
@@ -141,9 +141,9 @@ class EpochWriter:
         self._columns[name].append(values)
 
     def finish(self, manifest: dict[str, Any], statistics: dict[str, Any]) -> Path:
-        """Complete the manifest, flush everything to disk and give the directory its name.
+        """Complete the manifest, flush everything to disk and rename the directory.
 
-        An epoch of the same name, from before a run was resumed, is replaced.
+        An epoch of the same name, from before a resume, is replaced.
         """
         for name, weight in self.weights.items():
             self.append_column(f"{name}.value", weight.unsqueeze(0), "float32")
@@ -155,7 +155,7 @@ class EpochWriter:
             "derived": [asdict(array) for array in self.layout.derived],
             "statistics_crc32": checksum_of(statistics),
         }
-        manifest["crc32"] = checksum_of(manifest)  # of all the entries before it
+        manifest["crc32"] = checksum_of(manifest)  # of all entries above
         for stem, content in (("gradient_stats", statistics), ("metadata", manifest)):
             write_atomic(self.partial / f"{stem}.pkl", pickle.dumps(content, protocol=4))
         write_json(self.partial / STATISTICS, statistics)
@@ -169,31 +169,31 @@ class EpochWriter:
         return self.target
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Close all files and delete the partial directory."""
         for file in (*self._arrays.values(), *self._columns.values()):
             file.discard()
         shutil.rmtree(self.partial, ignore_errors=True)
 
 
 def is_epoch(directory: Path) -> bool:
-    """Whether a directory was written by `EpochWriter`, and may be replaced by it."""
+    """Return whether `EpochWriter` wrote a directory and may replace it."""
     files = (directory / name for name in (MANIFEST, STATISTICS))
     return not directory.is_symlink() and all(file.is_file() for file in files)
 
 
 class EpochRecording:
-    """One epoch in the making: gradients go to its files and into its statistics.
+    """One epoch's collection: adds gradients to its files and to its statistics.
 
     Parameters
     ----------
     directory
-        The directory of the epochs.
+        The parent of the epoch directories.
     epoch
-        Its number.
+        Number of the epoch.
     preparation
-        Of the model.
+        The model, ready for collection.
     num_samples
-        How many samples will come.
+        Number of samples that will be added.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class EpochRecording:
     def add(
         self, batch: BatchGradients, *, images: Tensor, labels: Tensor, ids: Tensor
     ) -> tuple[dict[str, SampleGradients], Tensor]:
-        """Take in B samples; return their gradients, and their norms over all parameters [B]."""
+        """Add B samples; return their gradients, and their norms over all parameters [B]."""
         self.writer.append(batch.gradients, images)
         gradients = {name: form.reusable() for name, form in batch.gradients.items()}
         squared_norms = self.moments.add(gradients)
@@ -232,7 +232,7 @@ class EpochRecording:
         return gradients, squared_norms.sum(1).sqrt()
 
     def add_cosines(self, values: Tensor) -> None:
-        """Take in the cosines [B] of the next B samples."""
+        """Add the cosines [B] of the next B samples."""
         self._column("cosines", values, "float32")
 
     def finish(self, about: dict[str, Any]) -> dict[str, Any]:
@@ -275,7 +275,7 @@ class EpochRecording:
         return statistics
 
     def discard(self) -> None:
-        """Leave nothing of the epoch behind."""
+        """Delete the partial epoch."""
         self.writer.discard()
 
     def _column(self, name: str, values: Tensor, dtype: str) -> None:

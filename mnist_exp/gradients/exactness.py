@@ -1,4 +1,4 @@
-"""Whether gradients told apart by sample are those that autograd gives for one sample's loss."""
+"""Compare per-sample gradients with autograd's gradients of one sample's loss."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layer_gradients import Layer, network_gradients
 from mnist_exp.gradients.samples import replayed_randomness
 
-SEED = 0  # of the probes' dropout masks and of the weights they are made at
-# Of a gradient's norm. Float64 rounds 1e9 times finer. In float32 one unit of a ReLU at 0 may fall
-# on the other side, which is no fault.
+SEED = 0  # of the probe's dropout masks and perturbed weights
+# Shares of a gradient's norm. Float64 rounds far finer, to 1e-16. In float32 a ReLU's input near 0
+# may change sign, which is no fault.
 TOLERANCE, TOLERANCE_FLOAT32 = 1e-6, 1e-2
-# Share of the norm over all parameters that counts as well: a gradient that is 0 but for rounding,
-# as that of a bias which softmax takes no notice of, is as inexact as what cancels out in it.
+# Share of the norm over all parameters that is added to a gradient's own. A gradient that is 0 up
+# to rounding, such as that of a bias that softmax ignores, has the error of the terms that cancel.
 SHARE_OF_ALL = 1e-3
 
 
 class Probe:
-    """A few samples, and the gradients of their losses by autograd, one sample after the other.
+    """Samples to compare per-sample gradients with autograd's, one sample at a time.
 
-    Both are computed in float64, unless the network cannot run in it, at the network's weights and
-    at others near them: at initial weights, a gradient may be 0 and hide that it is wrong.
+    Both are computed in float64 if the network can run in it, at the network's weights and at
+    perturbed ones: at initial weights, a gradient of 0 may hide an error.
 
     Parameters
     ----------
     network
-        As it is while gradients are collected, its weights plain parameters.
+        The copy that gradients are collected from, with plain parameters as weights.
     trainable
-        Names of its parameters that the loss is differentiated by.
+        Names of the parameters by which the loss is differentiated.
     inputs
-        [2 or more, ...], of which the first two are used.
+        [2 or more, ...]; the first two are used.
     label_smoothing
         Of the cross-entropy.
     """
@@ -52,7 +52,7 @@ class Probe:
     ):
         self.trainable = trainable
         self.label_smoothing = label_smoothing
-        # Three rows of two samples: where there are three, nothing else has that many.
+        # Three rows, so that a dimension of two cannot pass for the batch.
         network, self.inputs = _in_float64(network, inputs[[0, 1, 0]])
         self.networks = (network, _perturbed(network))
         classes = _outputs(network, self.inputs).shape[1]
@@ -61,13 +61,13 @@ class Probe:
         self.tolerance = TOLERANCE if double else TOLERANCE_FLOAT32
 
     def check_samples(self, model: nn.Module, names: Sequence[str]) -> None:
-        """Check that the samples' gradients are well-defined, and those of the network alone.
+        """Check that each sample's gradient is its own, and comes from the copied network alone.
 
         Raises
         ------
         UserError
-            If a sample's loss depends on the rest of its batch, or a parameter among ``names`` is
-            used from outside of the network, which is a copy of ``model``.
+            If a sample's loss depends on the rest of its batch, or the network, a copy of
+            ``model``, still uses one of the original's parameters among ``names``.
         """
         outside = {name: p for name, p in model.named_parameters() if p.requires_grad}
         for network in self.networks:
@@ -78,9 +78,9 @@ class Probe:
                 if abs(one - other) > self.tolerance * max(1.0, abs(other)):
                     raise UserError(
                         f"The loss of a sample is {one:.6g} among others and {other:.6g} by "
-                        "itself: it depends on other samples, or on what the network keeps from "
-                        "call to call, so that it has no gradient of its own. Replace statistics "
-                        "of the batch by GroupNorm or LayerNorm, or set gradients=none."
+                        "itself: it depends on other samples, or on state that the network keeps "
+                        "between calls, so it has no gradient of its own. Replace batch "
+                        "statistics by GroupNorm or LayerNorm, or set gradients=none."
                     )
             used = torch.autograd.grad(
                 losses.sum(), list(outside.values()), allow_unused=True, retain_graph=True
@@ -89,13 +89,13 @@ class Probe:
                 if gradient is not None and _effective_name(name) in names:
                     raise UserError(
                         f"The gradients of {_effective_name(name)} cannot be taken: a copy of the "
-                        "network goes on using the original's, as with a hook that holds the "
-                        "model itself. Let the hook use the module it is called with, or leave "
-                        "the parameter out with gradients.parameters=[...]."
+                        "network still uses the original parameter, for example in a hook that "
+                        "holds the model itself. Let the hook use the module it is called with, "
+                        "or leave the parameter out with gradients.parameters=[...]."
                     )
 
     def errors(self, layers: Sequence[Layer]) -> dict[str, float]:
-        """Return, for each parameter whose gradients are wrong, the largest share that is."""
+        """Return the largest relative error of each parameter whose gradients are wrong."""
         errors: dict[str, float] = {}
         for network in self.networks:
             ours = self._gradients(network, layers)
@@ -110,7 +110,7 @@ class Probe:
     def _error(self, form: SampleGradients, i: int, true: Tensor, total: float) -> float:
         """Return the error of a sample's gradient as a share of its norm; 0 within tolerance."""
         norm = _norm([true])
-        if not norm < float("inf"):  # where the truth is not finite there is nothing to compare
+        if not norm < float("inf"):  # a norm that is not finite cannot be compared
             return 0.0
         found = form[i : i + 1].dense()[0] if len(form) == len(self.inputs) else None
         if found is None or found.shape != true.shape:
@@ -140,7 +140,7 @@ class Probe:
             yield dict(zip(self.trainable, gradients, strict=True))
 
     def _losses(self, network: nn.Module, inputs: Tensor) -> tuple[Tensor, nn.Module]:
-        """Return the samples' losses, and the copy of the network that they came from."""
+        """Return the samples' losses and the copy of the network that computed them."""
         network = copy.deepcopy(network)
         for name in self.trainable:
             network.get_parameter(name).requires_grad_()
@@ -153,26 +153,26 @@ class Probe:
 
 
 def _in_float64(network: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
-    """Return copies in float64, or both as they are where the network cannot run in it."""
+    """Return float64 copies, or both unchanged if the network cannot run in float64."""
     if not inputs.is_floating_point():
         return network, inputs
     try:
         double = copy.deepcopy(network).double()
         _outputs(double, inputs.double())
-    except (RuntimeError, TypeError):  # hardware without it, or a network that mixes in float32
+    except (RuntimeError, TypeError):  # hardware without float64, or float32 inside the network
         return network, inputs
     return double, inputs.double()
 
 
 def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Return what a network makes of inputs; it stays as it was."""
+    """Return the outputs of a copy of the network, which itself stays unchanged."""
     with torch.no_grad(), replayed_randomness(inputs.device, SEED):
         outputs: Tensor = copy.deepcopy(network)(inputs.clone())
     return outputs
 
 
 def _perturbed(network: nn.Module) -> nn.Module:
-    """Copy a network, each weight moved by about half of what those of its tensor are in size."""
+    """Copy a network and add noise to each tensor: half of its RMS, or 0.1 if it is zero."""
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
@@ -188,6 +188,6 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 
 def _effective_name(name: str) -> str:
-    """Name the weight that a parameter is behind: a.parametrizations.weight.original0, a.weight."""
+    """Map a.parametrizations.weight.original0 to a.weight; return other names unchanged."""
     owner, _, behind = name.rpartition("parametrizations.")
     return owner + behind.rpartition(".")[0] if owner or behind != name else name

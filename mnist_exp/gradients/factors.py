@@ -1,6 +1,6 @@
-"""Per-sample gradients of one parameter, held in a form that need not be the gradients themselves.
+"""Per-sample gradients of one parameter, as factors or as the gradients themselves.
 
-Shapes below: B samples, P the shape of the parameter.
+In the shapes below, B is the number of samples and P the shape of the parameter.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ UNFOLD_ELEMENTS = 1 << 23
 class SampleGradients(ABC):
     """The gradients of B samples with respect to one parameter.
 
-    The operations below are exact in every form; those written here build the gradients and hold
-    for all forms, a form overrides them where its factors give the number without building.
+    All operations are exact. The ones here build the gradients; a subclass overrides those that its
+    factors give without building.
     """
 
     @abstractmethod
     def __len__(self) -> int:
-        """Count the samples."""
+        """Return the number of samples."""
 
     @abstractmethod
     def __getitem__(self, rows: slice) -> SampleGradients:
-        """Take some of the samples."""
+        """Select samples."""
 
     @abstractmethod
     def dense(self) -> Tensor:
         """Build the gradients, [B, *P]."""
 
     def reusable(self) -> SampleGradients:
-        """Return a form that does not build the gradients anew for each of the operations."""
+        """Return a form whose operations do not each build the gradients."""
         return DenseGradients(self.dense())
 
     def squared_norms(self) -> Tensor:
@@ -64,12 +64,12 @@ class SampleGradients(ABC):
         return self._vectors() @ other._vectors().T
 
     def _vectors(self) -> Tensor:
-        return self.dense().reshape(len(self), -1)  # a scalar parameter has [B], without axis 1
+        return self.dense().reshape(len(self), -1)  # [B] of a scalar parameter becomes [B, 1]
 
 
 @dataclass(frozen=True)
 class DenseGradients(SampleGradients):
-    """Gradients as they are: ``values`` is [B, *P]."""
+    """The gradients themselves: ``values`` is [B, *P]."""
 
     values: Tensor
 
@@ -88,8 +88,8 @@ class DenseGradients(SampleGradients):
 class OuterProductGradients(SampleGradients):
     """The weight gradient of a linear layer, ``output_gradient[b] (outer) input[b]``.
 
-    ``output_gradient`` is [B, out], ``input`` [B, in]; P is (out, in). The rank-one form and the
-    norms that follow from it: Goodfellow, "Efficient per-example gradient computations", 2015,
+    ``output_gradient`` is [B, out], ``input`` [B, in]; P is (out, in). Source of the rank-one
+    form and its norms: Goodfellow, "Efficient per-example gradient computations", 2015,
     arXiv:1510.01799.
     """
 
@@ -151,7 +151,7 @@ class Convolution:
     @classmethod
     def of(cls, layer: torch.nn.Conv2d) -> Convolution:
         """Read the geometry of ``layer``."""
-        if layer.padding == "same":  # stride is 1; the odd pixel goes right and below
+        if layer.padding == "same":  # stride is 1; an odd pixel goes right or below
             totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
         elif layer.padding == "valid":
             totals = [0, 0]
@@ -169,7 +169,7 @@ class Convolution:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Convolution:
-        """Rebuild from ``dataclasses.asdict``, after it went through JSON."""
+        """Rebuild from the JSON of ``dataclasses.asdict``."""
         plain: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }

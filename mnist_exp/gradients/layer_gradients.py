@@ -1,4 +1,4 @@
-"""The per-sample gradients of a layer's parameters, from its input and output gradient."""
+"""Per-sample gradients of a layer's parameters, from its input and output gradient."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mnist_exp.gradients.factors import (
 
 @dataclass
 class Call:
-    """What a module was given and what it returned."""
+    """The arguments and output of a module's first call, and the number of calls."""
 
     inputs: tuple[Any, ...]
     keywords: dict[str, Any]
@@ -32,7 +32,7 @@ class Call:
     count: int = 1
 
     def is_per_sample(self, batch: int) -> bool:
-        """Tell whether row b of every input and of the output belongs to sample b."""
+        """Return whether the module was called once, with tensors of ``batch`` rows in and out."""
         tensors = (*self.inputs, self.output)
         return (
             self.count == 1
@@ -43,7 +43,7 @@ class Call:
 
 @contextmanager
 def recorded_calls(modules: dict[str, nn.Module]) -> Iterator[dict[str, Call]]:
-    """Record the calls of ``modules`` by name; outputs become differentiable."""
+    """Record the calls of ``modules`` by name and make their outputs differentiable."""
     calls: dict[str, Call] = {}
 
     def hook_of(name: str) -> Callable[..., Any]:
@@ -56,7 +56,7 @@ def recorded_calls(modules: dict[str, nn.Module]) -> Iterator[dict[str, Call]]:
                 return None
             if not output.requires_grad:
                 output.requires_grad_()
-            return output.clone()  # an in-place activation may follow; it must not change `output`
+            return output.clone()  # keeps `output` from a later in-place activation
 
         return hook
 
@@ -96,7 +96,7 @@ class Layer:
     parameters: tuple[str, ...]
 
     def local_names(self) -> dict[str, str]:
-        """Map the module's own names of ``parameters`` to the full ones."""
+        """Map the module's own names of ``parameters`` to their full names."""
         prefix = f"{self.name}." if self.name else ""
         return {name.removeprefix(prefix): name for name in self.parameters}
 
@@ -113,7 +113,7 @@ def network_gradients(
     Raises
     ------
     UserError
-        If a layer is not called once with the batch, as it was when it was chosen.
+        If a layer is not called exactly once with the batch, as it was on the probe.
     """
     modules = {layer.name: layer.module for layer in layers}
     with torch.enable_grad(), recorded_calls(modules) as calls:
@@ -138,14 +138,14 @@ def _other_call_message(layer: Layer, call: Call | None) -> str:
     found = "it is not called" if call is None else f"it is called {call.count} time(s) otherwise"
     return (
         f"Layer {layer.name or 'the model'} ({type(layer.module).__name__}) was called once with "
-        f"the batch, but on other samples {found}. Where what a network does depends on its "
-        f"inputs, gradients of {', '.join(layer.parameters)} cannot be told apart by sample; leave "
-        "them out with gradients.parameters=[...]."
+        f"the batch, but on other samples {found}. If the calls depend on the inputs, the "
+        f"gradients of {', '.join(layer.parameters)} cannot be separated by sample. Leave them out "
+        "with gradients.parameters=[...]."
     )
 
 
 def formula_of(module: nn.Module, call: Call) -> Callable[..., dict[str, SampleGradients]]:
-    """Choose how the gradients of a module's parameters are formed."""
+    """Choose the function that forms the gradients of a module's parameters."""
     forward = type(module).forward
     if forward is nn.Linear.forward and call.inputs[0].ndim == 2:
         return linear_gradients
@@ -157,7 +157,7 @@ def formula_of(module: nn.Module, call: Call) -> Callable[..., dict[str, SampleG
 def linear_gradients(
     layer: Layer, inputs: tuple[Tensor, ...], output_gradient: Tensor
 ) -> dict[str, SampleGradients]:
-    """Form the gradients of a linear layer: its factors, and the output gradient for the bias."""
+    """Form a linear layer's gradients: factors for the weight, output gradient for the bias."""
     gradients: dict[str, SampleGradients] = {
         "weight": OuterProductGradients(output_gradient, inputs[0]),
         "bias": DenseGradients(output_gradient),
@@ -168,8 +168,8 @@ def linear_gradients(
 def convolution_gradients(
     layer: Layer, inputs: tuple[Tensor, ...], output_gradient: Tensor
 ) -> dict[str, SampleGradients]:
-    """Form the gradients of a convolution, the weight's as factors where these are smaller."""
-    assert isinstance(layer.module, nn.Conv2d)  # for the type checker; formula_of made sure
+    """Form a convolution's gradients, the weight's as factors if these are smaller."""
+    assert isinstance(layer.module, nn.Conv2d)  # for the type checker; formula_of ensures it
     gradients: dict[str, SampleGradients] = {}
     for local, full in layer.local_names().items():
         if local == "bias":
@@ -186,7 +186,7 @@ def convolution_gradients(
 def function_gradients(
     layer: Layer, inputs: tuple[Tensor, ...], output_gradient: Tensor
 ) -> dict[str, SampleGradients]:
-    """Form the gradients of any layer by differentiating it for one sample, vectorised."""
+    """Form any layer's gradients by differentiating it per sample, vectorised by vmap."""
     local_names = layer.local_names()
     parameters = {name: layer.module.get_parameter(name).detach() for name in local_names}
 

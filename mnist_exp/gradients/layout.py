@@ -1,4 +1,4 @@
-"""Which arrays on disk hold which parameter's gradients, and how many bytes that takes."""
+"""Arrays on disk that hold the parameters' gradients, and their sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mnist_exp.gradients.factors import (
     SampleGradients,
 )
 
-ROWS_AT_ONCE = 64  # in products of factors, so that a row does not depend on which are read
+ROWS_AT_ONCE = 64  # products are padded to a multiple: a row is the same whatever is read with it
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int64": 8}
 
 
@@ -34,23 +34,23 @@ class StoredArray:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes a sample."""
+        """Bytes per sample."""
         return prod(self.row_shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
 class DerivedArray:
-    """The output gradient [N, out] of a hidden linear layer, which need not be stored.
+    """The output gradient [N, out] of a hidden linear layer, computed instead of stored.
 
-    A ReLU comes after the layer, and then another linear layer, from whose arrays and weight it
-    follows by the chain rule.
+    The layer is followed by a ReLU and another linear layer, whose arrays and weight give the
+    output gradient by the chain rule.
 
     Attributes
     ----------
     name
-        Of this array.
+        Name of this array.
     output_gradient, input
-        Names of the next layer's arrays; these may be derived themselves.
+        Names of the next layer's arrays; its output gradient may be derived too.
     weight
         Name of the next layer's weight, which is stored once.
     """
@@ -61,15 +61,15 @@ class DerivedArray:
     weight: str
 
     def rows(self, output_gradient: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
-        """Compute rows [B, out] from those of the next layer [B, next out] and [B, out]."""
-        # torch computes, and rounds, the product of a row alone in another way than that of many
+        """Compute rows [B, out] from the next layer's [B, next out] and [B, out]."""
+        # torch rounds the product of a single row differently from that of many
         whole = F.pad(output_gradient, (0, 0, 0, -len(output_gradient) % ROWS_AT_ONCE))
         return torch.where(inputs > 0, (whole @ weight)[: len(inputs)], 0)
 
 
 @dataclass(frozen=True)
 class StoredParameter:
-    """A parameter, the form its gradients have and the array behind each part of the form."""
+    """A parameter, the form of its gradients and the array of each part of the form."""
 
     name: str
     shape: tuple[int, ...]
@@ -78,12 +78,12 @@ class StoredParameter:
     convolution: Convolution | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that ``from_json`` reads."""
+        """Return plain values for ``from_json``."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> StoredParameter:
-        """Rebuild from the values of ``to_json``, after they went through JSON."""
+        """Rebuild from the JSON of ``to_json``."""
         geometry = values["convolution"]
         if geometry is not None:
             geometry = Convolution.from_json(geometry)
@@ -96,7 +96,7 @@ class StoredParameter:
         )
 
     def gradients(self, arrays: Mapping[str, Tensor]) -> SampleGradients:
-        """Put the gradients together from rows of the arrays."""
+        """Assemble the gradients from rows of the arrays."""
         parts = {part: arrays[name] for part, name in self.arrays.items()}
         if self.form == "outer_product":
             return OuterProductGradients(**parts)
@@ -108,19 +108,19 @@ class StoredParameter:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything that is stored a sample, and what follows from it."""
+    """All per-sample arrays, stored or derived, and the parameters they make up."""
 
     parameters: tuple[StoredParameter, ...]
     arrays: tuple[StoredArray, ...]
     derived: tuple[DerivedArray, ...] = ()
 
     def derive(self, weights: Mapping[str, str]) -> Layout:
-        """Leave out the output gradients that follow from other arrays.
+        """Replace output gradients that follow from other arrays by derived arrays.
 
         Parameters
         ----------
         weights
-            Of linear layers with nothing but a ReLU before the next one: the next one's weight.
+            Maps the weight of a linear layer to the next one's, if only a ReLU is between them.
         """
         derived = []
         there = {array.name for array in self.arrays}
@@ -139,12 +139,12 @@ class Layout:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes a sample."""
+        """Bytes per sample."""
         return sum(array.row_bytes for array in self.arrays)
 
 
 def dense_layout(shapes: Mapping[str, tuple[int, ...]], dtype: str) -> Layout:
-    """Lay out the gradients themselves, one array a parameter."""
+    """Lay out the gradients themselves, one array per parameter."""
     return Layout(
         tuple(StoredParameter(n, s, "dense", {"values": n}) for n, s in shapes.items()),
         tuple(StoredArray(name, shape, dtype) for name, shape in shapes.items()),
@@ -161,8 +161,8 @@ def factored_layout(
 ) -> Layout:
     """Lay out the parts of the given gradients, each tensor once.
 
-    A tensor that serves two parameters, as a linear layer's output gradient serves weight and
-    bias, is one array. ``pixels`` says that the network's ``inputs`` are 8-bit pixels.
+    A tensor that two parameters share, such as a linear layer's output gradient for weight and
+    bias, is one array. With ``pixels``, the network's ``inputs`` are stored as 8-bit pixels.
     """
     arrays: dict[tuple[int, int], StoredArray] = {}
     parameters = []
@@ -183,13 +183,13 @@ def factored_layout(
 
 
 def parts_of(gradients: SampleGradients) -> dict[str, Tensor]:
-    """Return the tensors a form consists of, each with the batch first."""
+    """Return the tensors of a form by name, each with the batch first."""
     values = {field.name: getattr(gradients, field.name) for field in fields(gradients)}  # type: ignore[arg-type]
     return {name: part for name, part in values.items() if isinstance(part, Tensor)}
 
 
 def form_name(gradients: SampleGradients) -> str:
-    """Name a form as manifests do."""
+    """Return the name of a form in manifests."""
     forms = {
         DenseGradients: "dense",
         OuterProductGradients: "outer_product",

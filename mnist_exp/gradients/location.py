@@ -1,7 +1,7 @@
-"""Where a run's gradients are: in the run directory, or in a folder of their own on another disk.
+"""Find a run's gradients: in the run directory, or in a folder of their own on another disk.
 
-Folder and run directory name each other by a token, so that a run writes to no folder but the one
-it made, whatever a copied or altered run directory says.
+The folder and the run directory hold the same token. So a run writes only to the folder that it
+made, even if its directory was copied or altered.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mnist_exp.files.regular import read_json
 from mnist_exp.run.formats import STRING, check_format
 from mnist_exp.schema import Rule
 
-LOCATION = "location.json"  # where the epochs would stand: which folder they are in
-OWNER = "owner.json"  # in that folder: whose it is
-LARGEST = 1 << 16  # bytes of either
+LOCATION = "location.json"  # in the run's gradients directory: path of the folder
+OWNER = "owner.json"  # in the folder: path of the run's gradients directory
+LARGEST = 1 << 16  # bytes, of either file
 TOKEN = Rule(lambda value: isinstance(value, str) and len(value) == 32, "a text of 32 characters")
 
 
@@ -29,31 +29,31 @@ def check_root(root: str) -> Path:
     Raises
     ------
     UserError
-        If it is not there: made anew, it would lie on another disk than the one meant.
+        If it does not exist. It is not created: its disk may just not be mounted.
     """
     path = Path(root).expanduser()
     if not path.is_absolute() or not path.is_dir():
         raise UserError(
-            f"gradients.root={root}: is no directory that is there. Give the absolute path of one, "
+            f"gradients.root={root}: is not an existing directory. Give the absolute path of one, "
             "or null for the run directory."
         )
     return path
 
 
 def own_directory(directory: Path, root: str | None) -> Path:
-    """Return where the run writes the epochs of ``directory``, the same each time it goes on.
+    """Return where the run writes the epochs of ``directory``; the same after each resume.
 
     Parameters
     ----------
     directory : Path
-        Inside the run directory, which is this process's own.
+        Inside the run directory of this process.
     root : str or None
-        Where to make a folder instead; ``directory`` then says where it is.
+        Where to make a folder instead; ``directory`` then holds its path.
 
     Raises
     ------
     UserError
-        If ``directory`` is a link, or belongs to a folder that does not belong to it.
+        If ``directory`` is a link, or names a folder that belongs to another directory.
     """
     if directory.is_symlink():
         raise UserError(f"{directory}: is a link, and a run writes to its own directories only.")
@@ -79,12 +79,12 @@ def own_directory(directory: Path, root: str | None) -> Path:
 
 
 def located(directory: Path) -> Path:
-    """Return the directory that has the epochs of ``directory``, itself unless it says otherwise.
+    """Return the folder that ``directory`` names in location.json, else ``directory`` itself.
 
     Raises
     ------
     UserError
-        If it names a folder that is not there or not its own.
+        If the folder cannot be read or belongs to another run.
     """
     if not (directory / LOCATION).exists():
         return directory

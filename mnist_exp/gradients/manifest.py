@@ -1,4 +1,4 @@
-"""The manifest and the statistics of a collected epoch: their format, read and checked."""
+"""Read and check the manifest and the statistics of a collected epoch."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ PARTS = {
 
 
 def read_manifest(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what a collected epoch says of itself; every file it names is there in full.
+    """Read a collected epoch's manifest and statistics, and check that its files are complete.
 
     Returns
     -------
@@ -142,12 +142,12 @@ def read_manifest(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def check_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> None:
-    """Check that every file of a manifest is there in full.
+    """Check that every file of a manifest exists and has its full size.
 
     Raises
     ------
     UserError
-        If one is missing or has another size.
+        If a file is missing or has another size.
     """
     for file in files:
         array = directory / file["file"]
@@ -155,13 +155,13 @@ def check_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> None:
             raise UserError(f"{array} is missing. Collect the epoch again.")
         if array.stat().st_size != file["bytes"]:
             raise UserError(
-                f"{array} is damaged: {array.stat().st_size} bytes, and {file['bytes']} were "
-                "written. Collect the epoch again."
+                f"{array} is damaged: {array.stat().st_size} bytes instead of {file['bytes']}. "
+                "Collect the epoch again."
             )
 
 
 def _contradictions(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Say where the entries of a manifest, each of its format, do not go together."""
+    """Yield contradictions between entries that each have the right format."""
     arrays, columns, shapes = manifest["arrays"], manifest["columns"], manifest["shapes"]
     for name, file in (arrays | columns).items():
         data = prod(file["shape"]) * np.dtype(NUMPY_DTYPES[file["dtype"]]).itemsize
@@ -173,7 +173,7 @@ def _contradictions(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong_columns(manifest)
     rows = {name: file["shape"][1:] for name, file in arrays.items()}
     if any(file["shape"][0] != manifest["num_samples"] for file in arrays.values()):
-        yield "an array has not one row a sample"
+        yield "an array does not have one row per sample"
     for name in manifest["pixel_arrays"]:
         if manifest["pixel_values"] is None or arrays.get(name, {}).get("dtype") != "uint8":
             yield f"{name} holds no pixels"
@@ -231,7 +231,7 @@ def _wrong_parameter(
 
 
 def _fits(geometry: Mapping[str, Any], shape: list[int], after: list[int], row: list[int]) -> bool:
-    """Whether a two-dimensional convolution makes ``after`` [C, H, W] of ``row``."""
+    """Return whether a 2-d convolution maps ``row`` to ``after``, both [C, H, W]."""
     lengths = [len(geometry[key]) for key in ("stride", "dilation", "padding")]
     ranks = [len(size) for size in (shape, after, row)]
     if lengths != [2, 2, 4] or ranks != [4, 3, 3] or geometry["weight_shape"] != shape:
@@ -263,5 +263,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def checksum_of(values: Mapping[str, Any]) -> int:
-    """Compute the CRC-32 of plain values, however their JSON is laid out in a file."""
+    """Compute the CRC-32 of plain values, independent of the layout of their JSON file."""
     return zlib.crc32(json.dumps(values, indent=1).encode())

@@ -20,21 +20,21 @@ from mnist_exp.gradients.layout import StoredParameter
 if TYPE_CHECKING:
     from mnist_exp.gradients.stored import StoredGradients
 
-# Bytes of gradients, or of factors, that the operations below hold at once.
+# Bytes of gradients or factors held at once.
 BLOCK_BYTES = 1 << 25
 
 Rows = slice | Sequence[int] | np.ndarray | Tensor
 
 
 class ParameterGradients:
-    """The gradients of one parameter, an array [num_samples, *param_shape] that is not built.
+    """The gradients of one parameter as an array [num_samples, *param_shape], built on demand.
 
-    ``g[3]``, ``g[10:20]`` and ``g[[5, 7]]`` build the rows asked for, as float32 tensors.
+    ``g[3]``, ``g[10:20]`` and ``g[[5, 7]]`` build those rows as float32 tensors.
 
     Attributes
     ----------
     name
-        Of the parameter.
+        Name of the parameter.
     shape
         (num_samples, *param_shape).
     """
@@ -51,7 +51,7 @@ class ParameterGradients:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a sample's gradient, built."""
+        """Bytes of one sample's gradient once built."""
         return 4 * prod(self.shape[1:])
 
     def __repr__(self) -> str:
@@ -65,12 +65,12 @@ class ParameterGradients:
         return self.form(rows).dense()
 
     def form(self, rows: Rows) -> SampleGradients:
-        """Return the factors of the rows, which compute norms and products without building."""
+        """Return the rows as factors, which give norms and products without building gradients."""
         arrays = {name: self._epoch.rows(name, rows) for name in self._stored.arrays.values()}
         return self._stored.gradients(arrays)
 
     def blocks(self) -> Iterator[SampleGradients]:
-        """Go through all samples, as many at a time as fit in working memory."""
+        """Yield all samples in blocks of about ``BLOCK_BYTES``."""
         largest = max(int(np.prod(self._stored.shape)), 1)
         if self._stored.form == "outer_product":
             largest = sum(self._stored.shape)
@@ -107,7 +107,7 @@ class ParameterGradients:
         return self.form([i]).gram(self.form([j])).item()
 
     def gram(self, rows: Rows | None = None) -> Tensor:
-        """Compute the inner products between samples, all of them unless ``rows`` says which."""
+        """Compute the inner products between the samples ``rows``; None: all samples."""
         form = self.form(slice(None) if rows is None else rows)
         return form.gram(form)
 
@@ -120,20 +120,20 @@ class ParameterGradients:
         Parameters
         ----------
         path
-            The file.
+            The file to write.
         rows
-            Which samples, such as ``range(100)``; None: all.
+            Samples to write, such as ``range(100)``; None: all.
 
         Raises
         ------
         UserError
-            If the disk has not room for it.
+            If the disk has no room for it.
         """
         (written,) = write_dense({Path(path): self}, rows)
         return written
 
     def write_rows(self, path: Path, samples: np.ndarray[Any, Any]) -> None:
-        """Write the gradients of some samples, by number, to a new file."""
+        """Write the gradients of the samples with these numbers to a new file."""
         file = PtFile(path, num_rows=len(samples), row_shape=self.shape[1:], dtype="float32")
         at_once = max(1, BLOCK_BYTES // max(self.row_bytes, 1))
         try:
@@ -145,14 +145,14 @@ class ParameterGradients:
 
 
 def write_dense(files: Mapping[Path, ParameterGradients], rows: Rows | None = None) -> list[Path]:
-    """Write the gradients themselves, each parameter's to a .pt file in one directory.
+    """Write the gradients themselves, one .pt file per parameter in one directory.
 
-    All files are written, or none.
+    If one file cannot be written, none is.
 
     Raises
     ------
     UserError
-        If the disk has not room for all.
+        If the disk has no room for all files.
     """
     if isinstance(rows, Tensor):
         rows = rows.cpu().numpy()
@@ -182,7 +182,7 @@ def _check_room(
         if needed > free:
             raise UserError(
                 f"{path.parent}: the gradients of {len(chosen[path]):,} samples take "
-                f"{readable(needed)} when they are built; {existing} has {readable(free)} free. "
+                f"{readable(needed)} when built; {existing} has {readable(free)} free. "
                 "Take some rows, g[:10] or g.to_dense(path, rows=range(100)); g.norms(), "
                 "g.mean() and g.gram() need no file."
             )

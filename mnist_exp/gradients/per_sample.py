@@ -1,8 +1,8 @@
 """The gradient of each sample of a batch, from one forward and one backward pass.
 
-Hooks keep what goes into each layer and what comes out of it; one ``torch.autograd.grad`` gives
-the gradients of the outputs, and no gradient of a weight is computed on the way. From input and
-output gradient follow the gradients of the layer's parameters, sample by sample.
+Hooks keep the input and output of each layer. One ``torch.autograd.grad`` gives the gradients of
+the outputs without any gradient of a weight. Input and output gradient then give the gradients of
+the layer's parameters, sample by sample.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from mnist_exp.models.effective_copy import (
 class PerSampleModel:
     """A copy of a model that gives the gradient of each sample's loss.
 
-    The copy shares nothing with the model, whose mode, ``.grad`` fields and buffers stay as they
-    are. Gradients are with respect to the weights in force, also of a parametrized layer. Batch
-    normalisation uses its running statistics: with those of the batch, a sample's loss depends on
-    the other samples and has no gradient of its own.
+    The copy shares nothing with the model, whose mode, ``.grad`` fields and buffers stay unchanged.
+    Gradients are with respect to effective weights, also of parametrized layers. Batch
+    normalisation uses its running statistics: with batch statistics, a sample's loss would depend
+    on the other samples and have no gradient of its own.
 
     Parameters
     ----------
     model
         A network from inputs [B, ...] to logits [B, num_classes].
     inputs
-        Two or more samples, to find out what each layer is given.
+        Two or more samples, to probe the calls of each layer.
     parameters
         Shell patterns of parameter names, or None for all trainable ones.
     dropout
@@ -62,8 +62,8 @@ class PerSampleModel:
     Raises
     ------
     UserError
-        If a pattern matches nothing, or a layer's gradients cannot be told apart by sample: they
-        are compared on two samples with what autograd gives for one sample's loss.
+        If a pattern matches nothing, or a layer's gradients cannot be separated by sample, which
+        is checked on two samples against autograd's gradient of one sample's loss.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PerSampleModel:
         self.copy.zero_grad(set_to_none=True)
         freeze_batch_norm(self.copy)
         calls = probe_calls(self.copy, inputs)
-        # once more with another number of rows, which a tensor that holds no samples does not have
+        # a second batch size, to find dimensions that equal the first only by chance
         more = probe_calls(self.copy, inputs[torch.arange(len(inputs) + 1) % len(inputs)])
         probe = Probe(self.copy, trainable, inputs, label_smoothing=label_smoothing)
         probe.check_samples(model, self.names)
@@ -100,7 +100,7 @@ class PerSampleModel:
         self.sample_bytes = self._sample_bytes(calls, inputs)
 
     def load_weights(self, model: nn.Module) -> None:
-        """Take over the weights and buffers ``model`` has now."""
+        """Copy the current weights and buffers of ``model``."""
         load_effective_weights(self.copy, model)
 
     @property
@@ -109,7 +109,7 @@ class PerSampleModel:
         return {name: tuple(effective_tensor(self.copy, name).shape) for name in self.names}
 
     def following(self) -> dict[str, str]:
-        """Map the weight of a linear layer to that of the next, where only a ReLU is between."""
+        """Map the weight of a linear layer to the next one's, if only a ReLU is between them."""
         if type(self.copy) is not MLP or "forward" in vars(self.copy):
             return {}
         modules = [
@@ -127,18 +127,18 @@ class PerSampleModel:
         }
 
     def weight(self, name: str) -> Tensor:
-        """Return the value in force of a weight."""
+        """Return the effective value of a weight."""
         return effective_tensor(self.copy, name).detach()
 
     def _sample_bytes(self, calls: dict[str, Call], inputs: Tensor) -> int:
-        """Estimate the working memory a sample takes: activations, and gradients if built."""
+        """Estimate the working memory per sample: activations, and gradients if built."""
         modules = dict(self.copy.named_modules())
         outputs = [
             call.output
             for name, call in calls.items()
             if isinstance(call.output, Tensor) and not any(modules[name].children())
         ]
-        # An output is there three times: itself, its copy for the next layer, its gradient.
+        # Each output counts three times: itself, its copy for the next layer, its gradient.
         elements = inputs.numel() + 3 * sum(output.numel() for output in outputs)
         built = [
             effective_tensor(self.copy, name).numel()
@@ -155,15 +155,15 @@ class PerSampleModel:
 
 
 def exact_layers(layers: Sequence[Layer], network: nn.Module, probe: Probe) -> list[Layer]:
-    """Differentiate the whole network by the parameters whose layers do not tell all.
+    """Differentiate the whole network for parameters whose layer gives wrong gradients.
 
-    Those are used outside of their layer's call, or a hook changes what it returns. To go through
-    the network once a sample is slow, but leaves nothing out.
+    Such a parameter is used outside its layer's call, or a hook changes the layer's output.
+    Differentiating the network per sample is slow but misses nothing.
 
     Raises
     ------
     UserError
-        If that is not exact either.
+        If those gradients are wrong too.
     """
     wrong = probe.errors(layers)
     if not wrong:
@@ -180,19 +180,19 @@ def exact_layers(layers: Sequence[Layer], network: nn.Module, probe: Probe) -> l
         name, error = max(wrong.items(), key=lambda item: item[1])
         names = [name for layer in layers for name in layer.parameters if name not in wrong]
         raise UserError(
-            f"The gradients of {', '.join(wrong)} cannot be told apart by sample: on two samples, "
-            f"those of {name} are {error:.2g} of their norm off what autograd gives. "
+            f"The gradients of {', '.join(wrong)} cannot be separated by sample: on two samples, "
+            f"those of {name} differ from autograd's by {error:.2g} of their norm. "
             f"Choose others: gradients.parameters=[{','.join(names)}]."
         )
     return chosen
 
 
 def skip_background(layers: Sequence[Layer]) -> None:
-    """Let linear layers use that most pixels are background, where inputs are images."""
+    """Make linear layers skip background pixels if their inputs are images."""
     for layer in layers:
         module = layer.module
         if layer.formula is linear_gradients and module.bias is not None:
-            assert isinstance(module, nn.Linear)  # for the type checker; formula_of made sure
+            assert isinstance(module, nn.Linear)  # for the type checker; formula_of ensures it
             module.forward = partial(_linear, module)  # type: ignore[method-assign]
 
 
@@ -206,7 +206,7 @@ def freeze_batch_norm(model: nn.Module) -> None:
     Raises
     ------
     UserError
-        If a layer keeps none.
+        If a layer keeps no running statistics.
     """
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
@@ -220,10 +220,10 @@ def freeze_batch_norm(model: nn.Module) -> None:
 
 
 def assign_layers(model: nn.Module, names: Sequence[str], usable: dict[str, Call]) -> list[Layer]:
-    """Find for each parameter the innermost module that can tell its gradients apart by sample.
+    """Group parameters by the innermost module that can separate their gradients by sample.
 
-    That is the layer it belongs to, if it is called once with the batch first; else what holds it.
-    ``usable`` are the calls of modules that are.
+    That is the parameter's own layer if its call is in ``usable``, else the nearest enclosing
+    module that is. ``usable`` has the calls of modules called once, with the batch first.
     """
     modules = dict(model.named_modules())
     owned: dict[str, list[str]] = {}
@@ -236,7 +236,7 @@ def assign_layers(model: nn.Module, names: Sequence[str], usable: dict[str, Call
 
 
 def owner_of(name: str, model: nn.Module, usable: dict[str, Call]) -> str:
-    """Return the innermost usable module that holds every use of a parameter."""
+    """Return the innermost usable module that contains every holder of a parameter."""
     tensor = effective_tensor(model, name)
     aliases = model.named_parameters(remove_duplicate=False)
     holders = [alias.split(".")[:-1] for alias, other in aliases if other is tensor]
@@ -248,8 +248,8 @@ def owner_of(name: str, model: nn.Module, usable: dict[str, Call]) -> str:
     while ".".join(path) not in usable:
         if not path:
             raise UserError(
-                f"Cannot tell the gradients of {name} apart by sample: no module that holds it is "
-                "called exactly once with tensors whose first dimension is the batch. Choose "
+                f"The gradients of {name} cannot be separated by sample: no module that holds it "
+                "is called exactly once with tensors whose first dimension is the batch. Choose "
                 "other parameters with gradients.parameters=[...]."
             )
         path.pop()
@@ -257,12 +257,12 @@ def owner_of(name: str, model: nn.Module, usable: dict[str, Call]) -> str:
 
 
 def select_parameters(names: Sequence[str], patterns: Sequence[str] | None) -> list[str]:
-    """Return the names that match one of the shell patterns, all of them for None.
+    """Return the names that match any of the shell patterns; None: all names.
 
     Raises
     ------
     UserError
-        If a pattern matches no name, or there is none.
+        If a pattern matches no name, or there are no names.
     """
     if not names:
         raise UserError("gradients: the model has no trainable parameter; set gradients=none.")

@@ -1,4 +1,4 @@
-"""Pictures of the gradients that a run has collected."""
+"""Pictures of a run's collected gradients."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def draw_gradients(
     class_names: Sequence[str],
     dpi: int,
 ) -> list[Path]:
-    """Draw all pictures of the epochs collected in a directory; return the files.
+    """Draw all pictures of the epochs in a directory; return the files.
 
     Parameters
     ----------
     gradients_directory
         Holds epoch_0, epoch_1, ...; the last is drawn in detail.
     images
-        Of the data set that the sample ids count, uint8 [M, H, W].
+        uint8 [M, H, W]; the sample ids are its rows.
     plots_directory
-        Made if need be.
+        Created if missing.
     class_names
-        By label.
+        Names in the order of the labels.
     dpi
-        Dots an inch.
+        Dots per inch.
 
     Raises
     ------
     UserError
-        If an epoch is damaged or of other data.
+        If an epoch is damaged or belongs to another data set.
     """
     figures = gradient_figures(gradients_directory, images, class_names)
     if figures:
@@ -58,7 +58,7 @@ def draw_gradients(
 def gradient_figures(
     gradients_directory: Path, images: Tensor, class_names: Sequence[str]
 ) -> dict[str, Figure]:
-    """Return the pictures of `draw_gradients` by name; none if no epoch was collected."""
+    """Return the pictures of `draw_gradients` by name; empty if no epoch was collected."""
     names = (path.name for path in located(gradients_directory).glob("epoch_*"))
     numbers = sorted(int(name[6:]) for name in names if name[6:].isdecimal())
     if not numbers:

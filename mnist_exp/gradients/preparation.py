@@ -1,4 +1,4 @@
-"""What to collect of which model: the settings, checked, and the model made ready for them."""
+"""Settings of a collection, and the model prepared for it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mnist_exp.gradients.samples import Samples, pixel_values, replayed_randomne
 from mnist_exp.schema.parts import COLLECTION
 from mnist_exp.schema.rule import check_settings
 
-# More samples at once than this gain no speed: the products are large enough.
+# More samples at once are no faster: the matrix products are large enough.
 MAX_ROWS = 2048
 
 
 @dataclass(frozen=True)
 class CollectionSettings:
-    """What is collected and how; the keys of ``conf/gradients``.
+    """What to collect and how; the keys of ``conf/gradients``.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class CollectionSettings:
     format
         ``factored``, ``dense`` (the gradients themselves) or ``statistics`` (no gradients).
     dtype
-        Of the stored gradients or factors: ``float32``, ``float16`` or ``bfloat16``.
+        Type of the stored gradients or factors: ``float32``, ``float16`` or ``bfloat16``.
     dropout
-        Whether dropout acts as in training; each pass over the samples sees the same masks.
+        Whether dropout acts as in training, with the same masks in each pass over the samples.
     label_smoothing
         Of the cross-entropy, 0 <= s < 1.
     cosine
@@ -40,12 +40,12 @@ class CollectionSettings:
     top_k
         How many of the hardest samples to list.
     working_memory
-        MiB of activations held at once; sets how many samples go through the network together.
+        MiB of activations held at once; limits the samples that go through the network together.
     seed
-        Of dropout and augmentation during collection.
+        Seed of dropout and augmentation during collection.
     one_moment
-        Whether all gradients are taken at the same weights: factors of hidden layers then follow
-        from others and are not stored.
+        Whether all gradients are taken at the same weights, so that factors of hidden layers can
+        be computed from others instead of stored.
     """
 
     parameters: Sequence[str] | None
@@ -68,11 +68,11 @@ class Preparation:
 
     def __init__(self, model: nn.Module, samples: Samples, settings: CollectionSettings):
         if not len(samples):
-            raise UserError("There is no sample to collect gradients of; give at least one.")
+            raise UserError("There are no samples to collect gradients of; give at least one.")
         self.settings = settings
         self.device = next(model.parameters()).device
         images, labels, _ = samples.rows(0, 2)
-        if len(images) == 1:  # one alone would not show which dimension is the batch
+        if len(images) == 1:  # a single sample does not show which dimension is the batch
             images, labels = images.repeat(2, *[1] * (images.ndim - 1)), labels.repeat(2)
         with replayed_randomness(self.device, settings.seed):
             inputs = samples.prepare(images)
@@ -106,6 +106,6 @@ class Preparation:
             pixels=self.pixels is not None,
             dtype=settings.dtype,
         )
-        # rounded to 16 bits, an input that is not 0 may become 0, and errors would add up
+        # in 16 bits, small inputs may round to 0 and errors add up
         exact = settings.dtype == "float32"
         return layout.derive(self.model.following()) if exact and settings.one_moment else layout

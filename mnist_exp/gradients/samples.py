@@ -21,10 +21,10 @@ class Samples:
     labels
         int64 [M].
     ids
-        int64 [N], the rows meant; they are the sample ids in every file.
+        int64 [N], the chosen rows; the sample ids in every file.
     prepare
-        From uint8 images [B, ...] to network inputs, float [B, C, H, W], on the model's device. A
-        random one (augmentation) draws from torch's global generator, so that a second pass sees
+        From uint8 images [B, ...] to network inputs, float [B, C, H, W], on the model's device. If
+        random (augmentation), it draws from torch's global generator, so that a second pass gets
         the same inputs.
     augmented
         Whether ``prepare`` augments.
@@ -46,7 +46,7 @@ class Samples:
         return self.images[where], self.labels[where], ids
 
     def subset(self, count: int | None, choice: str, seed: int) -> Samples:
-        """Take ``count`` samples, the first or random ones; all for None."""
+        """Take ``count`` samples, the ``first`` or ``random`` ones; None: all."""
         if count is None or count >= len(self):
             return self
         if choice == "first":
@@ -57,10 +57,10 @@ class Samples:
 
 
 def pixel_values(samples: Samples) -> Tensor | None:
-    """Return the network input that each of the 256 pixel values becomes, [256].
+    """Return the network input of each of the 256 pixel values, [256].
 
-    None if ``prepare`` does more than map each pixel by itself, all in the same way: then the
-    inputs cannot be had back from the pixels.
+    None if ``prepare`` does not map every pixel by the same function: then stored pixels cannot
+    restore the inputs.
     """
     if samples.augmented or samples.images.dtype != torch.uint8 or not len(samples):
         return None
@@ -78,14 +78,14 @@ def pixel_values(samples: Samples) -> Tensor | None:
 
 @contextmanager
 def replayed_randomness(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the generators that torch uses on ``device``, and put them back afterwards.
+    """Seed the generators that torch uses on ``device``, and restore them afterwards.
 
-    They are the process's: not to be used in several Python threads at once.
+    The generators are global to the process: use this in one Python thread at a time.
     """
     devices = [device] if device.type == "cuda" else []
     mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=devices):
-        # torch.manual_seed would seed those of all other devices too
+        # torch.manual_seed would also seed all other devices
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):

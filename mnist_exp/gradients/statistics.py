@@ -1,4 +1,4 @@
-"""Numbers about the gradients of many samples, from their factors."""
+"""Statistics of per-sample gradients, from their factors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class GradientMoments:
-    """First and second moments of the gradients, added up batch by batch.
+    """First and second moments of the gradients, summed batch by batch.
 
-    Samples come in groups, each with a mean of its own: one group when all gradients are taken at
-    the same weights, one a training batch when each batch has its own weights. Variances are
-    about the mean of the group, and averaged over the groups.
+    Each group of samples has its own mean. All samples are one group if their gradients are taken
+    at the same weights; otherwise each training batch is a group. Variances are about the group's
+    mean, averaged over the samples.
     """
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]):
@@ -33,7 +33,7 @@ class GradientMoments:
         self._group_size = 0
 
     def add(self, gradients: Mapping[str, SampleGradients]) -> Tensor:
-        """Count in B samples of the current group; return their squared norms [B, parameters]."""
+        """Add B samples to the current group; return their squared norms [B, parameters]."""
         columns = []
         for name in self.names:
             squared = gradients[name].squared_norms()
@@ -59,7 +59,7 @@ class GradientMoments:
         return {name: total / self.num_samples for name, total in self._sums.items()}
 
     def signal_and_noise(self, names: Sequence[str]) -> dict[str, float | None]:
-        """Compute the size of the mean gradient against its spread over samples.
+        """Compute the mean gradient's norm and the gradients' spread over samples.
 
         ``variance`` is the trace of the covariance, E|g|^2 - |E g|^2; ``noise_scale`` =
         variance / |E g|^2 is the simple noise scale, in samples, of McCandlish et al., "An
@@ -92,7 +92,7 @@ def cosines(
     Parameters
     ----------
     gradients
-        Of B samples.
+        Gradients of B samples, by parameter.
     means
         The mean gradient of each parameter.
     norms
@@ -120,19 +120,20 @@ def summarize(
     cosine: Tensor | None,
     top_k: int,
 ) -> dict[str, Any]:
-    """Describe the gradients of N samples in plain values that JSON can hold.
+    """Summarize the gradients of N samples in plain JSON values.
 
     Parameters
     ----------
     moments
-        Of the N samples.
+        Moments of the N samples.
     norms
         [N, parameters], in the order of ``moments.names``.
     losses, labels, sample_ids, cosine
         [N] each.
     top_k
-        How many samples with the largest norm to list, hardest first. The norm as a score of
-        difficulty (GraNd): Paul et al., "Deep learning on a data diet", 2021, arXiv:2107.07075.
+        How many samples with the largest norm to list, hardest first. Source of the norm as a
+        difficulty score (GraNd): Paul et al., "Deep learning on a data diet", 2021,
+        arXiv:2107.07075.
     """
     total = norms.square().sum(1).sqrt()
     layers: dict[str, list[str]] = {}
@@ -176,12 +177,12 @@ def summarize(
 
 
 def columns(norms: Tensor, names: Sequence[str], chosen: Sequence[str]) -> Tensor:
-    """Take the columns of the chosen names."""
+    """Return the columns of the chosen names."""
     return norms[:, [names.index(name) for name in chosen]]
 
 
 def distribution(values: Tensor) -> dict[str, float]:
-    """Describe values [N] by count, mean, standard deviation, extremes and quantiles."""
+    """Return count, mean, standard deviation, extremes and quantiles of values [N]."""
     values = values.double()
     quantiles = values.quantile(torch.tensor(QUANTILES, dtype=values.dtype))
     return {
@@ -195,7 +196,7 @@ def distribution(values: Tensor) -> dict[str, float]:
 
 
 def metrics(statistics: dict[str, Any], *, seconds: float | None) -> dict[str, float]:
-    """Pick the numbers of a collection that go with an epoch's metrics."""
+    """Pick the statistics that become metrics of an epoch."""
     total = statistics["total"]
     cosine = total["cosine_with_mean"] or {}
     values = {

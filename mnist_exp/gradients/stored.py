@@ -1,4 +1,4 @@
-"""Read what was collected: arrays that build their rows on demand. Nothing is unpickled."""
+"""Read collected gradients as arrays that build rows on demand, without unpickling."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class StoredGradients(Mapping[str, ParameterGradients]):
     Attributes
     ----------
     num_samples
-        How many.
+        Number of samples.
     manifest
-        Everything known about the collection.
+        The content of ``manifest.json``.
     statistics
-        What ``gradient_stats.json`` holds.
+        The content of ``gradient_stats.json``.
     """
 
     def __init__(self, directory: Path, manifest: dict[str, Any], statistics: dict[str, Any]):
@@ -78,7 +78,7 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         return self.rows("losses", slice(None))
 
     def rows(self, array: str, rows: int | Rows) -> Tensor:
-        """Read rows of an array: floats as float32, pixels as the network's inputs."""
+        """Read rows of an array: floats as float32, pixels as network inputs."""
         if array in self._derived:
             derived = self._derived[array]
             after, between = (
@@ -90,7 +90,7 @@ class StoredGradients(Mapping[str, ParameterGradients]):
             rows = rows.cpu().numpy()
         values = as_tensor(np.array(self._maps[array][rows]), self._dtypes[array])
         if array in self.manifest["pixel_arrays"]:
-            assert self._pixel_values is not None  # `read_manifest` made sure
+            assert self._pixel_values is not None  # `read_manifest` ensures it
             return self._pixel_values[values.int()]
         return values if self._dtypes[array] == "int64" else values.float()
 
@@ -103,14 +103,14 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         return {name: self.rows(f"{name}.mean", 0) for name in self.manifest["names"]}
 
     def cosines(self) -> Tensor:
-        """Return the cosine of each gradient with the mean one, [num_samples].
+        """Return the cosine of each gradient with the mean gradient, [num_samples].
 
-        Computed from the gradients unless it was at collection; 0 for a gradient of zero.
+        Computed from the gradients if it was not stored at collection; 0 for a gradient of zero.
 
         Raises
         ------
         UserError
-            If it was not, and no gradients are stored.
+            If neither cosines nor gradients are stored.
         """
         if "cosines" in self._maps:
             return self.rows("cosines", slice(None))
@@ -137,18 +137,18 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         Raises
         ------
         UserError
-            If the disk has not room for all.
+            If the disk has no room for all files.
         """
         target, epoch = Path(directory), self.manifest["epoch"]
         return write_dense({target / f"{name}_epoch_{epoch}.pt": g for name, g in self.items()})
 
     def verify(self) -> None:
-        """Compare the checksum of every array's file, its header included.
+        """Compare the checksum of every array's file, header included.
 
         Raises
         ------
         UserError
-            If a file is not what was written.
+            If a file has changed since it was written.
         """
         for file in (*self.manifest["arrays"].values(), *self.manifest["columns"].values()):
             path = self.directory / file["file"]
@@ -160,9 +160,9 @@ class StoredGradients(Mapping[str, ParameterGradients]):
 
 
 def open(path: str | Path) -> StoredGradients:
-    """Open a collected epoch, ``.../gradients/epoch_3``, also where its files are on another disk.
+    """Open a collected epoch such as ``.../gradients/epoch_3``, even if its files are elsewhere.
 
-    Names and sizes of all files are checked; ``verify()`` also compares their checksums.
+    The names and sizes of all files are checked; ``verify()`` also compares their checksums.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Batch normalisation for few channels in channels-last layout, at full vector width on CPUs."""
+"""Batch normalisation of few channels in channels-last layout, at full vector width on CPUs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.autograd.function import once_differentiable
 class BatchNorm2d(nn.BatchNorm2d):
     """torch's BatchNorm2d with faster training on CPUs for channels-last inputs.
 
-    torch's channels-last kernels fill a vector register with channels: 32 of them in bfloat16. With
-    the 12 to 24 channels of a small network they fall back to scalar code. The kernels called here
-    are the same, on a view in which an image column and its channels, W * C numbers that are
-    neighbours in memory, count as the channels. Other inputs take torch's own path.
+    torch's channels-last kernels need enough channels to fill a vector register, 32 in bfloat16;
+    with the 12 to 24 of a small network they fall back to scalar code. This class calls the same
+    kernels on a view in which the W * C numbers of an image row, contiguous in memory, are the
+    channels. Other inputs take torch's own path.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         channels, width = x.shape[1], x.shape[3]
-        unused = weight.new_zeros(width * channels)  # running statistics; float32 asks for float32
+        unused = weight.new_zeros(width * channels)  # running statistics; makes results float32
         means, variances = torch.batch_norm_update_stats(_wide(x), unused, unused, 0.0)
         means, variances = means.view(width, channels), variances.view(width, channels)
         mean = means.mean(0)

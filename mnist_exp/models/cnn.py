@@ -1,4 +1,4 @@
-"""The two small convolutional networks: 21,844 parameters, and 18,972."""
+"""Two small convolutional networks, of 21,844 and 18,972 parameters."""
 
 from collections.abc import Sequence
 
@@ -32,11 +32,10 @@ class CNN21k(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[B, num_classes]`` of normalised ``images`` ``[B, 1, 28, 28]``."""
-        # for a single input channel, oneDNN's gradient of the weight takes three times as long in
-        # bf16 as in float32
+        # with one input channel, oneDNN's weight gradient is three times slower in bf16
         with torch.autocast(images.device.type, enabled=False):
             x = F.relu(self.conv1(images))  # (B, 4, 26, 26)
-        # ReLU after the pool: the same numbers from a quarter of the work
+        # ReLU after the pool: same result, a quarter of the work
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (B, 8, 12, 12)
         x = F.relu(self.conv3(x))  # (B, 16, 10, 10)
         x = F.relu(F.max_pool2d(self.conv4(x), 2))  # (B, 32, 4, 4)
@@ -45,7 +44,7 @@ class CNN21k(nn.Module):
         return logits
 
     def stages(self) -> Stages:
-        """Say what `forward` does."""
+        """Declare the layers of `forward`; see `mnist_exp.models.stages`."""
         convolutions = [(self.conv1, False), (self.conv2, True)]
         convolutions += [(self.conv3, False), (self.conv4, True)]
         return convolutions, [self.fc1, self.out]
@@ -62,7 +61,7 @@ def _conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
 class CNN20k(nn.Module):
     """Seven bias-free convolutions, BatchNorm and ReLU after all but the last; 18,972 parameters.
 
-    A global average pool makes the logits.
+    A global average pool gives the logits.
 
     Parameters
     ----------

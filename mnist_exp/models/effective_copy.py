@@ -1,4 +1,4 @@
-"""A copy of a model that can be differentiated without touching the model."""
+"""A copy of a model to differentiate without touching the original."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mnist_exp.models.parametrizations import check_weights, full_name, parametr
 
 
 def effective_copy(model: nn.Module) -> nn.Module:
-    """Copy ``model``, with the weights in force as plain parameters.
+    """Copy ``model`` with its effective weights as plain parameters.
 
-    A weight under ``torch.nn.utils.parametrize`` becomes a parameter of its own name holding the
-    value the parametrization gives now; it is trainable if anything behind it is. Layers that
-    share a parametrization share that parameter.
+    A weight under ``torch.nn.utils.parametrize`` becomes a parameter of the same name, holding the
+    parametrization's current value; it is trainable if any of the original parameters is. Layers
+    that share a parametrization share the parameter.
 
     Raises
     ------
     UserError
-        If a weight is made by a hook, or not there yet.
+        If a hook computes a weight, or a lazy layer has no shape yet.
     """
     check_weights(model, "gradients")
     duplicate = copy.deepcopy(model)
@@ -38,7 +38,7 @@ def effective_copy(model: nn.Module) -> nn.Module:
                 )
         values = {name: known[behind] for name, behind in lists.items()}
         others = dict(module.named_parameters(recurse=False))
-        # remove_parametrizations() would change the class, which the copy shares with the model.
+        # remove_parametrizations() would change the class, shared with the original model.
         module.__class__ = type(module).__bases__[0]
         del module.parametrizations
         for name in others:
@@ -58,17 +58,17 @@ def parametrized_names(model: nn.Module) -> list[str]:
 
 
 def effective_tensor(model: nn.Module, name: str) -> Tensor:
-    """Return the value in force of a parameter or buffer, by its full name."""
+    """Return the effective value of a parameter or buffer, by its full name."""
     path, _, attribute = name.rpartition(".")
     module = model.get_submodule(path)
     behind = parametrizations(module).get(attribute)
-    # a copy: spectral_norm moves its buffers with every look at the weight
+    # a copy: each access to the weight advances the buffers of spectral_norm
     tensor: Tensor = getattr(module, attribute) if behind is None else copy.deepcopy(behind)()
     return tensor
 
 
 def load_effective_weights(duplicate: nn.Module, model: nn.Module) -> None:
-    """Give an effective copy the weights and buffers that ``model`` has now."""
+    """Update an effective copy with the current weights and buffers of ``model``."""
     with torch.no_grad():
         for name, tensor in (*duplicate.named_parameters(), *duplicate.named_buffers()):
             tensor.copy_(effective_tensor(model, name))

@@ -1,4 +1,4 @@
-"""The multilayer perceptron: 784 pixels, any hidden layers, one logit a class."""
+"""The multilayer perceptron: 784 pixels, any hidden layers, one logit per class."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ ACTIVATIONS = {
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation, and dropout if any, between them.
+    """Linear layers with an activation, and optional dropout, between them.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class MLP(nn.Module):
     dropout : float
         Probability, in [0, 1), of dropping a hidden unit after its activation.
     in_features : int
-        Number of inputs a sample.
+        Number of inputs per sample.
     generator : torch.Generator or None
-        Of the initial weights, on the CPU; None: torch's global one.
+        Of the initial weights, on the CPU; None: torch's global generator.
 
     Raises
     ------
@@ -69,12 +69,12 @@ class MLP(nn.Module):
         self.network = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``[B, num_classes]`` of ``images`` ``[B, ...]``, flattened a sample."""
+        """Return logits ``[B, num_classes]`` of ``images`` ``[B, ...]``, flattened per sample."""
         logits: Tensor = self.network(images.flatten(1))  # (B, 1, 28, 28) -> (B, 784)
         return logits
 
     def stages(self) -> Stages | None:
-        """Say what `forward` does; None with another activation than ReLU, or with dropout."""
+        """Declare the layers of `forward`; None with dropout or an activation other than ReLU."""
         linear, between = list(self.network[::2]), self.network[1::2]
         if not all(type(activation) is nn.ReLU for activation in between):
             return None
@@ -84,7 +84,7 @@ class MLP(nn.Module):
 
 
 def _linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
-    """Return a layer with the initial weights that ``nn.Linear`` draws, from this generator."""
+    """Return a linear layer initialised as ``nn.Linear`` does, from this generator."""
     if generator is None:
         return nn.Linear(fan_in, fan_out)
     layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)

@@ -1,4 +1,4 @@
-"""What stands behind the weights of a layer."""
+"""Weights that are parametrized, made by hooks or not yet initialised."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from mnist_exp.errors import UserError
 
 
 def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
-    """Return the parametrizations of the module's own weights, by weight."""
+    """Return the parametrizations of the module's own weights, by weight name."""
     lists = module._modules.get("parametrizations")
     return {} if lists is None else dict(lists.named_children())  # type: ignore[arg-type]
 
 
 def full_name(prefix: str, name: str) -> str:
-    """Name a weight of the module at ``prefix``, which is empty for the network itself."""
+    """Return a weight's full name; ``prefix`` is its module's, empty for the network itself."""
     return f"{prefix}.{name}" if prefix else name
 
 
 def check_weights(model: nn.Module, key: str) -> None:
-    """Check that every weight is there and a parameter, or parametrized.
+    """Check that every weight is initialised, and either a parameter or parametrized.
 
     Parameters
     ----------
     model : nn.Module
         The network.
     key : str
-        Of the configuration, for the message: what needs that.
+        Configuration key that requires this, for the message.
 
     Raises
     ------
     UserError
         If a lazy layer has seen no input yet, or a hook recomputes a weight at every call, as
-        those of ``torch.nn.utils.weight_norm`` and ``spectral_norm`` and of pruning do.
+        with ``torch.nn.utils.weight_norm``, ``spectral_norm`` and pruning.
     """
     check_shapes(model, key)
     for prefix, module in model.named_modules():
         for name in hook_made_weights(module):
             raise UserError(
-                f"{key}: {full_name(prefix, name)} ({type(module).__name__}) is no parameter, but "
-                "made of others by a hook at every call. Take weight_norm or spectral_norm of "
-                "torch.nn.utils.parametrizations in place of those of torch.nn.utils; make "
-                "pruning permanent with torch.nn.utils.prune.remove."
+                f"{key}: {full_name(prefix, name)} ({type(module).__name__}) is no parameter: a "
+                "hook computes it from others at every call. Use weight_norm or spectral_norm "
+                "from torch.nn.utils.parametrizations, not from torch.nn.utils; make pruning "
+                "permanent with torch.nn.utils.prune.remove."
             )
 
 
 def check_shapes(model: nn.Module, key: str) -> None:
-    """Check that no layer waits for its first input to learn its shape; as `check_weights`."""
+    """Check that no lazy layer is uninitialised; parameters and errors as `check_weights`."""
     for prefix, module in model.named_modules():
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if is_lazy(tensor):
@@ -63,7 +63,7 @@ def check_shapes(model: nn.Module, key: str) -> None:
 
 
 def hook_made_weights(module: nn.Module) -> list[str]:
-    """List the weights of a module that torch's hooks make of parameters before every call."""
+    """List the weights of a module that torch's hooks compute from parameters at every call."""
     behind = [name.rpartition("_") for name in module._parameters]
     names = {name for name, _, ending in behind if ending in ("g", "v", "orig")}
     return sorted(name for name in names if isinstance(vars(module).get(name), Tensor))
@@ -82,14 +82,14 @@ def state_sha256(model: nn.Module) -> str:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the trainable parameters; a parametrized one counts as the weight it stands for.
+    """Count the trainable parameters; a parametrized weight counts by its own size.
 
-    What several layers share counts once.
+    Weights shared by several layers count once.
     """
     weights: dict[object, int] = {}
     for module in model.modules():
         if isinstance(module, ParametrizationList):
-            continue  # the originals; the weight itself is counted with its layer
+            continue  # the originals; the weight counts with its layer
         weights |= {p: p.numel() for p in module.parameters(recurse=False) if p.requires_grad}
         for name, behind in parametrizations(module).items():
             weights[behind] = getattr(module, name).numel()

@@ -1,9 +1,9 @@
-"""What a network may say of itself, so that faster ways than autograd can train it.
+"""Declarations by which a network can be trained faster than by autograd.
 
-A class of networks says it with a method ``stages()``: which layers a sample goes through, and that
-its forward pass does nothing else. One that has other layers, but in which no sample changes what
-another gives and nothing is drawn at random, can at least say ``independent_samples = True``. A
-class speaks for itself alone, not for those derived from it.
+A network class with a method ``stages()`` declares the layers that a sample passes through, and
+that its forward pass does nothing else. A class with other layers can declare
+``independent_samples = True`` if no sample affects another's output and nothing is random.
+Subclasses do not inherit declarations.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from torch import nn
 
 from mnist_exp.models.parametrizations import parametrizations
 
-# 3x3 convolutions, each with whether 2x2 max pooling follows, and then linear layers, of flattened
-# inputs. A ReLU comes after each of them, and after its pooling, but the last. Without convolutions
-# any inputs are flattened.
+# Pairs (3x3 convolution, whether 2x2 max pooling follows), then linear layers on flattened inputs.
+# A ReLU follows each layer, after its pooling, except the last. Without convolutions, inputs of any
+# shape are flattened.
 Stages = tuple[list[tuple[nn.Conv2d, bool]], list[nn.Linear]]
 
 
 def says_stages(kind: type[nn.Module]) -> bool:
-    """Return whether a class of networks says its ``stages()``."""
+    """Return whether a network class itself defines ``stages()``."""
     return "stages" in vars(kind)
 
 
 def stages(model: nn.Module) -> Stages | None:
-    """Return the layers of a network that says its ``stages()``; None if it does not, or is hooked.
+    """Return the declared layers of a network; None without a declaration, or with hooks.
 
-    ``stages()`` itself may return None, where the settings of a network make it another one.
+    Also None if ``stages()`` returns None, for settings that it cannot describe, or if the layers
+    are not torch's own or do not hold all parameters exactly once.
     """
     if not says_stages(type(model)) or not _runs_as_its_class_says(model):
         return None
@@ -46,18 +47,18 @@ def stages(model: nn.Module) -> Stages | None:
 
 
 def has_independent_samples(model: nn.Module) -> bool:
-    """Return whether a network says so of its samples, by ``stages()`` or in a word."""
+    """Return whether a network declares ``stages()`` or ``independent_samples``."""
     in_a_word = vars(type(model)).get("independent_samples") is True
     return stages(model) is not None or (in_a_word and _runs_as_its_class_says(model))
 
 
 def _is_kind(layer: nn.Module, kind: type[nn.Module]) -> bool:
-    """Return whether a layer is of this class itself, its weights parametrized or not."""
+    """Return whether a layer is of exactly this class, parametrized or not."""
     return (type(layer).__bases__[0] if parametrizations(layer) else type(layer)) is kind
 
 
 def _runs_as_its_class_says(model: nn.Module) -> bool:
-    """Return whether a model has neither a forward pass of its own nor hooks."""
+    """Return whether a model has no hooks, and no ``forward`` set on the instance."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return "forward" not in vars(model) and not any(
         [

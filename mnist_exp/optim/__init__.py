@@ -1,4 +1,4 @@
-"""Optimizers that ``torch.optim`` does not have, or has for other layers."""
+"""Optimizers missing from ``torch.optim``, or limited there to other layers."""
 
 from mnist_exp.optim.asymmetric_sgd import AsymmetricSGD, asymmetric_update
 from mnist_exp.optim.muon import Muon, orthogonalize

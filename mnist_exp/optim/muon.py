@@ -1,4 +1,4 @@
-"""Muon: momentum whose direction is made orthogonal, for matrices and convolution kernels."""
+"""Muon: orthogonalized momentum for matrices and convolution kernels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mnist_exp.schema.rule import check_settings
 # Coefficients of the quintic iteration, chosen for a steep slope at 0: Keller Jordan,
 # "Muon: an optimizer for hidden layers in neural networks", 2024.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-STEPS_AT_ONCE = 5  # iterations on G alone; rounding grows twelvefold in each, so more would show
+STEPS_AT_ONCE = 5  # iterations on G alone; each grows rounding errors twelvefold
 
 
 def orthogonalize(matrix: Tensor, steps: int) -> Tensor:
-    """Return roughly the nearest semi-orthogonal matrix: singular values from about 0.7 to 1.2.
+    """Return an approximation of the nearest semi-orthogonal matrix, singular values 0.7 to 1.2.
 
     Parameters
     ----------
     matrix : Tensor
         float32 [R, C].
     steps : int
-        Iterations of `newton_schulz`; 5 are enough.
+        Iterations of `newton_schulz`; 5 suffice.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalize(matrix.T, steps).T
@@ -37,8 +37,8 @@ def orthogonalize(matrix: Tensor, steps: int) -> Tensor:
 def newton_schulz(X: Tensor, steps: int) -> Tensor:
     """Iterate ``X <- (a + b G + c G^2) X`` with ``G = X X^T``, from ``X / |X|`` [R, C], R <= C.
 
-    The iteration multiplies X by polynomials P in G alone. So up to five of them are done on G,
-    whose sides are the shorter ones of X, and X is multiplied by their product a single time.
+    Each iteration multiplies X by a polynomial in G. So up to five of them run on G, an [R, R]
+    matrix, and X is multiplied once by the product of the polynomials.
     """
     a, b, c = QUINTIC
     identity = torch.eye(len(X), dtype=X.dtype, device=X.device)
@@ -56,12 +56,12 @@ def newton_schulz(X: Tensor, steps: int) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Muon for weights of two and more dimensions, Adam for vectors such as biases.
+    """Muon for weights of two or more dimensions, Adam for vectors such as biases.
 
     A kernel [out, in, height, width] counts as a matrix of R = out rows and C = in * height * width
-    columns; torch.optim.Muon takes matrices alone. The step is, with Nesterov momentum m,
-    ``lr * sqrt(max(1, R / C)) * orthogonalize(m)``. Schedulers act on ``lr``, and the rate of the
-    vectors follows in proportion.
+    columns; torch.optim.Muon takes only matrices. With Nesterov momentum m the step is
+    ``lr * sqrt(max(1, R / C)) * orthogonalize(m)``. Schedulers act on ``lr``; ``vector_lr`` keeps
+    its proportion to it.
 
     Parameters
     ----------
@@ -96,12 +96,12 @@ class Muon(Optimizer):
     ) -> None:
         settings = {"momentum": momentum, "beta2": beta2, "steps": steps}
         check_settings(MUON, {"lr": lr, "vector_lr": vector_lr} | settings, "optimizer")
-        # the ratio and not vector_lr: schedulers change lr alone
+        # the ratio instead of vector_lr: schedulers change only lr
         super().__init__(params, {"lr": lr, "vector_to_matrix": vector_lr / lr} | settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move every parameter that has a gradient; ``closure`` as in ``torch.optim.SGD``."""
+        """Update every parameter that has a gradient; ``closure`` as in ``torch.optim.SGD``."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -145,7 +145,7 @@ class Muon(Optimizer):
         torch._foreach_addcdiv_(vectors, steps, sizes, value=-rate)
 
     def _remembered(self, parameters: list[Tensor], name: str) -> list[Tensor]:
-        """Return what the state holds of each parameter under ``name``, zeros at first."""
+        """Return the state tensor ``name`` of each parameter, initialised to zeros."""
         for p in parameters:
             if name not in self.state[p]:
                 self.state[p][name] = torch.zeros_like(p)

@@ -1,4 +1,4 @@
-"""The learning rates and momenta of a whole run, looked at before it begins."""
+"""Check of a run's learning rates and momenta before it starts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_exp.errors import UserError
 
-MOST_STEPS = 200_000  # about three seconds; of a longer run the first so many are looked at
-ROUNDING = 1e-9  # share of a rate by which rounding may miss 0
-LEAST_SHARE = 1e-3  # of the peak; a rate that stays below it trains nothing
-# What rates of a group besides lr are, as multiples of lr.
+MOST_STEPS = 200_000  # checked at the start of a run; takes about three seconds
+ROUNDING = 1e-9  # tolerance below 0, as a share of the rate
+LEAST_SHARE = 1e-3  # of the peak; a rate that stays below trains nothing
+# Other rates of a group, stored as multiples of lr.
 RATIOS = ("neg_to_pos", "vector_to_matrix")
 
 
@@ -26,20 +26,20 @@ def check_schedule(
     steps: int,
     names: tuple[str, str],
 ) -> bool:
-    """Step a scheduler through a run, without training.
+    """Step a scheduler through a run without training, and check every rate and momentum.
 
-    A scheduler that needs more than a call of ``step()``, such as ReduceLROnPlateau, is left out.
+    Schedulers whose ``step()`` needs arguments, such as ReduceLROnPlateau, are not stepped.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Not yet in the hands of a scheduler; its rates are changed, its parameters are not.
+        Without a scheduler yet; its rates change, its parameters do not.
     build_scheduler : callable
-        Makes the scheduler of an optimizer, None for rates that stay as they are.
+        Makes the optimizer's scheduler, or None for constant rates.
     steps : int
-        Steps of the scheduler in the run, batches or epochs.
+        Scheduler steps in the run, batches or epochs.
     names : tuple of str
-        What messages call the optimizer and the scheduler, settings included.
+        Optimizer and scheduler as named in messages, settings included.
 
     Returns
     -------
@@ -49,8 +49,8 @@ def check_schedule(
     Raises
     ------
     UserError
-        If a rate is negative or not finite, a momentum outside [0, 1), all rates are 0 or next to
-        it, or the scheduler fails on the way; with the first such step.
+        If a rate is negative or not finite, a momentum is outside [0, 1), all rates are 0 or
+        nearly so, or the scheduler fails; names the first such step.
     """
     for mistake in _mistakes(optimizer):
         raise UserError(f"{names[0]}: {mistake}.")
@@ -62,7 +62,7 @@ def check_schedule(
         return scheduler is not None
     largest, changes = 0.0, False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for optimizer.step() in between
+        warnings.simplefilter("ignore")  # about the missing optimizer.step()
         for step in range(1, min(steps, MOST_STEPS) + 1):
             for mistake in _mistakes(optimizer):
                 raise UserError(f"{names[1]}: {mistake}, at step {step} of {steps}.")
@@ -99,7 +99,7 @@ def _differ(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> bool:
 
 
 def _mistakes(optimizer: Optimizer) -> Iterator[str]:
-    """Name every rate and momentum that is out of range now."""
+    """Describe every rate and momentum that is out of range."""
     for group in optimizer.param_groups:
         rate = float(group.get("lr", 0.0))
         lowest = -ROUNDING * abs(group.get("max_lr", group.get("initial_lr", 0.0)))

@@ -1,4 +1,4 @@
-"""Exponential moving averages of the weights, and how they leave their start behind."""
+"""Exponential moving averages of the weights, with a warm-up of the decay."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Update = Callable[[Sequence[Tensor], Sequence[Tensor], "Tensor | int"], None]
 
 
 def averaged_model(model: nn.Module, decay: float, warmup: bool = True) -> AveragedModel:
-    """Return the moving average of a network, buffers included, to be updated after each step.
+    """Return the moving average of a network, buffers included, to update after each step.
 
-    It begins with the weights after the first step. The statistics of BatchNorm are averaged as
-    the weights are, so that the two always belong together.
+    It starts from the weights after the first step. BatchNorm statistics are averaged like the
+    weights, so that both stay consistent.
 
     Parameters
     ----------
@@ -23,24 +23,24 @@ def averaged_model(model: nn.Module, decay: float, warmup: bool = True) -> Avera
     decay : float
         In (0, 1), of ``average <- decay * average + (1 - decay) * weights``.
     warmup : bool
-        Whether the decay grows to ``decay``, as `growing_decay` says.
+        Whether the decay grows to ``decay``, as in `growing_decay`.
     """
     update = warmed_up(decay) if warmup else get_ema_multi_avg_fn(decay)
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def growing_decay(decay: float, updates: int) -> float:
-    """Return the decay after some updates: ``min(decay, (1 + n) / (10 + n))``.
+    """Return the decay after n updates: ``min(decay, (1 + n) / (10 + n))``.
 
-    So about the last tenth of the steps counts while a training is short; 0.99 is reached after
-    890 steps, and what came before is forgotten after a few hundred more. The formula is that of
-    TensorFlow's ``ExponentialMovingAverage(decay, num_updates)``.
+    Early on, the average covers about the last tenth of the steps. The decay reaches 0.99 after
+    890 steps, and a few hundred more outweigh the start. The formula is that of TensorFlow's
+    ``ExponentialMovingAverage(decay, num_updates)``.
     """
     return min(decay, (1 + updates) / (10 + updates))
 
 
 def warmed_up(decay: float) -> Update:
-    """Return the update of a moving average whose decay grows, for torch's ``AveragedModel``."""
+    """Return an update function with a growing decay for torch's ``AveragedModel``."""
 
     def update(
         averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int

@@ -1,1 +1,1 @@
-"""Pictures of runs, devices, sweeps and gradients. Imports run and what lies below it."""
+"""Plots of runs, devices, sweeps and gradients. Imports run and the packages below it."""

@@ -1,4 +1,4 @@
-"""Pictures of what a device constraint did: the levels in use, the updates lost, the bounds."""
+"""Plots of a device constraint: levels in use, updates rounded away, devices at bounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHARES = {
 
 
 def levels_figure(histories: Sequence[Sequence[Row]]) -> Figure:
-    """Draw how many conductances sit at each level, after the first epoch and after the last."""
+    """Draw the number of conductances at each level, after the first and the last epoch."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     history = histories[0]
     shown = [history[0]] if len(history) == 1 else [history[0], history[-1]]
@@ -47,7 +47,7 @@ def shares_figure(histories: Sequence[Sequence[Row]]) -> Figure:
             )
         axis.set(xlabel="epoch", ylim=(0, None))
         axis.set_title(meaning, fontsize=10)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         axis.grid(alpha=0.3)
     return figure

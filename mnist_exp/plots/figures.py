@@ -1,7 +1,7 @@
-"""What the pictures take of matplotlib, imported whatever ``MPLBACKEND`` says.
+"""Import of matplotlib for the plots, independent of ``MPLBACKEND``.
 
-The pictures are figures without a window, which matplotlib's Agg writes to files. matplotlib itself
-cannot be imported where ``MPLBACKEND`` names a backend that is not installed, such as a notebook's.
+Plots need no window: matplotlib's Agg writes them to files. But importing matplotlib fails if
+``MPLBACKEND`` names a backend that is not installed, such as a notebook's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if "matplotlib" not in sys.modules:
         if _named is not None:
             os.environ["MPLBACKEND"] = _named
     if _named:
-        with contextlib.suppress(ValueError):  # figures of the user's own get the backend asked for
+        with contextlib.suppress(ValueError):  # the user's own figures use it
             matplotlib.rcParams["backend"] = _named
 
 from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Pictures of per-sample gradients."""
+"""Plots of per-sample gradients."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ BINS = 40
 def norms_by_class_figure(
     norms: npt.NDArray[Any], labels: npt.NDArray[Any], class_names: Sequence[str], epoch: int
 ) -> Figure:
-    """Draw a histogram of the samples' gradient norms for each class, one above the other.
+    """Draw a histogram of the samples' gradient norms for each class, stacked vertically.
 
     Parameters
     ----------
     norms
-        float [N]; those that are not finite, or 0, are left out.
+        float [N]; zeros and values that are not finite are left out.
     labels
         int [N].
     class_names
-        By label.
+        Indexed by label.
     epoch
-        For the title.
+        Shown in the title.
     """
     shown = np.isfinite(norms) & (norms > 0)
     classes = np.unique(labels)
@@ -52,16 +52,16 @@ def norms_by_class_figure(
 def norms_over_epochs_figure(
     epochs: Sequence[int], quantiles: Mapping[int, Sequence[float]], means: Sequence[float]
 ) -> Figure:
-    """Draw how the samples' norms and the norm of the mean gradient change with the epoch.
+    """Draw the samples' gradient norms and the norm of the mean gradient over epochs.
 
     Parameters
     ----------
     epochs
-        Their numbers.
+        Epoch numbers.
     quantiles
-        Of the samples' norms, for each epoch, by per cent: 5, 25, 50, 75 and 95.
+        Quantiles of the samples' norms for each epoch, keyed by per cent: 5, 25, 50, 75 and 95.
     means
-        Norm of the mean gradient for each epoch; NaN leaves a gap, as in the quantiles.
+        Norm of the mean gradient for each epoch. NaN leaves a gap, here and in the quantiles.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
@@ -92,11 +92,11 @@ def hardest_figure(
     Parameters
     ----------
     images
-        uint8 [N, H, W], the largest norm first.
+        uint8 [N, H, W], largest norm first.
     ids, labels, norms
-        Of these images; a norm may be NaN.
+        Sample id, label and norm of each image; a norm may be NaN.
     class_names
-        By label.
+        Indexed by label.
     """
     columns = min(5, len(images))
     rows = math.ceil(len(images) / columns)

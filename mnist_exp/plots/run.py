@@ -1,4 +1,4 @@
-"""The pictures of a run. Each function takes numbers and draws one PNG file."""
+"""Plots of a run: each ``*_figure`` function makes one figure from data and results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draw_run(
     num_samples: int,
     dpi: int,
 ) -> None:
-    """Draw every picture of a finished run into ``directory``, one at a time."""
+    """Draw every plot of a finished run into ``directory``, one at a time."""
     directory.mkdir(exist_ok=True)
     for name, figure in run_figures(dataset, splits, folds, augmented, num_samples):
         write_png(directory / f"{name}.png", figure, dpi)
@@ -43,7 +43,7 @@ def run_figures(
     augmented: Tensor | None,
     num_samples: int,
 ) -> Iterator[tuple[str, Figure]]:
-    """Yield the name and the figure of every picture of a run."""
+    """Yield name and figure of every plot of a run."""
     first_split, first_fold = splits[0], folds[0]
     histories = [fold.history for fold in folds]
     yield "mnist_samples", samples_figure(dataset, first_split.train[:num_samples])
@@ -74,7 +74,7 @@ def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:
 
 
 def augmented_figure(examples: Tensor) -> Figure:
-    """Draw inputs [rows, columns, 28, 28]; a row is an image as it is and then augmented."""
+    """Draw inputs [rows, columns, 28, 28]: in each row the original, then augmented versions."""
     rows, columns = examples.shape[:2]
     figure, axes = _image_grid(rows * columns, columns)
     black, white = float(examples[:, 0].min()), float(examples[:, 0].max())
@@ -83,12 +83,12 @@ def augmented_figure(examples: Tensor) -> Figure:
     for axis in axes[::columns]:
         for spine in axis.spines.values():
             spine.set(visible=True, color="tab:blue", linewidth=2)
-    figure.suptitle("Training images (blue) and what augmentation makes of them", fontsize=11)
+    figure.suptitle("Training images (blue) and their augmented versions", fontsize=11)
     return figure
 
 
 def curves_figure(histories: Sequence[Sequence[Row]]) -> Figure:
-    """Draw loss and accuracy over epochs; with several folds, a thin line for each."""
+    """Draw loss and accuracy over epochs; several folds get a thin line each."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axis, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, colour in PARTS.items():
@@ -105,7 +105,7 @@ def curves_figure(histories: Sequence[Sequence[Row]]) -> Figure:
                     label=part if number == 0 else None,
                 )
         axis.set(xlabel="epoch", ylabel=metric)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
         axis.legend()
     title = "Training" if len(histories) == 1 else f"Training, {len(histories)} folds"
@@ -116,7 +116,10 @@ def curves_figure(histories: Sequence[Sequence[Row]]) -> Figure:
 def predictions_figure(
     dataset: Dataset, indices: Tensor, predictions: Tensor, num_samples: int
 ) -> Figure:
-    """Draw tested images with their predictions, up to half of them wrong ones, marked red."""
+    """Draw test images with their predictions, right in green and wrong in red.
+
+    At most half are wrong ones, unless there are too few right ones.
+    """
     wrong = (predictions != dataset.labels[indices]).nonzero().flatten().tolist()
     right = (predictions == dataset.labels[indices]).nonzero().flatten().tolist()
     shown_wrong = wrong[: max(num_samples // 2, num_samples - len(right))]
@@ -135,7 +138,7 @@ def predictions_figure(
             spine.set(visible=True, color=colour, linewidth=2)
     figure.suptitle(
         f"{dataset.name}: predictions, green right, red wrong "
-        f"({len(wrong)} of {len(indices):,} are wrong)",
+        f"({len(wrong):,} of all {len(indices):,} are wrong)",
         fontsize=11,
     )
     return figure
@@ -147,7 +150,7 @@ def confusion_figure(matrix: Tensor, class_names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(max(4.0, 0.55 * size + 1.5),) * 2, layout="constrained")
     axis = figure.subplots()
     shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    # the errors are what one looks for: a power scale lifts them off the background
+    # a power scale makes the few errors stand out from the background
     tint = (shares**0.35).numpy()
     axis.imshow(tint, cmap="Blues", vmin=0, vmax=1)
     whole = bool((matrix == matrix.round()).all())
@@ -187,7 +190,7 @@ def folds_figure(accuracies: Sequence[float]) -> Figure:
 
 
 def gradient_norms_figure(histories: Sequence[Sequence[Row]]) -> Figure:
-    """Draw the first layer's gradient norm for every batch, a line a fold."""
+    """Draw the first layer's gradient norm for every batch, one line per fold."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axis = figure.subplots()
     for history in histories:

@@ -1,4 +1,4 @@
-"""The picture of a sweep: accuracy over the settings that were swept."""
+"""Plot of a sweep: accuracy over the swept settings."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from mnist_exp.run.sweep_table import (
 SEED = "seed"
 COLOURS = "viridis"
 BEST = FAILED = "tab:red"
-MOST_ANNOTATED = 12  # values along an axis up to which every cell tells its number
+MOST_ANNOTATED = 12  # largest number of values along an axis for which cells are annotated
 
 
 @dataclass(frozen=True)
 class Point:
-    """The jobs that agree in all swept settings but the seed.
+    """Mean over the jobs that differ only in the seed.
 
     Attributes
     ----------
     accuracy : float or None
-        Mean test accuracy over the jobs; None if none has one.
+        Mean test accuracy over the jobs; None if no job has one.
     std : float or None
-        Sample standard deviation over several jobs, or over the folds of the only one.
+        Sample standard deviation over the jobs, or over the folds of a single job.
     status : str
-        Of the first job that has no accuracy, to stand where the number is missing.
+        Status of the first job without an accuracy, shown in place of a missing mean.
     jobs, asked : int
-        How many jobs the accuracy is a mean of, and how many there should be.
+        Number of jobs in the mean, and number requested.
     score : float or None
-        What the best is chosen by: mean validation accuracy, or ``accuracy``.
+        Criterion for the best point: mean validation accuracy, or ``accuracy``.
     """
 
     accuracy: float | None
@@ -55,30 +55,30 @@ class Point:
 
     @property
     def missing(self) -> str:
-        """Say how many jobs are missing from the mean, empty if none is."""
+        """Label of an incomplete mean, such as "n 2 of 3"; empty otherwise."""
         return f"n {self.jobs} of {self.asked}" if 0 < self.jobs < self.asked else ""
 
 
-Points = dict[tuple[str, ...], Point]  # by the value of each axis
-Grid = list[list[Point | None]]  # rows of cells; None where no job has begun
+Points = dict[tuple[str, ...], Point]  # keyed by the value on each axis
+Grid = list[list[Point | None]]  # rows of cells; None: no job has these settings
 
 
 def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     """Draw accuracy over the swept settings.
 
-    A curve for one setting, a heat map for two, a heat map for each combination of the others for
-    more. Numeric settings become axes before the rest. Jobs that differ in nothing but ``seed``
-    are averaged, unless the seed alone was swept; a mean of fewer jobs than asked for says so.
-    Without a swept setting nothing is drawn.
+    One setting gives a curve, two a heat map, more a heat map for each combination of the others.
+    Numeric settings become axes first. Jobs that differ only in ``seed`` are averaged, unless only
+    the seed was swept; a mean over fewer jobs than requested is marked. Draws nothing if no setting
+    was swept.
 
     Parameters
     ----------
     rows : sequence of Row
         The jobs.
     path : Path
-        The PNG file to write.
+        PNG file to write.
     dpi : int
-        Dots an inch.
+        Dots per inch.
     """
     swept = swept_settings(rows)
     names = [name for name in swept if name != SEED] or swept
@@ -92,14 +92,14 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     title = [f"{len(rows)} jobs: {count_by_status(rows)}", *_best(points, names, chosen_by(rows))]
     fewer = sum(bool(point.missing) for point in points.values())
     if fewer:
-        title.append(f"{fewer} of {len(points)} means lack a job, where it says n")
-    width = int(figure.get_figwidth() / 0.09)  # a letter of this size is about 0.09 inches wide
+        title.append(f"{fewer} of {len(points)} means lack a job (marked n)")
+    width = int(figure.get_figwidth() / 0.09)  # a letter is about 0.09 inches wide
     figure.suptitle("\n".join(textwrap.fill(line, width) for line in title), fontsize=10)
     write_png(path, figure, dpi)
 
 
 def is_numeric(values: Sequence[str]) -> bool:
-    """Whether all values are finite numbers."""
+    """Return whether all values are finite numbers."""
     try:
         return bool(np.isfinite([float(value) for value in values]).all())
     except ValueError:
@@ -107,21 +107,21 @@ def is_numeric(values: Sequence[str]) -> bool:
 
 
 def sorted_values(rows: Sequence[Row], name: str) -> list[str]:
-    """Return the values of a setting, numbers by size, others in the order of the jobs."""
+    """Return the values of a setting, sorted if numeric, else in job order."""
     in_job_order = sorted(rows, key=lambda row: (len(row.job), row.job))
     values = list(dict.fromkeys(row.overrides.get(name, "") for row in in_job_order))
     return sorted(values, key=float) if is_numeric(values) else values
 
 
 def short_labels(values: Sequence[str]) -> list[str]:
-    """Return what stands at an axis: long numbers in scientific notation, words as they are."""
+    """Return tick labels: words unchanged, numbers of over 7 characters shortened."""
     if not is_numeric(values):
         return list(values)
     return [value if len(value) <= 7 else f"{float(value):g}" for value in values]
 
 
 def in_percent(value: float, position: float) -> str:
-    """Label an accuracy, as matplotlib asks for it."""
+    """Format an accuracy as a percentage (matplotlib tick formatter)."""
     return f"{100 * value:.4g}%"
 
 
@@ -148,7 +148,7 @@ def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
 
 
 def curve_figure(points: Points, values: dict[str, list[str]]) -> Figure:
-    """Draw accuracy over one setting; words instead of numbers stand side by side, unconnected."""
+    """Draw accuracy over one setting; values that are words are evenly spaced, not connected."""
     ((name, ticks),) = values.items()
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axis = figure.subplots()
@@ -211,13 +211,13 @@ def maps_figure(points: Points, values: dict[str, list[str]]) -> Figure:
 
 
 def _draw_map(axis: Axes, grid: Grid, norm: Normalize, best: float | None) -> None:
-    """Colour the cells, number them if there is room, and frame those with the ``best`` score."""
+    """Colour the cells, annotate them if there is room, and frame those with the ``best`` score."""
     accuracies = [
         [np.nan if point is None or point.accuracy is None else point.accuracy for point in line]
         for line in grid
     ]
     axis.imshow(accuracies, cmap=COLOURS, norm=norm, origin="lower", aspect="auto")
-    axis.set_facecolor("0.9")  # shows through where a number is missing
+    axis.set_facecolor("0.9")  # shows through where a mean is missing
     annotated = max(len(grid), len(grid[0])) <= MOST_ANNOTATED
     for y, line in enumerate(grid):
         for x, point in enumerate(line):

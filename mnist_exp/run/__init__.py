@@ -1,4 +1,4 @@
-"""The files of a run: directory, results, checkpoints, lock, provenance, the table of a sweep.
+"""Files of a run: directory, results, checkpoints, lock, provenance, sweep table.
 
-Imports train, schema, files and what lies below them.
+May import train, schema, files and the packages below them.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints that carry their own checksum and load without executing code."""
+"""Checkpoints with a built-in checksum, loaded without executing code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mnist_exp.files.regular import check_nesting, read_regular
 from mnist_exp.terminal import printable_lines
 
 SCHEMA_VERSION = 1
-# torch.save writes a zip archive. The checksum goes into the archive's comment, which every
-# reader skips: the file still loads with plain torch.load.
+# torch.save writes a zip archive. The checksum is the archive's comment, which readers skip: the
+# file still loads with plain torch.load.
 _PREFIX = b"sha256:"
 _COMMENT_SIZE = len(_PREFIX) + 64
-ZIP64 = 0xFFFFFFFF  # stands for an offset beyond 4 GiB, which is written elsewhere
-MOST_SETTINGS = 100_000  # values in a configuration
+ZIP64 = 0xFFFFFFFF  # placeholder for an offset beyond 4 GiB, stored elsewhere
+MOST_SETTINGS = 100_000  # upper limit on values in a configuration
 
 
 class DamagedCheckpoint(UserError):
@@ -45,9 +45,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     Raises
     ------
     DamagedCheckpoint
-        If the file is truncated, altered or no checkpoint.
+        If the file is truncated, altered or not a checkpoint.
     UserError
-        If it cannot be read, holds anything else, or was written under another schema version.
+        If the file cannot be read, contains other objects, or has another schema version.
     """
     try:
         content = read_regular(path)
@@ -67,7 +67,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         saved: dict[str, Any] = torch.load(
             io.BytesIO(archive), map_location=device, weights_only=True
         )
-    except Exception as error:  # whatever a foreign file's bytes lead torch into
+    except Exception as error:  # torch raises many types on malformed files
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"{path}: refused, only tensors and plain values are read, as torch.save writes them "
@@ -83,15 +83,15 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
 
 def check_unpacked_size(archive: bytes) -> None:
-    """Check that a zip archive holds its members as they are, as torch.save writes them.
+    """Check that a zip archive is uncompressed, as torch.save writes it.
 
-    A compressed one of a few megabytes may unpack to more than there is memory for.
+    A compressed archive of a few megabytes can unpack to more than fits in memory.
 
     Raises
     ------
     ValueError
-        If members are compressed, share bytes, or are listed in another place than the one that
-        the archive's end names, which other readers use.
+        If members are compressed or overlap, or the central directory is not at the offset stored
+        in the archive's end record, which other readers use.
     """
     with zipfile.ZipFile(io.BytesIO(archive)) as content:
         members, listed_at = content.infolist(), content.start_dir
@@ -107,16 +107,16 @@ def check_unpacked_size(archive: bytes) -> None:
 
 
 def epoch_checkpoint(directory: Path, epoch: int, partial: bool = False) -> Path:
-    """Name the checkpoint after ``epoch`` complete epochs; names sort as training goes.
+    """Return the path of the checkpoint after ``epoch`` complete epochs; names sort by progress.
 
     Parameters
     ----------
     directory : Path
-        The checkpoints of one training.
+        Checkpoints of one training.
     epoch : int
         Complete epochs.
     partial : bool
-        Whether batches of the next epoch are done too.
+        Whether it includes batches of the next epoch.
     """
     return directory / f"epoch_{epoch:05d}{'_partial' if partial else ''}.pt"
 
@@ -124,7 +124,7 @@ def epoch_checkpoint(directory: Path, epoch: int, partial: bool = False) -> Path
 def load_newest(
     directory: Path, device: torch.device | str = "cpu"
 ) -> tuple[Path, dict[str, Any]] | None:
-    """Load the newest epoch checkpoint that is sound; damaged ones are reported on stderr.
+    """Load the newest sound epoch checkpoint; rename damaged ones and report them on stderr.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def load_newest(
 
 
 def remove_old_checkpoints(directory: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` epoch checkpoints, and those inside finished epochs."""
+    """Delete all but the newest ``keep`` epoch checkpoints, and partial ones of finished epochs."""
     complete = sorted(directory.glob("epoch_?????.pt"))
     old = complete[:-keep]
     inside = [p for p in directory.glob("epoch_*_partial.pt") if p.stem < complete[-1].stem]

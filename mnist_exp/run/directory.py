@@ -1,4 +1,4 @@
-"""The run directory: what a run writes while it trains, and how it is found again."""
+"""The run directory: writing it while a run trains, and restoring from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mnist_exp.run.saved_config import check_extends, differences, without_old_b
 from mnist_exp.run.saved_state import CHECKPOINT
 from mnist_exp.train.state import Row
 
-Checkpoint = tuple[Path, dict[str, Any]]  # the file and what it holds
+Checkpoint = tuple[Path, dict[str, Any]]  # file and content
 
 
 class RunDirectory:
@@ -25,13 +25,13 @@ class RunDirectory:
     Parameters
     ----------
     path : Path
-        The run directory; made if it is not there.
+        The run directory, created if missing.
     config : dict
         The resolved configuration of the training.
     data_sha256 : str
         Checksum of the images and labels.
     split_sha256 : dict of str
-        Checksum of the indices of each fold; of the only split under None.
+        Checksum of each fold's indices; the only split has key None.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class RunDirectory:
 
     @property
     def splits_sha256(self) -> str:
-        """Checksum of all folds' indices together."""
+        """Combined checksum of all folds' indices."""
         return hashlib.sha256("".join(self.split_sha256.values()).encode()).hexdigest()
 
     def checkpoints(self, fold: int | None) -> Path:
-        """Return the directory of a fold's checkpoints, or of the only split's."""
+        """Return the checkpoint directory of a fold, or of the only split (None)."""
         directory = self.path / "checkpoints"
         return directory if fold is None else directory / f"fold_{fold}"
 
     def save(self, path: Path, fold: int | None, content: dict[str, Any]) -> None:
-        """Write a checkpoint that says which training it belongs to."""
+        """Write a checkpoint, with the configuration, data, split and fold it belongs to."""
         identity = {
             "config": self.config,
             "data_sha256": self.data_sha256,
@@ -68,21 +68,21 @@ class RunDirectory:
         save_checkpoint(path, {**identity, **content})
 
     def newest(self, fold: int | None) -> dict[str, Any] | None:
-        """Load the newest sound checkpoint of a fold, None if there is none.
+        """Load the newest sound checkpoint of a fold, or return None without one.
 
         Raises
         ------
         UserError
-            If it belongs to another training: other settings, data, split or fold.
+            If the checkpoint's settings, data, split or fold differ.
         """
         found = _load_newest(self.checkpoints(fold), self.config)
         return None if found is None else self._own(found, fold)
 
     def _own(self, checkpoint: Checkpoint, fold: int | None) -> dict[str, Any]:
-        """Return the content of a checkpoint after checking that it is of this data and fold."""
+        """Return a checkpoint's content, after checking its data, fold and split."""
         path, saved = checkpoint
         data_sha256, saved_fold = saved["data_sha256"], saved["fold"]
-        split_sha256 = saved.get("split_sha256")  # absent from checkpoints of older versions
+        split_sha256 = saved.get("split_sha256")  # older versions did not store it
         if data_sha256 != self.data_sha256:
             raise UserError(
                 f"{path}: was trained on other data (SHA-256 {data_sha256[:12]}..., now "
@@ -100,22 +100,22 @@ class RunDirectory:
         return saved
 
     def restore(self, checkpoints: Mapping[Path, Checkpoint]) -> dict[int | None, dict[str, Any]]:
-        """Bring metrics.jsonl to what the checkpoints vouch for and remove unfinished files.
+        """Rewrite metrics.jsonl from the checkpoints and remove unfinished files.
 
         Parameters
         ----------
         checkpoints : dict
-            What `load_checkpoints` returned.
+            Return value of `load_checkpoints`.
 
         Returns
         -------
         dict
-            The content of each fold's checkpoint, of those that have one.
+            Content of each fold's checkpoint; folds without one are absent.
 
         Raises
         ------
         UserError
-            If one belongs to another training: other data, another split or fold.
+            If a checkpoint's data, split or fold differ.
         """
         rows: list[Row] = []
         saved = {}
@@ -132,17 +132,17 @@ class RunDirectory:
         return saved
 
     def append_metrics(self, row: Row, fold: int | None) -> None:
-        """Append an epoch to metrics.jsonl."""
+        """Append an epoch's row to metrics.jsonl."""
         append_json_line(self.path / "metrics.jsonl", _with_fold(row, fold))
 
 
 def check_links(path: Path) -> None:
-    """Check that no directory in a run directory is a link: what it leads to is not the run's.
+    """Check that a run directory contains no links to directories, which lead outside the run.
 
     Raises
     ------
     UserError
-        If one is.
+        Naming a link.
     """
     for parent, names, _ in os.walk(path):
         for link in (Path(parent, name) for name in names):
@@ -154,7 +154,7 @@ def check_links(path: Path) -> None:
 
 
 def checkpoint_directories(path: Path) -> list[Path]:
-    """Return where a run directory may have checkpoints: of the only split, or of each fold."""
+    """Return the possible checkpoint directories: that of the only split, then the folds'."""
     checkpoints = path / "checkpoints"
     return [checkpoints, *sorted(checkpoints.glob("fold_*"))]
 
@@ -162,17 +162,17 @@ def checkpoint_directories(path: Path) -> list[Path]:
 def load_checkpoints(path: Path, config: dict[str, Any]) -> dict[Path, Checkpoint]:
     """Load the newest sound checkpoint of each training in a run directory.
 
-    Their settings are compared before anything that the configuration names is called.
+    Their settings are compared before any target in the configuration is called.
 
     Returns
     -------
     dict
-        By the directory that holds it.
+        Checkpoints by directory.
 
     Raises
     ------
     UserError
-        If a checkpoint belongs to other settings.
+        If a checkpoint has other settings.
     """
     found = {place: _load_newest(place, config) for place in checkpoint_directories(path)}
     return {place: checkpoint for place, checkpoint in found.items() if checkpoint is not None}
@@ -193,5 +193,5 @@ def _with_fold(row: Row, fold: int | None) -> Row:
 
 
 def part_of_run(directory: Path, fold: int | None) -> Path:
-    """Return where a fold keeps gradients and tracker files; the run directory if it is alone."""
+    """Return the directory for a fold's gradients and tracker files; the run's for one split."""
     return directory if fold is None else directory / f"fold_{fold}"

@@ -1,4 +1,4 @@
-"""What came of training and testing on one split."""
+"""The result of training and testing on one split."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from mnist_exp.train.state import Row
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What came of one split.
+    """The result of training and testing on one split.
 
     Attributes
     ----------
     fold : int or None
         From 1; None when there is only one split.
     seed : int
-        Of the fold's weights, data order, augmentation and dropout.
+        Seed of the fold's weights, data order, augmentation and dropout.
     epoch : int
         The epoch whose weights are reported.
     evaluation : Evaluation
-        Of those weights, on the split's test images.
+        Evaluation of those weights on the split's test images.
     history : list of dict
-        A row of metrics an epoch.
+        Metrics, one row per epoch.
     parameters : int
         Trainable parameters of the model.
     weights_sha256 : str
         Checksum of the reported weights and buffers.
     wall_seconds : float
-        Training and evaluation, the time before an interruption included.
+        Time up to the last checkpoint, including that before interruptions.
     """
 
     fold: int | None

@@ -1,7 +1,7 @@
-"""What the files of a run hold: described once, checked whenever one is read.
+"""Formats of a run's files, checked whenever one is read.
 
-A shape is a `Rule` for a value, a dict of shapes for an object (a key that ends in ``?`` may be
-missing, keys beside those are allowed), or a `ListOf` or `MapOf` shapes.
+A shape is a `Rule` for a value, a dict of shapes for an object (a key ending in ``?`` is optional,
+other keys are allowed), or a `ListOf` or `MapOf` shapes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ListOf:
 
 @dataclass(frozen=True)
 class MapOf:
-    """An object with any keys, whose values have one shape."""
+    """An object with arbitrary keys and values of one shape."""
 
     value: Shape
 
@@ -39,7 +39,7 @@ FINITE = number(lambda value: True, "of any size")
 STATUSES = ("running", "completed", "interrupted", "failed")
 EPOCH_ROWS = ListOf({"epoch": integer(1), "validation_accuracy?": optional(SHARE)})
 MATRIX = ListOf(ListOf(AT_LEAST_0))
-CLASS_SHARES = ListOf(optional(SHARE))  # null: no image of the class was tested
+CLASS_SHARES = ListOf(optional(SHARE))  # null: the class has no test image
 
 FOLD: Shape = {
     "fold": integer(1),
@@ -57,7 +57,7 @@ REPRODUCTION: Shape = {
     "result": ListOf(STRING),
     "environment": ListOf(STRING),
 }
-# What is known of a run at its start, and what its end adds.
+# FACTS are written when a run starts, NUMBERS when it ends.
 FACTS: dict[str, Shape] = {
     "model": STRING,
     "data": STRING,
@@ -88,36 +88,36 @@ RESULTS: dict[str, Shape] = {
 
 
 def check_complete(results: Mapping[str, Any], file: object) -> None:
-    """Check that the results of a completed run have all that is told about one.
+    """Check that the results of a completed run are complete and consistent.
 
     Raises
     ------
     UserError
-        Naming what is missing.
+        Naming the entry that is missing or inconsistent.
     """
     check_format(results, FACTS | NUMBERS, file)
     counts = {len(results["folds"]), results["accuracy"]["n"], results["loss"]["n"]}
     if len(counts) != 1:
-        raise UserError(f"{file}: is damaged: its accuracy is not of its folds.")
+        raise UserError(f"{file}: is damaged: accuracy and loss are not over its folds.")
     classes, matrix = len(results["class_names"]), results["confusion_matrix"]
     if {len(results["per_class_accuracy"]), len(matrix), *map(len, matrix)} != {classes}:
         raise UserError(f"{file}: is damaged: its {classes} class_names do not fit its numbers.")
 
 
 def check_format(value: Any, shape: Shape, file: object) -> None:
-    """Check that what was read from ``file`` has its format.
+    """Check that ``value``, read from ``file``, has the given shape.
 
     Raises
     ------
     UserError
-        Naming the file, the first key that is wrong, the value got and what is allowed.
+        Naming the file, the first wrong key, its value and what is allowed.
     """
     for mistake in mistakes(value, shape):
         raise UserError(f"{file}: is damaged: {mistake}.")
 
 
 def mistakes(value: Any, shape: Shape, where: str = "") -> Iterator[str]:
-    """Say what in ``value`` is not of ``shape``."""
+    """Yield a message for each part of ``value`` that does not match ``shape``."""
     if isinstance(shape, Rule):
         if not shape.accepts(value):
             yield f"{where or 'the content'} is {shown(value)}; allowed is {shape.allowed}"
@@ -142,7 +142,7 @@ def mistakes(value: Any, shape: Shape, where: str = "") -> Iterator[str]:
 
 
 def shown(value: Any) -> str:
-    """Write a value for a message, a container by its kind only."""
+    """Format a value for a message; containers by type name only."""
     if isinstance(value, str | int | float | None):
         text = repr(value) if not isinstance(value, int) or abs(value) < 1e30 else "a huge number"
         return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,4 +1,4 @@
-"""One process at a time in a directory; a lock whose holder died is free."""
+"""Exclusive lock on a directory; the lock ends with its process."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ else:
     import fcntl
 
 LOCK_FILE = ".lock"
-# While the lock is held its file takes this room, which `give_room` frees on a full disk.
+# Size of the lock file while held; `give_room` frees it on a full disk.
 RESERVED_BYTES = 1 << 16
-HOLDER_BYTES = 200  # at the file's start: who holds it
+HOLDER_BYTES = 200  # process and host, at the file's start
 
 
 class DirectoryLock:
-    """The right to write into a directory, until `release` or the end of the process.
+    """Exclusive lock on a directory, held until `release` or the end of the process.
 
-    The operating system holds the lock, so a killed process leaves none behind.
+    The operating system releases the lock of a killed process.
 
     Parameters
     ----------
     directory : Path
-        Made if it is not there.
+        Created if missing.
     wait : float
-        Seconds to wait for another process to let go.
+        Seconds to wait for another process to release it.
 
     Raises
     ------
@@ -56,12 +56,12 @@ class DirectoryLock:
             ) from error
 
     def give_room(self) -> None:
-        """Free the disk space of the lock's file, for a last message on a full disk."""
+        """Free the lock file's reserved space, so a last message fits on a full disk."""
         with contextlib.suppress(OSError):
             self._file.truncate(HOLDER_BYTES)
 
     def release(self) -> None:
-        """Let the next process in."""
+        """Release the lock."""
         self.give_room()
         self._file.close()
 
@@ -83,9 +83,9 @@ def is_locked(directory: Path) -> bool:
     Raises
     ------
     UserError
-        If the lock's file is something else, such as a link.
+        If the lock file is not a regular file, for example a link.
     OSError
-        If it may not be read.
+        If it cannot be read.
     """
     try:
         with open_regular(directory / LOCK_FILE, follow=False) as file:
@@ -106,17 +106,17 @@ def _open_locked(directory: Path, deadline: float) -> IO[bytes]:
                     f"{directory}: is in use by {holder or 'another process'}. Wait until it "
                     "ends, or stop it."
                 )
-            time.sleep(0.02)  # `is_locked` of a viewer holds it for an instant
+            time.sleep(0.02)  # another process's `is_locked` holds it briefly
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(directory / LOCK_FILE)):
                 return file
-        file.close()  # its last holder removed the directory: this file is nobody's any more
+        file.close()  # the last holder deleted the directory: try again
 
 
 def _try_lock(file: IO[bytes], shared: bool) -> bool:
     try:
         if sys.platform == "win32":
-            file.seek(2 * RESERVED_BYTES)  # a byte nobody reads: Windows bars reading locked ones
+            file.seek(2 * RESERVED_BYTES)  # past the content: Windows blocks reads of locked bytes
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""How a run ends: its status and, where it failed, the reason, in results.json."""
+"""Record how a run ends in results.json: its status and the reason for a failure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.results import write_results
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-# What torch says when memory is short: on the CPU, and on CUDA and MPS.
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+# torch's messages: on the CPU, on CUDA and MPS, and oneDNN's in a convolution
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "could not create a primitive")
 
 
 @contextlib.contextmanager
 def recorded_outcome(
     directory: Path, results: dict[str, Any], lock: DirectoryLock | None
 ) -> Iterator[None]:
-    """Write ``results`` as running, and at the end with the status the block left them in.
+    """Write ``results`` with status "running", and again with the final status after the block.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def recorded_outcome(
     results : dict
         Content of results.json; the block adds to it.
     lock : DirectoryLock or None
-        Of the directory; its reserve makes room for the reason on a full disk.
+        The directory's lock; on a full disk its reserve makes room for the reason.
 
     Raises
     ------
     UserError
-        In place of an error of the machine: disk full, read-only directory, out of memory.
+        For environment errors: disk full, read-only directory, out of memory.
     """
     started = time.perf_counter()
 
@@ -63,7 +63,7 @@ def recorded_outcome(
         reason = explain(error, directory)
         if lock is not None:
             lock.give_room()
-        # on a disk that is still full the run counts as dead, and the message below says why
+        # on a disk that is still full, the run shows as dead and the error below gives the reason
         with contextlib.suppress(OSError):
             end("failed", reason or f"{type(error).__name__}: {error}")
         if reason is None or isinstance(error, UserError):
@@ -72,17 +72,17 @@ def recorded_outcome(
 
 
 def explain(error: Exception, directory: Path) -> str | None:
-    """Say what to do about an error that the machine caused; None for a fault of the program."""
+    """Return a message with a remedy for an environment error; None for a bug."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
         where = error.filename or directory
         if error.errno in FULL:
             return (
-                f"{where}: the disk is full ({error.strerror}). Free some space, then go on with "
-                f"resume={directory}; what was written before is sound."
+                f"{where}: the disk is full ({error.strerror}). Free some space, then continue "
+                f"with resume={directory}; files written before are intact."
             )
-        return f"{where}: {error.strerror or error}. Mend it, then go on with resume={directory}."
+        return f"{where}: {error.strerror or error}. Fix it, then continue with resume={directory}."
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         return (

@@ -1,4 +1,4 @@
-"""Numbers over the folds of a run: mean and spread, accuracy of each class."""
+"""Statistics over the folds of a run: mean, standard deviation, per-class accuracy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def mean_and_std(values: Sequence[float]) -> dict[str, Any]:
-    """Return mean, sample standard deviation (None of one value) and number of some values."""
+    """Return the mean, sample standard deviation (None for one value) and count of ``values``."""
     return {
         "mean": statistics.mean(values),
         "std": statistics.stdev(values) if len(values) > 1 else None,
@@ -17,7 +17,7 @@ def mean_and_std(values: Sequence[float]) -> dict[str, Any]:
 
 
 def class_accuracies(matrix: Sequence[Sequence[float]]) -> list[float | None]:
-    """Return the share of right predictions of each class; None for one without an image.
+    """Return the share of correct predictions per class; None for a class without images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A run as its directory shows it: what every list and table of runs reads."""
+"""Summary of a run from its directory, for lists and tables of runs."""
 
 from __future__ import annotations
 
@@ -22,36 +22,35 @@ NEVER_BEGAN = "it never began to train; start it again"
 
 @dataclass(frozen=True)
 class RunOverview:
-    """A run as its directory shows it; what is not known is None or empty.
+    """Summary of a run from its directory; unknown values are None or empty.
 
     Attributes
     ----------
     directory : Path
         The run directory.
     status : str
-        That of results.json, but "dead" for a run that says it is running, or has no results, and
-        has no process, and "damaged" for one whose files cannot be read or are not what they
-        should be.
+        Status in results.json, except "dead" if no process holds the directory and results.json
+        is missing or still says "running", and "damaged" if a file is unreadable or invalid.
     error : str
-        Why it failed or stopped.
+        Why the run failed or stopped.
     changed : float
-        When its results or, without any, its configuration were last written, Unix time.
+        Unix time of the last write to results.json, or to the configuration without one.
     begun : bool
-        Whether there is something to resume.
+        False without results.json, when there is nothing to resume.
     model : str
-        Name of the model.
+        Model name.
     parameters : int or None
         Trainable parameters.
     accuracy, std : float or None
         Test accuracy, share in [0, 1]: mean and sample standard deviation over folds.
     validation : float or None
-        Validation accuracy of the epoch reported, mean over folds.
+        Validation accuracy of the reported epoch, mean over folds.
     wall_seconds : float or None
-        Duration.
+        Duration in seconds.
     selection_rule : str
         How the reported epoch was chosen.
     config_hash : str or None
-        Of the configuration that the results belong to.
+        Hash of the configuration that produced the results.
     """
 
     directory: Path
@@ -70,10 +69,10 @@ class RunOverview:
 
 
 def read_overview(directory: Path) -> RunOverview:
-    """Describe the run in ``directory``; whatever is wrong with its files becomes its error."""
+    """Summarise the run in ``directory``; problems with its files become its ``error``."""
     changed = last_written(directory)
     try:
-        alive = is_locked(directory)  # first: a run that ends meanwhile is not dead
+        alive = is_locked(directory)  # before the results: a run that ends in between is not dead
         results = read_results(directory)
     except (UserError, OSError) as error:
         return RunOverview(directory, DAMAGED, str(error), changed)
@@ -102,7 +101,7 @@ def read_overview(directory: Path) -> RunOverview:
 
 
 def validation_accuracy(results: Mapping[str, Any]) -> float | None:
-    """Return the validation accuracy of the epoch reported, the mean over folds; None without."""
+    """Return the reported epochs' validation accuracy, mean over folds; None if any lacks it."""
     found = [
         epoch.get("validation_accuracy")
         for fold in results.get("folds", ())
@@ -113,7 +112,7 @@ def validation_accuracy(results: Mapping[str, Any]) -> float | None:
 
 
 def last_written(directory: Path) -> float:
-    """Return when results or, without any, the configuration were written; 0 if nobody knows."""
+    """Return the Unix time of the last write to results or configuration; 0 without either."""
     for path in (directory / RESULTS, config_file(directory)):
         with contextlib.suppress(OSError):
             return path.stat().st_mtime

@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, commit, device."""
+"""Environment of a result: package versions, git commit, device."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "scikit-
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of the CPU or GPU that ``device`` is."""
+    """Return the model name of the CPU or GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return cpu_name()
 
 
 def versions() -> dict[str, str]:
-    """Return the versions a result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     return {
         "mnist_exp": __version__,
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit(directory: Path) -> str | None:
-    """Return the commit of the checkout ``directory`` is in, with ``-dirty`` if it has changes."""
+    """Return the git commit of ``directory``, with ``-dirty`` if modified; None if unknown."""
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
@@ -41,6 +41,6 @@ def git_commit(directory: Path) -> str | None:
             text=True,
             check=True,
         )
-    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
+    except (OSError, subprocess.CalledProcessError):  # no git, or not a checkout
         return None
     return found.stdout.strip()

@@ -1,4 +1,4 @@
-"""The last lines a run prints."""
+"""Final lines printed by a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnist_exp.terminal import printable
 
 
 def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
-    """Say a finished run in a few lines: accuracy, how it was got, time, and where it lies."""
+    """Summarise a finished run: accuracy, selected epoch, time, directory."""
     head = f"{results['model']}, {results['parameters']:,} parameters, {results['data']}"
     folds = results["folds"]
     if len(folds) > 1:
@@ -31,8 +31,9 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         ]
     lines += [
         _most_confused(results),
-        f"{results['wall_seconds']:.1f} s in all, {results['samples_per_second']:,.0f} samples/s "
-        f"in training, {results['precision']}, {results['device']}, "
+        f"{results['wall_seconds']:.1f} s without start-up, "
+        f"{results['samples_per_second']:,.0f} samples/s in training, "
+        f"{results['precision']}, {results['device']}, "
         f"{results['threads']} thread(s), seed {results['seed']}",
         f"results, checkpoints and plots: {directory}",
         *(comparison_lines(results["reproduction"]) if "reproduction" in results else []),
@@ -69,7 +70,7 @@ def _most_confused(results: dict[str, Any]) -> str:
     ]
     worst = sorted(cells, reverse=True)[:3]
     if not worst:
-        return "no image is mistaken"
+        return "no test image is misclassified"
     return "most confused: " + ", ".join(
         f"{true} for {predicted} ({count:.4g} times)" for count, true, predicted in worst
     )

@@ -1,4 +1,4 @@
-"""Whether a run came out as another one did, and if not, what differs."""
+"""Compare a run with its reproduction: results, data, versions and hardware."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import differences
 
-# What a result depends on besides the configuration, and how to say it.
+# what a result depends on besides the configuration, with the words for messages
 ENVIRONMENT = {
     "data_sha256": "data",
     "splits_sha256": "split into training and test images",
@@ -20,16 +20,16 @@ ENVIRONMENT = {
     "gpu": "GPU",
     "precision": "precision",
     "float32_products": "library of float32 products",
-    "kernels": "make of the training kernels",
+    "kernels": "training-kernel build",
     "threads": "threads",
     "git_commit": "git commit",
 }
-RESULT = ("weights_sha256", "accuracy", "loss", "confusion_matrix")  # the result itself, of a fold
+RESULT = ("weights_sha256", "accuracy", "loss", "confusion_matrix")  # compared per fold
 
 
 def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each difference in data, versions and hardware of two results."""
-    # older versions of mnist_exp recorded less; of "cpu" and "gpu" a run has one
+    """Return a sentence for each difference in data, versions or hardware between two results."""
+    # older versions recorded fewer keys; a run has either "cpu" or "gpu"
     keys = [key for key in ENVIRONMENT if key in before or key in ("cpu", "gpu")]
     one, other = ({key: r.get(key) for key in keys} for r in (before, after))
     lines = []
@@ -41,7 +41,7 @@ def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any])
 
 
 def result_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each difference in weights, accuracy and loss, bit by bit."""
+    """Return a sentence for each difference in weights, accuracy or loss, compared exactly."""
     was_folds, folds = before["folds"], after["folds"]
     if len(was_folds) != len(folds):
         return [f"number of folds was {len(was_folds)} and is {len(folds)}"]
@@ -61,12 +61,12 @@ def compare(reference: str, after: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``reference``, ``identical``, and in sentences what differs: ``result``, ``environment``.
+        ``reference``, ``identical``, and lists of differences: ``result``, ``environment``.
 
     Raises
     ------
     UserError
-        If the reference has no results that can be read.
+        If the reference has no readable results.
     """
     before = read_results(Path(reference))
     if before is None:
@@ -81,7 +81,7 @@ def compare(reference: str, after: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
-    """Say in a few lines whether a reproduction came out identical."""
+    """Format a comparison as a few lines."""
     circumstances = [f"  {sentence}" for sentence in comparison["environment"]]
     if comparison["identical"]:
         lines = [f"identical to {comparison['reference']}: weights, accuracies, losses, bit by bit"]

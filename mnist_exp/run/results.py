@@ -1,10 +1,9 @@
-"""results.json: the one file that says what a run is and how it stands.
+"""results.json: the identity, status and results of a run.
 
-Version 2. ``folds`` has a row for each split, one row where there is one split, and over them stand
-``accuracy`` and ``loss`` (``mean``; ``std``, the sample standard deviation, null for one split;
-``n``), ``confusion_matrix`` (mean over folds, so the counts where there is one split) and
-``per_class_accuracy`` (of that matrix; null for a class without a test image). Accuracies are
-shares in [0, 1], losses mean cross-entropies in nats.
+Version 2. ``folds`` has one row per split. Over all folds: ``accuracy`` and ``loss`` (``mean``;
+``std``, the sample standard deviation, null for one split; ``n``), ``confusion_matrix`` (mean over
+folds; counts for one split) and ``per_class_accuracy`` (from that matrix; null for a class without
+test images). Accuracies are shares in [0, 1], losses mean cross-entropies in nats.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from mnist_exp.run.results_version_1 import RESULTS_1, to_version_2
 SCHEMA_VERSION = 2
 NAME = "results.json"
 COMPLETED = "completed"
-LARGEST = 1 << 28  # bytes; a row an epoch and fold is some 300
+LARGEST = 1 << 28  # bytes; each epoch of each fold takes about 300
 
 
 def write_results(directory: Path, results: dict[str, Any]) -> None:
-    """Replace results.json; its last entry is a checksum of the others."""
+    """Replace results.json, adding a checksum of its other entries."""
     content = {"schema_version": SCHEMA_VERSION, **finite(results)}
     write_json(directory / NAME, {**content, "checksum": checksum_of(content)})
 
 
 def read_results(directory: Path) -> dict[str, Any] | None:
-    """Read results.json as version 2, whichever version it has; None if there is none.
+    """Read results.json, converted to version 2; return None if it does not exist.
 
     Raises
     ------
     UserError
-        If it is damaged, has wrong content or an unknown schema version.
+        If it is damaged, invalid or has an unknown schema version.
     """
     path = directory / NAME
     try:
@@ -63,7 +62,7 @@ def read_results(directory: Path) -> dict[str, Any] | None:
 
 
 def finished_results(directory: Path) -> dict[str, Any] | None:
-    """Return the results of a run that is completed; None of any other, or if they are damaged."""
+    """Return the results of a completed run; None for any other, or if they are damaged."""
     try:
         results = read_results(directory)
         if results is None or results["status"] != COMPLETED:
@@ -75,5 +74,5 @@ def finished_results(directory: Path) -> dict[str, Any] | None:
 
 
 def checksum_of(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of all entries but the checksum, whatever their order."""
+    """Return the SHA-256 of the entries, independent of their order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""results.json of version 1, which had another shape for one split than for folds."""
+"""Convert results.json from version 1, whose layout for one split differed from that for folds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnist_exp.run.formats import AT_LEAST_0, COUNT, EPOCH_ROWS, FINITE, RESULTS
 from mnist_exp.run.over_folds import class_accuracies, mean_and_std
 from mnist_exp.schema import optional
 
-# Names at the top for the only split, and in a row of folds.
+# top-level name for a single split: name in a row of folds
 ONE_SPLIT = {
     "selected_epoch": "selected_epoch",
     "test_accuracy": "accuracy",
@@ -17,7 +17,7 @@ ONE_SPLIT = {
     "weights_sha256": "weights_sha256",
     "epochs": "epochs",
 }
-SHARED = ("seed", "wall_seconds", "per_class_accuracy", "confusion_matrix")  # of run and only split
+SHARED = ("seed", "wall_seconds", "per_class_accuracy", "confusion_matrix")  # same name in both
 RESULTS_1: dict[str, Shape] = {
     **{key: shape for key, shape in RESULTS.items() if key not in ("accuracy?", "loss?")},
     "selected_epoch?": COUNT,
@@ -30,12 +30,12 @@ RESULTS_1: dict[str, Shape] = {
 
 
 def to_version_2(results: dict[str, Any], file: object) -> dict[str, Any]:
-    """Return results of version 1, of the format `RESULTS_1`, in the shape of version 2.
+    """Convert results of version 1, valid by `RESULTS_1`, to version 2.
 
     Raises
     ------
     UserError
-        If their numbers are too large to be summed.
+        If their numbers overflow when summed.
     """
     moved = {*ONE_SPLIT, "mean_accuracy", "std_accuracy", "accuracy", "loss"}
     new = {key: value for key, value in results.items() if key not in moved}

@@ -1,4 +1,4 @@
-"""The configuration a run was started with, and what may differ when it goes on."""
+"""Save, load and compare run configurations; check which changes a resumed run may make."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.yaml_files import load_yaml
 from mnist_exp.schema import LENGTH_ARGUMENTS
 
-# Keys that say which run is meant, and nothing about how it trains.
+# keys that select a run and do not affect its training
 RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 EPOCHS = "training.epochs"
-# Where the files are is no part of what a run computes: the checksum of what they hold is.
+# Data paths do not affect results; the data's checksum is compared instead.
 PLACES = ("data.root",)
-# Keys that configurations saved by older versions lack, by group, with the value that means what
-# runs did then.
+# Keys missing from configurations saved by older versions, with the value that reproduces the
+# behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {"training": {"averaging_warmup": False}}
-CONFIG_FILE = "config.yaml"  # what ran, in the run directory
-SHOWN = 8  # differences in a message
+CONFIG_FILE = "config.yaml"  # the resolved configuration, in the run directory
+SHOWN = 8  # most differences listed in a message
 
 
 def as_typed(overrides: Any) -> list[str]:
-    """Return a list of overrides that Hydra keeps as it was typed, interpolations unresolved."""
+    """Return Hydra's list of overrides as typed, interpolations unresolved."""
     typed: list[str] = OmegaConf.to_container(overrides, resolve=False)  # type: ignore[assignment]
     return typed
 
@@ -41,18 +41,18 @@ def key_of(override: str) -> str:
 
 
 def own_part(config: DictConfig) -> DictConfig:
-    """Return a configuration without Hydra's node."""
+    """Return the configuration without its ``hydra`` node."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def training_config(config: DictConfig) -> dict[str, Any]:
-    """Return everything that decides how a run trains, resolved, as plain values."""
+    """Return the settings that affect training, resolved, as plain values."""
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     return without_old_behaviour(_without(values, RUN_KEYS))
 
 
 def bring_up_to_date(config: DictConfig) -> None:
-    """Add the keys that a saved configuration lacks, with the values that mean what it ran as."""
+    """Add keys missing from an older saved configuration, with values that keep its behaviour."""
     with open_dict(config):
         for group, keys in OLD_BEHAVIOUR.items():
             values = config.get(group)
@@ -62,9 +62,9 @@ def bring_up_to_date(config: DictConfig) -> None:
 
 
 def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a resolved configuration without the keys that leave an older version's behaviour.
+    """Return a resolved configuration without newer keys that leave the old behaviour unchanged.
 
-    So configurations compare equal, and hash alike, whichever version saved them.
+    Configurations then compare and hash equal across versions.
     """
     values = flat(config)
     old = flat(OLD_BEHAVIOUR)
@@ -75,14 +75,14 @@ def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a resolved configuration, whatever the order of keys and `PLACES`."""
+    """Return the SHA-256 of a resolved configuration, ignoring key order and `PLACES`."""
     return _sha256(_without(config, PLACES))
 
 
 def has_hash(config: Mapping[str, Any], recorded: str | None) -> bool:
-    """Whether a recorded hash is of this configuration, as this version or an older one took it.
+    """Whether ``recorded`` is this configuration's hash, as computed by this or an older version.
 
-    Older ones took `PLACES` in, and keys of `OLD_BEHAVIOUR` that change nothing.
+    Older versions included `PLACES`, and keys of `OLD_BEHAVIOUR` with their old values.
     """
     written_out = {
         group: {**OLD_BEHAVIOUR.get(group, {}), **values} if isinstance(values, Mapping) else values
@@ -97,7 +97,7 @@ def _sha256(config: Mapping[str, Any]) -> str:
 
 
 def _without(config: Mapping[str, Any], keys: Iterable[str], prefix: str = "") -> dict[str, Any]:
-    """Return a copy without some dotted keys."""
+    """Return a copy without the given dotted keys."""
     return {
         key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, Mapping) else value
         for key, value in config.items()
@@ -106,7 +106,7 @@ def _without(config: Mapping[str, Any], keys: Iterable[str], prefix: str = "") -
 
 
 def make_paths_absolute(config: DictConfig, start: str | Path) -> None:
-    """Let relative paths to the data be relative to the directory the command was given in."""
+    """Resolve relative data paths against ``start``, the directory the command ran in."""
     for key in PLACES:
         path = OmegaConf.select(config, key)
         if isinstance(path, str):
@@ -115,20 +115,20 @@ def make_paths_absolute(config: DictConfig, start: str | Path) -> None:
 
 
 def config_file(directory: Path) -> Path:
-    """Return where Hydra saves the configuration of a run, its interpolations unresolved."""
+    """Return the path of Hydra's saved configuration, with interpolations unresolved."""
     return directory / ".hydra" / "config.yaml"
 
 
 def load_config(directory: Path, key: str) -> DictConfig:
-    """Read the configuration of the run that ``key=directory`` asks for, as it ran, up to date.
+    """Read the configuration of the run given as ``key=directory``, with missing keys added.
 
-    Runs of older versions have none but Hydra's, in which interpolations are open. Hydra's own
-    settings, which say what a process does besides training, are never read from a run.
+    Older versions saved only Hydra's file, with interpolations unresolved. The ``hydra`` node is
+    dropped: a run's files must not control the process beyond training.
 
     Raises
     ------
     UserError
-        If there is no such run, or its configuration is missing or damaged.
+        If the run does not exist, or its configuration is missing or damaged.
     """
     if not directory.is_dir():
         raise UserError(f"{key}={directory}: there is no such directory.")
@@ -137,8 +137,8 @@ def load_config(directory: Path, key: str) -> DictConfig:
         path = config_file(directory)
     if not path.is_file():
         raise UserError(
-            f"{key}={directory}: is no run directory, or {CONFIG_FILE} and .hydra were deleted, "
-            "without which nothing says how the run was configured. Give the directory that holds "
+            f"{key}={directory}: is no run directory, or its {CONFIG_FILE} and .hydra, which "
+            "hold the run's configuration, were deleted. Give the directory that holds "
             "results.json."
         )
     try:
@@ -155,13 +155,13 @@ def load_config(directory: Path, key: str) -> DictConfig:
 
 
 def save_config(directory: Path, config: DictConfig) -> None:
-    """Write the configuration that runs, its interpolations resolved, to the run directory."""
+    """Write the configuration, interpolations resolved, to the run directory."""
     resolved = OmegaConf.create(_escaped(OmegaConf.to_container(config, resolve=True)))
     write_atomic(directory / CONFIG_FILE, OmegaConf.to_yaml(resolved).encode())
 
 
 def _escaped(value: Any) -> Any:
-    """Keep texts that look like interpolations texts."""
+    """Escape strings that look like interpolations."""
     if isinstance(value, dict):
         return {key: _escaped(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -172,13 +172,13 @@ def _escaped(value: Any) -> Any:
 
 
 def resume_command(directory: Path, kind: str = "run") -> str:
-    """Return the command that goes on with a run or a sweep."""
+    """Return the command that resumes a run or a sweep."""
     key = "resume" if kind == "run" else "sweep.resume"
     return f"python -m mnist_exp {shlex.quote(f'{key}={directory}')}"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted keys whose values differ, with both values; None stands for no such key."""
+    """Return the dotted keys whose values differ, with both values; None for a missing key."""
     one, other = flat(before), flat(after)
     keys = sorted(one.keys() | other.keys())
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
@@ -187,7 +187,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
 def check_extends(
     before: Mapping[str, Any], after: Mapping[str, Any], names: Iterable[str], run: str
 ) -> None:
-    """Check that of some keys only the number of epochs differs, and is larger.
+    """Check that, among ``names``, only the number of epochs differs, and only upwards.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def check_extends(
     Raises
     ------
     UserError
-        Naming every key that differs, or why the epochs cannot be extended.
+        Naming the keys that differ, or why the epochs cannot be extended.
     """
     found = {key: both for key, both in differences(before, after).items() if key not in PLACES}
     changed = {name: found[name] for name in sorted(names) if name in found}
@@ -221,12 +221,12 @@ def check_extends(
         )
         raise UserError(
             f"{run} was started with other settings: {listed}. Only {EPOCHS} may be raised "
-            "when a run goes on; start a new run for anything else."
+            "when a run resumes; start a new run for anything else."
         )
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested dictionaries by dotted key."""
+    """Flatten nested dictionaries to dotted keys."""
     by_key: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:

@@ -1,4 +1,4 @@
-"""What a checkpoint of a training holds, checked before a training goes on from it."""
+"""Format of a training checkpoint, checked before training resumes from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mnist_exp.run.formats import (
 from mnist_exp.schema import LENGTH_ARGUMENTS, Rule, integer, optional
 from mnist_exp.train.state import STATEFUL, TrainState
 
-# NaN and infinities too: a batch whose loss is not finite may be skipped.
+# includes NaN and infinities: batches with such a loss may be skipped
 FLOAT = Rule(lambda value: isinstance(value, float | int), "a number")
 KEYS = Rule(lambda value: isinstance(value, Mapping), "an object with keys")
 BYTES = Rule(
@@ -54,7 +54,7 @@ STATE: dict[str, Shape] = {
     "loss_sum": FINITE,
     "correct": COUNT,
     "skipped": COUNT,
-    "lr?": FLOAT,  # version 0.1 saved none
+    "lr?": FLOAT,  # absent in version 0.1
     "seconds": AT_LEAST_0,
     "gradient_norms": ListOf(FLOAT),
     "generator": BYTES,
@@ -69,14 +69,14 @@ CHECKPOINT: dict[str, Shape] = {
     "fold": optional(integer(1)),
     "state": STATE,
 }
-# Columns of the history that every epoch has if one has them.
+# history columns present in all epochs or none
 EVERY_EPOCH = ("train_", "validation_", "test_", "level_histogram", "gradient_norms")
 
 
 def check_state(saved: Mapping[str, Any], state: TrainState, file: object) -> None:
-    """Check that ``state``, freshly built, can go on from a saved one of the format `STATE`.
+    """Check that a freshly built ``state`` can resume from ``saved``, whose format is `STATE`.
 
-    The model and the constraint themselves refuse what does not fit them, when they load it.
+    The model and the constraint check their own parts when they load them.
 
     Raises
     ------
@@ -103,13 +103,11 @@ def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:
             yield f"{name} is {shown(saved[name])}"
             return
     if state.scheduler is not None:
-        fresh = state.scheduler.state_dict()
-        misfits = list(_differences(saved["scheduler"], fresh, "scheduler"))
-        yield from misfits
-        for name in () if misfits else set(LENGTH_ARGUMENTS) & set(fresh):
-            if saved["scheduler"][name] != fresh[name]:  # it follows the configuration
-                other = shown(saved["scheduler"][name])
-                yield f"scheduler.{name} is {other}; it was built as {fresh[name]}"
+        fresh, restored = state.scheduler.state_dict(), saved["scheduler"]
+        yield from _differences(restored, fresh, "scheduler")
+        for key in LENGTH_ARGUMENTS:
+            if restored.get(key) != fresh.get(key):
+                yield f"scheduler.{key} is {shown(restored.get(key))}, not {fresh.get(key)}"
     if state.constraint is not None:
         built, found = state.constraint.state_dict(), saved["constraint"]
         counts = {key: built[key] for key in ("devices", "tally", "until_sample")}
@@ -135,7 +133,7 @@ def _wrong_history(history: Sequence[Mapping[str, Any]], epoch: int) -> Iterator
 
 
 def _wrong_optimizer_state(saved: Any, parameters: Sequence[Tensor]) -> Iterator[str]:
-    """Say what cannot be the optimizer's memory of its parameters, by their numbers."""
+    """Yield a message for each entry that cannot be the optimizer's state of its parameters."""
     if not isinstance(saved, Mapping) or not all(isinstance(s, Mapping) for s in saved.values()):
         yield f"optimizer.state is {shown(saved)}; allowed are objects with keys"
         return
@@ -152,7 +150,7 @@ def _wrong_optimizer_state(saved: Any, parameters: Sequence[Tensor]) -> Iterator
 
 
 def _differences(saved: Any, fresh: Any, where: str) -> Iterator[str]:
-    """Say where a saved value is not of the kind and size of the one freshly built."""
+    """Yield a message for each saved value whose type or size differs from the fresh one."""
     if isinstance(fresh, Tensor):
         if not isinstance(saved, Tensor) or saved.shape != fresh.shape:
             size = tuple(saved.shape) if isinstance(saved, Tensor) else shown(saved)
@@ -174,7 +172,7 @@ def _differences(saved: Any, fresh: Any, where: str) -> Iterator[str]:
 
 
 def _same_kind(saved: Any, fresh: Any) -> bool:
-    if isinstance(fresh, str):  # the name of something, which does not change
+    if isinstance(fresh, str):  # a name, fixed by the configuration
         return bool(saved == fresh)
     if isinstance(fresh, bool):
         return isinstance(saved, bool)

@@ -1,7 +1,7 @@
-"""sweep.json and .jobs/: how a sweep was started, which jobs it asked for, how each of them stands.
+"""sweep.json and .jobs/: how a sweep was started, its jobs and the status of each.
 
-Hydra's own files do not serve: settings move them or leave them out, and a job that never began has
-none. Both files may come from somebody else, so each is checked when it is read.
+Hydra's own files cannot serve: settings can move or omit them, and a job that never began has none.
+Both kinds of file may be untrusted and are checked when read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mnist_exp.run.formats import COUNT, STRING, ListOf, MapOf, Shape, check_for
 from mnist_exp.schema import BOOLEAN, Rule, one_of, optional
 
 SWEEP_FILE = "sweep.json"
-JOBS = ".jobs"  # a file a job, for jobs may run in other processes
+JOBS = ".jobs"  # one file per job, as jobs may run in separate processes
 VERSION = 1
 LARGEST_FILE = 1 << 26  # bytes; a job takes about 4 kB of sweep.json
 LONGEST_TEXT = 10_000  # characters of an override or a name
@@ -28,18 +28,18 @@ STATUSES = ("running", "completed", "interrupted", "failed", "refused")
 
 @dataclass(frozen=True)
 class AskedJob:
-    """A job as the sweep asked for it.
+    """A job as the sweep requested it.
 
     Attributes
     ----------
     number : int
         Hydra's ``hydra.job.num``, from 0.
     overrides : list of str
-        As typed, one value for each setting that is swept.
+        As typed, one value per swept setting.
     directory : str
         Relative to the sweep's.
     config : dict or None
-        What it trains, resolved; None where that shows only on the machine it runs on.
+        Its resolved configuration; None if it can only be resolved on the machine that runs it.
     """
 
     number: int
@@ -55,20 +55,20 @@ class SweepRecord:
     Attributes
     ----------
     overrides, hydra_overrides : list of str
-        Settings of the command line as typed, those of Hydra apart.
+        Command-line overrides as typed; those of Hydra separately.
     params : dict
-        ``hydra.sweeper.params``: what a preset sweeps.
+        ``hydra.sweeper.params``, the sweep defined by a preset.
     config_dir, config_path, config_name : str or None
-        ``--config-dir``, ``--config-path`` and ``--config-name``, paths absolute; None where the
-        command did not give them, or an older commit did not record them.
+        ``--config-dir``, ``--config-path`` and ``--config-name``, with absolute paths; None if not
+        given, or not recorded by an older commit.
     launcher, sweeper : str or None
         Options of ``hydra/launcher`` and ``hydra/sweeper``.
     jobs : list of AskedJob or None
-        None if the sweeper chooses them as it goes, or an older commit did not record them.
+        None if the sweeper chooses jobs during the sweep, or an older commit did not record them.
     resumed : bool
-        Whether it was ever gone on with.
+        Whether the sweep was ever resumed.
     version : int
-        0 for a file of an older commit, which holds the first three entries alone.
+        0 for a file of an older commit, which has only the first three entries.
     """
 
     overrides: list[str]
@@ -86,18 +86,18 @@ class SweepRecord:
 
 @dataclass
 class JobRecord:
-    """How a job stands.
+    """The status of a job.
 
     Attributes
     ----------
     number, overrides, directory
         As in `AskedJob`.
     config_hash : str or None
-        Of what it trains, by which its results are known; None if it was refused before it began.
+        Hash of its configuration, which identifies its results; None if refused before it began.
     status : str
-        One of `STATUSES`; "refused" is a job whose directory or configuration is not its own.
+        One of `STATUSES`; "refused" if its directory or configuration is not its own.
     error : str
-        Why it failed or stopped, empty if it did not.
+        Why it failed or stopped; empty otherwise.
     """
 
     number: int
@@ -139,7 +139,7 @@ def read_sweep(sweep_dir: Path) -> SweepRecord:
 
 
 def read_job(sweep_dir: Path, number: int) -> JobRecord | None:
-    """Read and check the record of a job, None if it never began.
+    """Read and check the record of a job; return None if it never began.
 
     Raises
     ------
@@ -156,13 +156,13 @@ def read_job(sweep_dir: Path, number: int) -> JobRecord | None:
 
 
 def begun_jobs(sweep_dir: Path) -> list[int]:
-    """Return the numbers of the jobs that have a record, in their order."""
+    """Return the numbers of the jobs with a record, ascending."""
     names = (path.stem for path in (sweep_dir / JOBS).glob("*.json"))
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def is_directory_name(value: Any) -> bool:
-    """Whether a job's directory lies inside its sweep's, beside the sweep's own files."""
+    """Whether ``value`` names a directory inside the sweep's that is not one of its own files."""
     if not is_text(value):
         return False
     path = PurePath(value)
@@ -172,7 +172,7 @@ def is_directory_name(value: Any) -> bool:
 
 
 def is_text(value: Any) -> bool:
-    """Whether ``value`` is a text without control characters and of sensible length."""
+    """Whether ``value`` is a printable string of at most `LONGEST_TEXT` characters."""
     return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
 
 

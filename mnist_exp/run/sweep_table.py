@@ -1,4 +1,4 @@
-"""One table of all jobs of a sweep: a row for each job asked for, whatever became of it."""
+"""Table of a sweep's jobs: one row per requested job, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -27,35 +27,33 @@ from mnist_exp.run.sweep_record import (
 from mnist_exp.run.text_table import shown_accuracy, table_lines
 from mnist_exp.run.yaml_files import load_overrides
 
-LONGEST_ERROR = 100  # characters printed of it; sweep.csv has it all
+LONGEST_ERROR = 100  # characters printed; sweep.csv has the full text
 NEVER_BEGAN = "not run"
 NO_RESULTS = "stopped before it wrote results.json"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one job.
+    """One job of a sweep.
 
     Attributes
     ----------
     job : str
-        Its directory, relative to the sweep's.
+        Directory, relative to the sweep's.
     overrides : dict of str
         Setting and value, as on the command line.
     status : str
         "running", "completed", "interrupted", "failed" or "not run".
     accuracy : float or None
-        Share of right test predictions, in [0, 1]; with k-fold the mean over folds. None unless
-        the job is completed.
+        Test accuracy, share in [0, 1], mean over folds; None unless the job is completed.
     std : float or None
         Sample standard deviation over folds.
     wall_seconds : float or None
-        Duration of the job.
+        Duration of the job in seconds.
     error : str
-        What went wrong, empty if nothing did.
+        Why it failed or stopped; empty otherwise.
     validation : float or None
-        Share of right predictions on the validation images in the epoch reported; with k-fold
-        the mean over folds.
+        Validation accuracy of the reported epoch, share in [0, 1], mean over folds.
     """
 
     job: str
@@ -71,14 +69,14 @@ class Row:
 def write_table(sweep_dir: Path) -> list[Row]:
     """Write sweep.csv, best accuracy first, and return its rows.
 
-    The columns are the job, the settings that are not the same in all jobs, ``accuracy`` and
-    ``std_accuracy`` (shares in [0, 1]), ``validation_accuracy`` if there is any,
+    The columns are the job, the settings that differ between jobs, ``accuracy`` and
+    ``std_accuracy`` (shares in [0, 1]), ``validation_accuracy`` if any job has it,
     ``wall_seconds``, ``status`` and ``error``.
 
     Parameters
     ----------
     sweep_dir : Path
-        Holds a directory a job; the jobs may still be running.
+        The sweep's directory; jobs may still be running.
     """
     rows = read_jobs(sweep_dir)
     settings = swept_settings(rows)
@@ -96,7 +94,7 @@ def write_table(sweep_dir: Path) -> list[Row]:
 
 
 def read_jobs(sweep_dir: Path) -> list[Row]:
-    """Return a row for each job asked for: the best first, those without an accuracy last.
+    """Return a row per requested job, best first, jobs without an accuracy last.
 
     Raises
     ------
@@ -104,7 +102,7 @@ def read_jobs(sweep_dir: Path) -> list[Row]:
         If sweep.json is damaged.
     """
     sweep = read_sweep(sweep_dir) if (sweep_dir / SWEEP_FILE).exists() else None
-    if sweep is None or sweep.version == 0:  # of an older commit, which kept no record of its jobs
+    if sweep is None or sweep.version == 0:  # older commits did not record jobs
         rows = _rows_of_directories(sweep_dir)
     elif sweep.jobs is None:
         rows = [_row_of_record(sweep_dir, number) for number in begun_jobs(sweep_dir)]
@@ -120,21 +118,21 @@ def read_jobs(sweep_dir: Path) -> list[Row]:
 
 
 def best_by_validation(rows: Iterable[Row]) -> bool:
-    """Whether every completed job has a validation accuracy, so that it chooses the best.
+    """Whether jobs rank by validation accuracy: every completed job has one.
 
-    A setting chosen by the test images would make their accuracy too good.
+    Choosing a setting by test accuracy would bias that accuracy upwards.
     """
     completed = [row for row in rows if row.status == COMPLETED]
     return completed != [] and all(row.validation is not None for row in completed)
 
 
 def chosen_by(rows: Iterable[Row]) -> str:
-    """Say by what the best job is chosen."""
+    """Name the metric that ranks the jobs."""
     return "validation accuracy" if best_by_validation(rows) else "test accuracy"
 
 
 def read_outcome(sweep_dir: Path, job: JobRecord) -> RunOverview:
-    """Say what became of a job that began; results of another configuration are not its own."""
+    """Return the outcome of a job that began, ignoring results of another configuration."""
     directory = sweep_dir / job.directory
     if job.status == "refused":
         return RunOverview(directory, "failed", job.error)
@@ -150,18 +148,18 @@ def read_outcome(sweep_dir: Path, job: JobRecord) -> RunOverview:
 
 
 def as_job(run: RunOverview) -> RunOverview:
-    """Return a run with the status that a job has: a dead one is interrupted, a damaged failed."""
+    """Map a run's status to a job's: dead becomes interrupted, damaged becomes failed."""
     return replace(run, status={DEAD: "interrupted", DAMAGED: "failed"}.get(run.status, run.status))
 
 
 def swept_settings(rows: Sequence[Row]) -> list[str]:
-    """Return the settings that differ between jobs, in the order of the command line."""
+    """Return the settings that differ between jobs, in command-line order."""
     names = dict.fromkeys(name for row in rows for name in row.overrides)
     return [name for name in names if len({row.overrides.get(name) for row in rows}) > 1]
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print what `write_table` writes, for people: long errors are cut."""
+    """Print the table on the terminal, with long errors shortened."""
     settings = swept_settings(rows)
     validated = any(row.validation is not None for row in rows)
     header = ["accuracy", *["validation"] * validated, "wall s", "status", "job", "error"]
@@ -180,7 +178,7 @@ def print_table(rows: Sequence[Row]) -> None:
 
 
 def count_by_status(rows: Iterable[Row]) -> str:
-    """Say how many jobs are in which state, for example ``8 completed, 1 failed``."""
+    """Count jobs by status, for example ``8 completed, 1 failed``."""
     states = [row.status for row in rows]
     return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
 

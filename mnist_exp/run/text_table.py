@@ -1,4 +1,4 @@
-"""Tables for people: columns of printable text, and how an accuracy is written."""
+"""Format text tables and accuracies for the terminal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mnist_exp.terminal import printable
 def table_lines(
     rows: Sequence[Sequence[str]], align: Callable[[str, int], str] = str.ljust
 ) -> list[str]:
-    """Lay rows of cells out in columns, two spaces apart; ``align`` is ``str.ljust`` or ``rjust``.
+    """Align rows of cells in columns two spaces apart; ``align`` is ``str.ljust`` or ``rjust``.
 
-    What a terminal would obey is written as escapes, so that a line is a row.
+    Control characters are escaped, so each row is one line.
     """
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
@@ -20,7 +20,7 @@ def table_lines(
 
 
 def shown_accuracy(mean: float | None, std: float | None = None, between: str = " +- ") -> str:
-    """Write an accuracy in [0, 1] as ``98.01% +- 0.12%``, without a deviation as ``98.01%``."""
+    """Format an accuracy in [0, 1] as ``98.01% +- 0.12%``, or ``98.01%`` without ``std``."""
     if mean is None:
         return ""
     return f"{mean:.2%}" if std is None else f"{mean:.2%}{between}{std:.2%}"

@@ -1,4 +1,4 @@
-"""Read YAML that somebody else may have written."""
+"""Read untrusted YAML files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.regular import DEEPEST, read_regular
 from mnist_exp.run.formats import STRING, ListOf, check_format
 
-LARGEST = 1 << 18  # bytes; a configuration has some 3,000
+LARGEST = 1 << 18  # bytes; a configuration takes about 3,000
 
 
 def load_yaml(path: Path) -> Any:
-    """Read a YAML file as OmegaConf does, if it is small and every value stands in it once.
+    """Read a YAML file with OmegaConf, rejecting large files and aliases.
 
-    An alias repeats a value: ten lines of ten aliases each make ten billion values.
+    Aliases repeat values: ten lines of ten aliases each expand to ten billion values.
 
     Raises
     ------
     UserError
-        If the file is damaged, too large, no regular file, or has aliases.
+        If the file is damaged, too large, not a regular file, or has aliases.
     OSError
-        If it is missing or cannot be read.
+        If the file is missing or cannot be read.
     """
     content = read_regular(path, LARGEST)
     try:
@@ -41,12 +41,12 @@ def load_yaml(path: Path) -> Any:
 
 
 def load_overrides(path: Path) -> list[str]:
-    """Read a list of overrides as they were typed, as Hydra saves it.
+    """Read Hydra's saved list of overrides, as typed.
 
     Raises
     ------
     UserError, OSError
-        As `load_yaml`, and if it is no such list.
+        As `load_yaml`, or if the content is not a list of strings.
     """
     typed = load_yaml(path)
     overrides: Any = OmegaConf.to_container(typed, resolve=False)

@@ -1,4 +1,4 @@
-"""Arguments of the wrong kind, which Python would take for another: true for 1, 1 for true."""
+"""Check for arguments of the wrong kind that Python would accept, such as true for 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from mnist_exp.schema.rule import shown
 
 KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
-# Other words of an annotation that leave no doubt about what the kinds in it mean.
+# Other words an annotation may contain without making its kinds ambiguous.
 AROUND = {
     *("None", "NoneType", "Optional", "Union", "typing", "collections", "abc", "class", "torch"),
     *("list", "List", "tuple", "Tuple", "Sequence", "Iterable", "Tensor"),
@@ -19,18 +19,17 @@ AROUND = {
 
 
 def wrong_kinds(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Name each argument that is a truth value, number or text where the target wants another.
+    """Yield a message for each truth value, number or text passed where another kind is expected.
 
-    What the target wants is said by the annotation of the parameter or, where there is none, by
-    its default: a number or a truth value. Parameters that say nothing take anything. In a list
-    each item counts.
+    The expected kind comes from the parameter's annotation or else from its default, if that is a
+    number or a truth value. Any other parameter takes anything. Lists are checked item by item.
 
     Parameters
     ----------
     target : callable
         A function or class.
     arguments : mapping
-        By name; None always passes.
+        Values by name; None always passes.
     """
     try:
         parameters = inspect.signature(target).parameters
@@ -45,7 +44,7 @@ def wrong_kinds(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Ite
 
 
 def _allowed(parameter: inspect.Parameter) -> set[str]:
-    """Return the kinds a parameter takes; none where it does not say."""
+    """Return the kinds a parameter takes; an empty set if unknown."""
     annotation = parameter.annotation
     if annotation is inspect.Parameter.empty:
         return {"bool": {"bool"}, "int": {"int", "float"}, "float": {"int", "float"}}.get(
@@ -58,7 +57,7 @@ def _allowed(parameter: inspect.Parameter) -> set[str]:
 
 
 def _fits(value: Any, allowed: set[str]) -> bool:
-    if type(value).__name__ in ("bool", "bool_"):  # also numpy's
+    if type(value).__name__ in ("bool", "bool_"):  # bool_: numpy's
         return "bool" in allowed
     if isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer()):
         return not allowed.isdisjoint({"int", "float"})

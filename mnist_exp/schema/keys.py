@@ -1,8 +1,8 @@
-"""Every key of a composed configuration, checked before anything is loaded.
+"""Check of every key of a composed configuration, before anything is loaded.
 
-Keys of groups whose option names a ``_target_`` (model, optimizer, ...) are the arguments of that
-target. Those of the targets in ``conf/`` stand in `mnist_exp.schema.parts`; what a target of the
-user's own takes, ``mnist_exp.experiment.instantiate`` asks its signature.
+In groups with a ``_target_`` (model, optimizer, ...) the keys are the arguments of that target.
+`mnist_exp.schema.parts` declares them for the targets in ``conf/``; for a user's own target,
+``mnist_exp.experiment.instantiate`` reads its signature.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from mnist_exp.schema.rule import (
     refuse,
 )
 
-LARGEST_SEED = 2**32 - 1  # of numpy's, which scikit-learn's splitters take
+LARGEST_SEED = 2**32 - 1  # numpy's limit, which applies to scikit-learn's splitters
 LABELS = list_of(WHOLE, "a list of labels such as [3,5]")
 
-# Arguments of torch's schedulers that are known only once the data is: null in the YAML.
+# Lengths of torch's schedulers, null in the YAML because they depend on the data.
 LENGTH_ARGUMENTS = ("total_steps", "T_max", "total_iters")
 
 RULES: dict[str, Rule] = {
@@ -83,7 +83,7 @@ RULES: dict[str, Rule] = {
     "tracker._target_": optional(TEXT),
     "runtime.device": one_of("auto", "cpu", "cuda", "mps"),
 }
-# Keys that only some options of their group have, or that runs of older versions lack.
+# Keys missing from some options of their group or from runs of older versions.
 NOT_EVERYWHERE = {
     *("cv.n_jobs", "cv.random_state"),
     *("optimizer.lr", "trust"),
@@ -91,7 +91,7 @@ NOT_EVERYWHERE = {
 
 
 def check(config: DictConfig) -> None:
-    """Check every key of a composed configuration that is declared.
+    """Check every declared key of a composed configuration.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def check(config: DictConfig) -> None:
 
 
 def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
-    """Return the rules of all declared keys, those of the ``_target_`` of each group included."""
+    """Return the rules of all declared keys, including the arguments of each ``_target_``."""
     rules = RULES.copy()
     for group, settings in values.items():
         target = settings.get("_target_") if isinstance(settings, dict) else None
@@ -129,7 +129,7 @@ _ABSENT = object()
 
 
 def _words_for_truth(values: Any, prefix: str, rules: Mapping[str, Rule]) -> Iterator[str]:
-    """Name keys without a rule that hold text which Python takes for true, whatever it says."""
+    """Yield a message for each key without a rule that holds on, off, yes or no as text."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _words_for_truth(value, f"{prefix}{key}.", rules)

@@ -1,7 +1,6 @@
 """Ranges of the arguments of every ``_target_`` in ``conf/``, ours and others'.
 
-Our classes check their arguments against these tables; what several arguments allow together is
-checked in the class.
+Our classes check their arguments against these tables, and combinations of arguments in code.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from mnist_exp.schema.rule import (
     optional,
 )
 
-LARGEST_LABEL = 9.0  # of a conductance curve, end of the table in `mnist_exp.device.pulses`
+LARGEST_LABEL = 9.0  # of a conductance curve; last of NeuroSim's table, see `device.pulses`
 
 MLP = {
     "hidden_sizes": list_of(integer(1), "a list of whole numbers of at least 1, such as [256,128]"),
@@ -85,7 +84,7 @@ ADAM = {
 
 
 def _also_by_group(rule: Rule) -> Rule:
-    """What ``rule`` accepts, or a list of such with an item a parameter group."""
+    """Values that ``rule`` accepts, or a list of them with one item per parameter group."""
     several = list_of(rule, "")
     return Rule(
         lambda value: rule.accepts(value) or several.accepts(value),
@@ -137,7 +136,7 @@ DEVICE = {
     "diagnose_every": integer(1),
 }
 
-# What else a run keeps in its directory.
+# Other entries of a run directory.
 TAKEN = ("checkpoints", "plots", "tensorboard", "config.yaml", "results.json", "metrics.jsonl")
 DIRECTORY = Rule(
     lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
@@ -147,7 +146,7 @@ ABSOLUTE = Rule(
     lambda value: isinstance(value, str) and os.path.isabs(os.path.expanduser(value)),
     "an absolute path",
 )
-# Of the collections of a run, and of a single one.
+# Arguments shared by a single collection and the collections of a run.
 COLLECTION = {
     "parameters": optional(list_of(TEXT, 'a list of names or patterns, such as ["network.0.*"]')),
     "format": one_of("factored", "dense", "statistics"),

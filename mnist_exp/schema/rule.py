@@ -1,4 +1,4 @@
-"""Rules: what a setting may be, as a test and in words."""
+"""Rules for settings, as a test and in words."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LARGEST_INTEGER = 2**63 - 1  # of torch's int64
 
 @dataclass(frozen=True)
 class Rule:
-    """What a setting may be.
+    """Allowed values of a setting.
 
     Attributes
     ----------
     accepts : callable
-        Returns whether a value, of any type, is allowed.
+        Returns whether a value of any type is allowed.
     allowed : str
-        The same in words, after "allowed is".
+        The same in words; completes "allowed is ...".
     """
 
     accepts: Callable[[Any], bool]
@@ -52,14 +52,14 @@ def number(test: Callable[[float], bool], allowed: str) -> Rule:
             return False
         try:
             return math.isfinite(value) and test(float(value))
-        except OverflowError:  # a whole number beyond floats
+        except OverflowError:  # an integer too large for a float
             return False
 
     return Rule(accepts, f"a number, {allowed}")
 
 
 def one_of(*options: str) -> Rule:
-    """One of some words."""
+    """One of the given words."""
     return Rule(lambda value: isinstance(value, str) and value in options, " or ".join(options))
 
 
@@ -93,7 +93,7 @@ BELOW_1 = number(lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 
 def mistakes(rules: Mapping[str, Rule], values: Mapping[str, Any], group: str) -> list[str]:
-    """Return a line for each of ``values`` that its rule, if it has one, does not accept."""
+    """Return a message for each of ``values`` that its rule rejects."""
     return [
         refusal(f"{group}.{name}", values[name], rule)
         for name, rule in rules.items()
@@ -102,7 +102,7 @@ def mistakes(rules: Mapping[str, Rule], values: Mapping[str, Any], group: str) -
 
 
 def refusal(key: str, value: Any, rule: Rule) -> str:
-    """Return what is said of a value that is not allowed."""
+    """Return the message for a value that is not allowed."""
     return f"{key}={shown(value)}: allowed is {rule.allowed}"
 
 
@@ -118,13 +118,13 @@ def check_settings(rules: Mapping[str, Rule], values: Mapping[str, Any], group: 
 
 
 def refuse(lines: Iterable[str]) -> None:
-    """Raise a UserError of these lines, if there are any."""
+    """Raise a UserError with these lines, if any."""
     if message := "\n".join(lines):
         raise UserError(message)
 
 
 def shown(value: Any) -> str:
-    """Return a value as the command line writes it."""
+    """Return a value in the syntax of the command line."""
     if isinstance(value, str):
         return value
     return str(value).replace("True", "true").replace("False", "false").replace("None", "null")

@@ -1,4 +1,4 @@
-"""A scikit-learn classifier: the network of ``model=mlp100``, with its weights held by devices."""
+"""A scikit-learn classifier: the network of ``model=mlp100`` with its weights on devices."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from mnist_exp.train.state import TrainState
 
 
 class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
-    """A network with one hidden layer of ReLU units, trained under the limits of memory devices.
+    """Network with one hidden layer of ReLU units, trained under device limits.
 
     The defaults are those of ``model=mlp100 constraint=memristor`` on the command line: weights
-    are differences of two conductances with 100 levels, rounded stochastically, drifting toward
-    ``W_min``, and updated at one rate upward and another downward. With ``mapping="direct",
+    are differences of two conductances with 100 levels, which are rounded stochastically, drift
+    toward ``W_min``, and rise and fall at different learning rates. With ``mapping="direct",
     clip=False, quantize=False, retain=False`` it is an ordinary network.
 
     Features should be of the order of 1: pixels in [0, 1], or standardised.
@@ -43,43 +43,43 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     input_dim : int or None
-        Number of features. None: that of the data.
+        Number of features; None: taken from the data.
     hidden_dim : int
         Number of hidden units.
     output_dim : int or None
-        Number of classes. None: that of the data.
+        Number of classes; None: taken from the data.
     lr_pos, lr_neg : float
-        Learning rates of conductances that rise (gradient < 0) and fall; the peaks of the cycle
-        with ``scheduler="onecycle"``.
+        Learning rates of conductances that rise (gradient < 0) and fall; peak rates with
+        ``scheduler="onecycle"``.
     momentum : float
-        In [0, 1). "onecycle" moves it between 0.85 and 0.95, unless it is 0.
+        In [0, 1). "onecycle" varies it between 0.85 and 0.95, unless it is 0.
     scheduler : {"onecycle", "constant"}
         Course of the learning rates in `fit`; `partial_fit` keeps them constant.
     label_smoothing : float
         Share of the target spread over all classes, in [0, 1).
     retention, retention_tau : float or None
-        Share of its distance to ``retention_target`` that a conductance loses in an optimizer
-        step, or the time constant of that drift in steps; one of the two.
+        Drift toward ``retention_target``: share of the distance lost per optimizer step, or time
+        constant in steps; set one of the two.
     retention_target : float or None
-        Where the drift ends. None: ``W_min``.
+        Conductance at which the drift ends; None: ``W_min``.
     W_min, W_max : float
         Bounds of a conductance.
     quantize, retain, clip : bool
-        Whether conductances are kept on evenly spaced levels, drift, and are kept within their
-        bounds.
+        Whether to keep conductances on evenly spaced levels, let them drift, and keep them within
+        their bounds.
     mapping, gain, bias, levels, rounding, pulse_rounding, nonlinearity_ltp, nonlinearity_ltd, \
     write_noise, rate_variation, bound_variation, stuck_at_min, stuck_at_max
-        The other settings of `mnist_exp.device.DeviceSettings`, under the same names.
+        As in `mnist_exp.device.DeviceSettings`.
     epochs : int
         Passes over the data in `fit`.
     batch_size : int
-        Samples an optimizer step.
+        Samples per optimizer step.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to train; predictions are made on the CPU.
     random_state : int, RandomState or None
-        Of initial weights, data order and devices. An int gives the numbers that ``seed`` gives
-        on the command line, also where several fits run in threads; torch's global generator is
-        not used.
+        Seed of initial weights, data order and devices. An int gives the same numbers as ``seed``
+        on the command line, even if several fits run in threads: torch's global generator is not
+        used.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
         Number of features seen in training.
     model_ : mnist_exp.models.MLP
-        The trained network, its weights as the devices hold them; float64, on the CPU.
+        The trained network with the weights its devices hold; float64, on the CPU.
     history_ : list of dict
         Training loss, accuracy, learning rate and time of each epoch.
 
@@ -175,7 +175,7 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         self.stuck_at_max = stuck_at_max
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> PyTorchNNWrapper:
-        """Train from fresh weights, and return the classifier.
+        """Train from fresh weights and return the classifier.
 
         Parameters
         ----------
@@ -200,10 +200,10 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None
     ) -> PyTorchNNWrapper:
-        """Train one more epoch from where the last call of either method ended.
+        """Train one more epoch, continuing from the last call of `fit` or `partial_fit`.
 
-        Momentum, random numbers and devices go on as well: with ``scheduler="constant"`` n calls
-        on the same data are one `fit` of n epochs. What may change in between are learning rates,
+        Momentum, random numbers and devices continue too: with ``scheduler="constant"`` n calls on
+        the same data equal one `fit` of n epochs. Between calls you may change learning rates,
         momentum, batch size and label smoothing.
 
         Parameters
@@ -213,12 +213,12 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_samples,)
             Labels, all of them among the classes.
         classes : array-like of shape (n_classes,)
-            All labels that may ever come; needed by the first call.
+            All labels of this and later calls; required in the first call.
 
         Raises
         ------
         ValueError
-            If the classes are missing or contradict the data or an earlier call, or as in `fit`.
+            If the classes are missing or contradict the data or an earlier call; also as in `fit`.
         """
         settle_threads()
         first = not hasattr(self, "model_")
@@ -233,7 +233,7 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         if len(unknown):
             raise ValueError(f"y holds {unknown}, which is not among the classes {known}.")
         self.classes_ = known
-        state = self._fresh_state(self._seed() if first else 0)  # 0: what it draws is replaced
+        state = self._fresh_state(self._seed() if first else 0)  # 0: replaced by the loaded state
         if not first:
             load_state_bytes(state, self._training)
         self._complete(features, labels, state, state.epoch + 1, "constant")
@@ -255,7 +255,7 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         return predictions
 
     def _fresh_state(self, seed: int) -> TrainState:
-        """Return the state that a training begins with, after a look at the parameters."""
+        """Check the parameters and return the initial training state."""
         parameters = self.get_params(deep=False)
         if mistakes := list(wrong_kinds(type(self), parameters)):
             raise UserError("\n".join(mistakes))
@@ -267,13 +267,13 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
     def _complete(
         self, X: np.ndarray, y: np.ndarray, state: TrainState, epochs: int, scheduler: str
     ) -> None:
-        """Train until ``epochs`` epochs are complete and keep what came of it."""
+        """Train until ``epochs`` epochs are complete and set the fitted attributes."""
         recipe = self._recipe(epochs)
         state.scheduler = build_scheduler(scheduler, state, recipe, len(X))
         device = state.generator.device
         features = Features(X, np.searchsorted(self.classes_, y), device)
         for sentence in wrong_scales(features.X, state):
-            warnings.warn(sentence, stacklevel=3)  # where fit was called
+            warnings.warn(sentence, stacklevel=3)  # points at the caller of fit
         train(state, features, torch.arange(len(X), device=device), recipe, lambda model: {})
         self.model_ = effective_copy(state.model).cpu().double()
         self.history_ = state.history

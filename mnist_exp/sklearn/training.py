@@ -1,4 +1,4 @@
-"""The training behind the classifier: its state, fresh and as bytes, its schedule, warnings."""
+"""Training behind the classifier: state, serialisation, scheduler and warnings."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from mnist_exp.train.loop import Recipe
 from mnist_exp.train.state import TrainState
 
 SCHEDULERS = ("onecycle", "constant")
-NEVER = 2**31  # in optimizer steps: nobody reads the diagnostics here
-# Of a training's state: torch's global generators are the caller's.
+NEVER = 2**31  # in optimizer steps; the classifier has no diagnostics
+# torch's global generators belong to the caller, so their state is neither saved nor restored.
 NO_GLOBAL_RANDOMNESS = {"torch_random": None, "device_random": None}
 
 
 def fresh_state(
     settings: Mapping[str, Any], num_features: int, num_classes: int, seed: int
 ) -> TrainState:
-    """Return a network of fresh weights on its devices, and what trains it.
+    """Return the training state of a network with fresh weights on devices.
 
     Parameters
     ----------
     settings : mapping
-        The parameters of the classifier.
+        Parameters of the classifier.
     num_features, num_classes : int
-        Of the data.
+        Size of the input and output layers.
     seed : int
-        Of weights, data order and devices.
+        Seed of weights, data order and devices.
     """
     device = compute_device(settings["device"])
     model = MLP(
@@ -48,7 +48,7 @@ def fresh_state(
         activation="relu",
         dropout=0.0,
         in_features=num_features,
-        generator=torch.Generator().manual_seed(seed),  # torch's own belongs to the caller
+        generator=torch.Generator().manual_seed(seed),  # not torch's global one
     ).to(device)
     names = {field.name for field in fields(DeviceSettings)} - {"diagnose_every"}
     constraint = DeviceConstraint(**{n: settings[n] for n in names}, diagnose_every=NEVER)
@@ -63,14 +63,14 @@ def fresh_state(
 
 
 def state_bytes(state: TrainState) -> bytes:
-    """Return a state as bytes, so that pickle and copy of a classifier need no help."""
+    """Return a state as bytes, which pickle and copy handle without further code."""
     buffer = io.BytesIO()
     torch.save(state.state_dict() | NO_GLOBAL_RANDOMNESS, buffer)
     return buffer.getvalue()
 
 
 def load_state_bytes(state: TrainState, saved: bytes) -> None:
-    """Bring a fresh state to a saved one; its learning rates and momentum stay."""
+    """Load a saved state into a fresh one, except for learning rates and momentum."""
     group = state.optimizer.param_groups[0]
     rates = {name: group[name] for name in ("lr", "neg_to_pos", "momentum")}
     content = torch.load(io.BytesIO(saved), map_location=state.generator.device, weights_only=True)
@@ -81,12 +81,12 @@ def load_state_bytes(state: TrainState, saved: bytes) -> None:
 def build_scheduler(
     name: str, state: TrainState, recipe: Recipe, num_samples: int
 ) -> LRScheduler | None:
-    """Return the course of the learning rates; those of the optimizer are the peaks of a cycle.
+    """Return the scheduler, None if constant; the optimizer's rates are the peaks of a cycle.
 
     Raises
     ------
     UserError
-        If there is none of that name, or it has a single step.
+        If the name is unknown, or the cycle has a single step.
     """
     if name not in SCHEDULERS:
         raise UserError(f"scheduler={name!r}: allowed are {', '.join(SCHEDULERS)}.")
@@ -95,8 +95,8 @@ def build_scheduler(
     steps = recipe.epochs * ceil(num_samples / recipe.batch_size)
     if steps == 1:
         raise UserError(
-            "scheduler='onecycle': in one step the rate is only the last of the cycle, next to 0. "
-            "Take more epochs, smaller batches or scheduler='constant'."
+            "scheduler='onecycle': a single step uses only the last rate of the cycle, near 0. "
+            "Use more epochs, smaller batches or scheduler='constant'."
         )
     group = state.optimizer.param_groups[0]
     return OneCycleLR(
@@ -108,7 +108,7 @@ def build_scheduler(
 
 
 def wrong_scales(X: Tensor, state: TrainState) -> list[str]:
-    """Say what keeps the network at chance: features or devices of another scale than 1."""
+    """Return warnings about features or device ranges of an unsuitable scale."""
     low, high = X.min().item(), X.max().item()
     scaled = f"X / {high:g}" if low >= 0 and high > 1 else "sklearn's StandardScaler"
     sentence = scale_warning(X, f"Give {scaled}.")

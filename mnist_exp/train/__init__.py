@@ -1,4 +1,4 @@
-"""The training loop, its state, callbacks and evaluation. Knows neither Hydra nor files.
+"""The training loop, its state, callbacks and evaluation, without Hydra or files.
 
 Imports models, data, optim, device and cpu.
 """

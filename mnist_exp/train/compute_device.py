@@ -1,4 +1,4 @@
-"""The device that trains, and the precision it is fastest at."""
+"""The device that trains, and its fastest precision."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def fast_precision(device: torch.device) -> str:
 
 
 def compute_device(name: str) -> torch.device:
-    """Return the device of ``runtime.device``.
+    """Return the torch device for ``runtime.device``: auto, cpu, cuda or mps.
 
     Raises
     ------
     UserError
-        If it is not there.
+        If torch finds no such device.
     """
     there = ["cpu"]
     if torch.backends.mps.is_available():

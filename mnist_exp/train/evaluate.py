@@ -14,18 +14,18 @@ from mnist_exp.train.backprop.autograd import fast_products
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model made of some images.
+    """Result of evaluating a model on some images.
 
     Attributes
     ----------
     loss : float
         Mean cross-entropy in nats, without label smoothing.
     accuracy : float
-        Share of right predictions, in [0, 1].
+        Share of correct predictions, in [0, 1].
     confusion_matrix : Tensor
         int64 [num_classes, num_classes], rows are true classes, columns predicted ones.
     predictions : Tensor
-        int64 [N], in the order of the indices evaluated.
+        int64 [N], in the order of the evaluated indices.
     """
 
     loss: float
@@ -35,7 +35,7 @@ class Evaluation:
 
     @property
     def per_class_accuracy(self) -> list[float]:
-        """Share of each class's images that are predicted right (its recall)."""
+        """Share of each class's images predicted correctly (its recall)."""
         matrix = self.confusion_matrix.double()
         return (matrix.diag() / matrix.sum(1)).tolist()
 
@@ -44,7 +44,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module, images: Images, indices: Tensor, *, batch_size: int, precision: str
 ) -> Evaluation:
-    """Evaluate ``model`` in eval mode on ``images`` at ``indices``; the mode is put back."""
+    """Evaluate ``model`` in eval mode on ``images`` at ``indices``, then restore its mode."""
     was_training = model.training
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device="cpu")

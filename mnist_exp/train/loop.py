@@ -21,22 +21,22 @@ from mnist_exp.train.state import Row, TrainState
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a training that do not change while it runs.
+    """The fixed settings of a training.
 
     Attributes
     ----------
     epochs : int
         Passes over the training images.
     batch_size : int
-        Images an optimizer step; the last batch of an epoch may be smaller.
+        Images per optimizer step; the last batch of an epoch may be smaller.
     label_smoothing : float
         Share of the target spread over all classes.
     precision : {"fp32", "bf16"}
-        Of convolutions and matrix products, small ones apart; weights stay float32.
+        Of convolutions and matrix products, except small ones; weights stay float32.
     on_nan : {"stop", "skip"}
-        What to do with a batch whose loss is not finite.
+        Response to a batch whose loss is not finite.
     augmentation : Augmentation or None
-        What happens to the pixels of a training batch before normalisation.
+        Applied to the pixels of a training batch before normalisation.
     """
 
     epochs: int = 10
@@ -81,8 +81,7 @@ def train(
 ) -> None:
     """Train ``state.model`` until ``recipe.epochs`` epochs are complete.
 
-    Starts where ``state`` stands, be it in the middle of an epoch. After each epoch
-    ``state.history`` has one more row.
+    Continues from ``state``, even mid-epoch. Each epoch adds a row to ``state.history``.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def train(
     images : Batches
         The data on the compute device.
     indices : Tensor
-        int64, which images to train on.
+        int64, the images to train on.
     recipe : Recipe
         The fixed settings.
     evaluate : callable
@@ -133,7 +132,7 @@ def train(
                     scheduler.step()
                 correct = correct_predictions(logits, labels)
             state.end_batch(loss_value, correct, len(labels))
-            del inputs  # the next batch can have this memory, which is in the cache
+            del inputs  # so that the next batch reuses this memory while it is in cache
             state.seconds = time.perf_counter() - started
             for callback in callbacks:
                 callback.on_batch_end(state, loss_value)

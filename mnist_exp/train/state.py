@@ -1,4 +1,4 @@
-"""Everything that changes during training, in one object that can be saved and restored."""
+"""Everything that changes during training, in one object to save and restore."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mnist_exp.device import DeviceConstraint
 
 Row = dict[str, Any]  # the metrics of one epoch
-# Attributes that are plain numbers, tensors or rows, saved as they are.
+# Attributes saved as they are: numbers, tensors and rows.
 PLAIN = (
     *("epoch", "history", "best", "wall_seconds", "order", "batch"),
     *("samples", "loss_sum", "correct", "skipped", "lr", "seconds", "gradient_norms"),
@@ -28,29 +28,29 @@ STATEFUL = ("model", "optimizer", "scheduler", "constraint", "averaged")
 
 @dataclass
 class TrainState:
-    """Everything that changes during training; saved and restored, training goes on bit by bit.
+    """Everything that changes during training; a restored training continues bit for bit.
 
     Attributes
     ----------
     epoch : int
         Complete epochs.
     order : Tensor or None
-        Training indices in the order of the epoch under way; None between epochs.
+        Training indices in the order of the current epoch; None between epochs.
     batch : int
-        Batches of the epoch under way that are done.
+        Finished batches of the current epoch.
     samples, loss_sum, correct, skipped, seconds
-        Sums over those batches: images, loss, right predictions, batches left out because their
+        Sums over those batches: images, loss, correct predictions, batches skipped because their
         loss was not finite, and wall time.
     lr : float
         Learning rate of the last of those batches.
     gradient_norms : list of float
-        Norm of the first layer's gradient for each of those batches, where it is recorded.
+        Norm of the first layer's gradient for each of those batches, if recorded.
     history : list of dict
-        A row of metrics for each complete epoch.
+        One row of metrics per complete epoch.
     best : dict or None
-        ``epoch`` and ``model`` (a state_dict) of the epoch that would be reported by now.
+        ``epoch`` and ``model`` (a state_dict) of the epoch selected so far.
     wall_seconds : float
-        Duration of the training when it was last saved, evaluation included.
+        Duration of the training up to its last save, evaluation included.
     """
 
     model: nn.Module
@@ -76,11 +76,11 @@ class TrainState:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model whose metrics are reported: the averaged one where there is one."""
+        """The model whose metrics are reported: the averaged one, if any."""
         return self.model if self.averaged is None else self.averaged.module
 
     def begin_epoch(self, indices: Tensor) -> None:
-        """Draw the order of the next epoch, unless one is under way already."""
+        """Draw the order of the next epoch, unless one is in progress."""
         if self.order is None:
             shuffle = torch.randperm(
                 len(indices), generator=self.generator, device=self.generator.device
@@ -91,13 +91,13 @@ class TrainState:
             self.gradient_norms = []
 
     def remaining_batches(self, batch_size: int) -> Iterator[Tensor]:
-        """Yield the indices of each batch of the epoch that is not done yet."""
+        """Yield the indices of each unfinished batch of the epoch."""
         assert self.order is not None, "begin_epoch comes first"
         for start in range(self.batch * batch_size, len(self.order), batch_size):
             yield self.order[start : start + batch_size]
 
     def end_batch(self, loss: float, correct: int, size: int) -> None:
-        """Count a batch into the metrics of the epoch."""
+        """Add a batch to the metrics of the epoch."""
         if math.isfinite(loss):
             self.loss_sum += loss * size
             self.correct += correct
@@ -107,7 +107,7 @@ class TrainState:
         self.batch += 1
 
     def end_epoch(self) -> Row:
-        """Close the epoch under way and return its training metrics."""
+        """Close the current epoch and return its training metrics."""
         assert self.order is not None, "begin_epoch comes first"
         row = {
             "epoch": self.epoch + 1,
@@ -124,7 +124,7 @@ class TrainState:
         return row
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it, random states included, as ``torch.load(weights_only=True)`` reads."""
+        """Return all state and random states, readable by ``torch.load(weights_only=True)``."""
         parts = {name: getattr(self, name) for name in STATEFUL}
         device = self.generator.device
         return {
@@ -138,11 +138,11 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go back to a saved state; the parts must be built by the same configuration.
+        """Restore a saved state; the parts must be built from the same configuration.
 
-        Where the states of torch's global generators are None, these go on as they are.
+        torch's global generators are left alone if their saved states are None.
         """
-        saved = {"lr": saved["optimizer"]["param_groups"][0]["lr"], **saved}  # 0.1 saved no lr
+        saved = {"lr": saved["optimizer"]["param_groups"][0]["lr"], **saved}  # v0.1 saved no lr
         for name in PLAIN:
             setattr(self, name, saved[name])
         if self.order is not None:

@@ -39,6 +39,7 @@ def change(run: Path, key: str, value: object) -> None:
     (run / CONFIG_FILE).write_text(OmegaConf.to_yaml(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["resume", "reproduce"])
 @pytest.mark.parametrize(
     ("name", "value"),
@@ -61,13 +62,14 @@ def test_nothing_that_a_foreign_configuration_names_is_called(
     before = sorted(foreign.rglob("*"))
     code, output = command(f"{key}=run", cwd=foreign.parent)
     assert code == 2, output
-    assert output.startswith(f"error: {key}=run: its configuration calls what no option of")
+    assert output.startswith(f"error: {key}=run: its configuration calls targets that no option of")
     assert f"{name.partition('.')[0]}" in output
     assert "trust=true" in output
     assert sorted(foreign.rglob("*")) == before
     assert not (foreign.parent / "HIT").exists()
 
 
+@pytest.mark.slow
 def test_trust_given_by_the_user_is_enough(foreign: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from mnist_exp.models import MLP as Mine\n")
     for name in ("results.json", "checkpoints/best.pt", "checkpoints/epoch_00001.pt"):
@@ -171,7 +173,7 @@ def test_data_may_move(finished: Path, foreign: Path, tmp_path: Path) -> None:
     ours, theirs = (
         without_times(json.loads((run / "results.json").read_text())) for run in (foreign, finished)
     )
-    assert ours["weights_sha256"] == theirs["weights_sha256"]
+    assert ours["folds"][0]["weights_sha256"] == theirs["folds"][0]["weights_sha256"]
     code, output = command("resume=run", cwd=tmp_path)
     assert (code, "finished already" in output) == (0, True), output
     code, output = command("reproduce=run", "data.root=moved", cwd=tmp_path)
@@ -201,6 +203,7 @@ def test_a_relative_data_path_starts_at_the_working_directory(tmp_path: Path) ->
     assert OmegaConf.load(tmp_path / "run" / CONFIG_FILE).data.root == str(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_what_ran_is_saved_not_what_it_was_derived_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

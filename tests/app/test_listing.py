@@ -64,6 +64,7 @@ def test_options_of_the_users_own_are_listed(tmp_path: Path) -> None:
     assert "mine, mlp" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_commands_complete_as_the_first_word_only(tmp_path: Path, shell: str) -> None:
     first = completed("mnist_exp ", tmp_path, shell)

@@ -92,6 +92,7 @@ def gradient_files(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_pieces_make_the_same_whole(tmp_path: Path, name: str) -> None:
     config = composed(*RUNS[name])
@@ -131,6 +132,7 @@ UNSEEDED = ("cv.random_state=null",)
 RANDOM = ("cv._target_=tests.app.test_resume.AnySplit", "~cv.n_splits", "~cv.shuffle")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_folds_are_drawn_once_however_many_train_side_by_side(tmp_path: Path, jobs: int) -> None:
     config = composed(*KFOLD, *UNSEEDED, f"cv.n_jobs={jobs}", "plots.enabled=false")
@@ -169,6 +171,7 @@ def test_finished_folds_are_not_trained_again(stopped: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in first.glob("epoch*")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -265,6 +268,7 @@ def results_of(directory: Path) -> dict[str, Any]:
     return results
 
 
+@pytest.mark.slow
 def test_resume_extends_and_refuses_from_the_command_line(saved: Path) -> None:
     def resumed(*arguments: str) -> tuple[int, str]:
         return command("resume=run", *arguments, cwd=saved)
@@ -301,6 +305,7 @@ def test_an_empty_name_is_no_run_though_the_working_directory_is_one(saved: Path
                                  f"{key}=RUN_DIR.\n")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", ["no directory", "no configuration", "never began", "cut", "nonsense"]
 )
@@ -328,6 +333,7 @@ def test_a_directory_that_cannot_be_resumed_is_refused_and_left_alone(
     assert main([str(saved)]) == 0  # the table still lists runs
 
 
+@pytest.mark.slow
 def test_reproduce_tells_an_identical_run_from_a_different_one(saved: Path) -> None:
     code, output = command("reproduce=run", "hydra.run.dir=again", cwd=saved)
     assert code == 0, output

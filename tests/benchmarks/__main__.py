@@ -1,10 +1,10 @@
-"""``python -m tests.benchmarks [WORK ...]``: ours and the baselines, timed in one run.
+"""``python -m tests.benchmarks [WORK ...]``: time this package against baselines in one run.
 
-Every contender trains epochs on the same images after a first one that is not timed (``--cold``
-leaves that out), with the same number of threads; ours also with each build of the kernels that
-runs here. ``IMAGES`` gives slow works fewer images; times are scaled to 60,000. Once a work's share
-of ``--minutes`` is spent, contenders that were timed already get no more repeats. Baselines whose
-package is not installed (the extra ``bench``) are named and left out.
+Every contender trains on the same images with the same number of threads, after an untimed first
+epoch (``--cold`` times that one instead); "ours" also runs with each build of the kernels that runs
+here. Slow works get fewer images (``IMAGES``); times are scaled to 60,000. No repeat starts that
+would exceed a work's ``--minutes``, except the first. Baselines whose package is missing (extra
+``bench``) are reported and skipped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.benchmarks.compare import (
 
 BF16 = "training.precision=bf16"
 PUBLISHED = ("model=mlp100", "constraint=published")
-# without what the script does not do either
+# without features that the script lacks
 MEMRISTOR = (
     *("model=mlp100", "constraint=memristor"),
     *("scheduler=constant", "training.label_smoothing=0"),
@@ -47,7 +47,7 @@ UNCONSTRAINED = ("model=mlp100", "optimizer=sgd", "optimizer.lr=0.5")
 def under_constraint(
     overrides: Sequence[str], script: Callable[[], loops.Epoch]
 ) -> dict[str, Callable[[], loops.Epoch]]:
-    """Return the contenders of a work under device constraints."""
+    """Return the contenders for a work under device constraints."""
     return {
         "ours": partial(loops.ours, *overrides),
         f"ours, {SIDE_BY_SIDE}": partial(loops.ours, *overrides),
@@ -91,15 +91,15 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
 }
 # Works with a table of their own.
 OTHERS = ("gradients",)
-ALL_WORKS = 14.0  # minutes, of a run without names of works
-# Images an epoch of works whose slowest contenders take minutes for all 60,000.
+ALL_WORKS = 14.0  # minutes, for a run of all works
+# Images per epoch of works whose slowest contenders take minutes for all 60,000.
 IMAGES = {"cnn21k": 3_000, "cnn20k": 1_500}
-SECONDS = 1.0  # a process times epochs until this much has passed and gives their median
+SECONDS = 1.0  # a process times epochs for at least this long and reports the median
 EXTRA = ("skorch", "lightning")  # packages of the extra ``bench``
 
 
 def run_one(work: str, contender: str, cold: bool) -> None:
-    """Time an epoch in this process and print the figures as a line of JSON."""
+    """Time epochs in this process and print the result as a line of JSON."""
     loops.use_images(IMAGES.get(work, loops.ALL))
     epoch = WORKS[work][without_build(contender)]()
     if not cold:
@@ -116,12 +116,12 @@ def run_one(work: str, contender: str, cold: bool) -> None:
 
 
 def main() -> int:
-    """Time the works asked for and write the tables to outputs/bench."""
+    """Time the given works and write their tables to outputs/bench."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
     names = [*WORKS, *OTHERS]
     parser.add_argument("works", nargs="*", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=2.5, help="for a work; default: 2.5")
+    parser.add_argument("--minutes", type=float, default=2.5, help="per work; default: 2.5")
     parser.add_argument("--cold", action="store_true", help="time the first epoch")
     parser.add_argument("--one", nargs=2, metavar=("WORK", "CONTENDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,7 +1,7 @@
-"""The two CNN projects as their descriptions have them: PIL images, DataLoader, float32, eager.
+"""The two published CNN projects: PIL images, DataLoader, float32, eager.
 
-Written from the published descriptions, with torch's own layers and the settings they name. Like
-the functions of ``loops``, each prepares everything and returns ``epoch()``.
+Written from the published descriptions, with torch's own layers and the published settings. As in
+``loops``, each function prepares everything and returns ``epoch()``.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def published_cnn21k(workers: int = 0) -> Epoch:
     loader = DataLoader(images, batch_size=128, shuffle=True, num_workers=workers)
     model = CNN21k(num_classes=10)
     optimizer = optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    # 20 epochs and not 1: the benchmark trains an epoch to warm up and may repeat
+    # 20 epochs, not 1: the benchmark warms up for an epoch and may repeat
     scheduler = OneCycleLR(optimizer, max_lr=1e-3, epochs=20, steps_per_epoch=len(loader))
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     return _usual_loop(model, loader, criterion, optimizer, scheduler)

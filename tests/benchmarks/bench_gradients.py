@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.bench_gradients
 
-Ours against one sample at a time and against Opacus, with the same weights and the same number of
-threads; then ``experiment=gradients`` with and without its collection. Every
-measurement runs in a process of its own, the fast ones several times: medians are shown. The slow
-loop and Opacus run on ``--slow-samples`` images, and their time is scaled to all.
+Compares this package with loops over single samples and with Opacus, at equal weights and thread
+counts; then ``experiment=gradients`` with and without its collection. Each measurement runs in its
+own process, fast ones several times, and the median is shown. The slow loops and Opacus'
+GradSampleModule run on ``--slow-samples`` images, with times scaled to all.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def published_loop(dataset: Dataset, count: int) -> Tensor:
 
 
 def one_at_a_time(dataset: Dataset, count: int) -> Tensor:
-    """Each sample alone, with nothing but norms kept: the leanest loop."""
+    """Each sample alone, keeping only norms: the leanest loop."""
     model = network()
     norms = torch.empty(count)
     for i in range(count):
@@ -77,7 +77,7 @@ def one_at_a_time(dataset: Dataset, count: int) -> Tensor:
 
 
 def opacus(dataset: Dataset, count: int) -> Tensor:
-    """GradSampleModule: the gradients of a batch in ``.grad_sample``, 100 MB of them."""
+    """GradSampleModule: stores a batch's gradients in ``.grad_sample``, 100 MB."""
     from opacus import GradSampleModule
 
     model = GradSampleModule(network(), loss_reduction="sum")
@@ -92,7 +92,7 @@ def opacus(dataset: Dataset, count: int) -> Tensor:
 
 
 def opacus_ghost(dataset: Dataset, count: int) -> Tensor:
-    """Opacus' ghost norms, which build no gradients either; from the loss's own batch."""
+    """Opacus' ghost norms, which also build no per-sample gradients."""
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
     model = GradSampleModuleFastGradientClipping(
@@ -122,7 +122,7 @@ def ours(format: str, cosine: bool) -> Callable[[Dataset, int], Tensor]:
 
 
 def settings(format: str, cosine: bool) -> CollectionSettings:
-    """The settings of conf/gradients, but for format and cosine."""
+    """The settings of conf/gradients, except for format and cosine."""
     return CollectionSettings(
         parameters=None,
         format=format,
@@ -157,7 +157,7 @@ def peak_memory() -> float:
 
 
 def measure_norms(name: str, count: int) -> dict[str, object]:
-    """Time one way to the norms, after a few training steps have set the memory's base."""
+    """Time one way to the norms, after a few training steps set the memory baseline."""
     dataset = load_mnist()
     model = network()
     for ids in torch.arange(640).split(64):
@@ -177,7 +177,7 @@ def measure_norms(name: str, count: int) -> dict[str, object]:
 
 
 def measure_training() -> dict[str, float]:
-    """Time the training of ``experiment=gradients`` with and without collection, in turn."""
+    """Time training of ``experiment=gradients`` with and without collection, alternating."""
     ways = {
         "off": "gradients=none",
         "statistics": "gradients.format=statistics",
@@ -206,7 +206,7 @@ def file_megabytes() -> float:
 
 
 def in_own_process(*arguments: str) -> dict[str, object]:
-    """Run one measurement of this file in a new process."""
+    """Run one measurement from this file in a new process."""
     command = [sys.executable, "-m", "tests.benchmarks.bench_gradients", "--measure", *arguments]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     result: dict[str, object] = json.loads(output.splitlines()[-1])

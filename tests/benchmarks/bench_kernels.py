@@ -1,8 +1,8 @@
-"""The constants of `mnist_exp/cpu/kernels/measurements.py`, for the build that runs here.
+"""Timings behind `mnist_exp/cpu/kernels/measurements.py`, for the build in use.
 
     MNIST_EXP_KERNELS=avx2 python -m tests.benchmarks.bench_kernels
 
-The ratios are torch's time over the kernels': above 1 the kernels are faster.
+Ratios are torch's time over the kernels': above 1 the kernels are faster.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NETWORKS = (([100], 128), ([512], 64), ([300, 300], 32))  # hidden layers and ba
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the lower quintile of some repeats."""
+    """Return the 20th percentile of the times of ``REPEATS`` calls."""
     work()
     times = []
     for _ in range(REPEATS):
@@ -40,7 +40,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def training(kernels: Kernels, pixels: Tensor) -> None:
-    """Print a row for each network, with inputs mostly 0 and with none of them 0."""
+    """Print a row for each network, with mostly zero inputs and with no zeros."""
     for hidden, batch in NETWORKS:
         model = MLP(hidden_sizes=hidden, num_classes=10, activation="relu", dropout=0.0)
         way = LinearLayers(model, 0.0, "fp32")
@@ -59,7 +59,7 @@ def training(kernels: Kernels, pixels: Tensor) -> None:
 
 
 def sparse_products(kernels: Kernels, pixels: Tensor) -> None:
-    """Print a row for each size of `mnist_exp.cpu.sparse_linear`'s products."""
+    """Print a row for each size of product in `mnist_exp.cpu.sparse_linear`."""
     for outputs in (128, 304, 512):
         for batch in (64, 1024):
             x = pixels[:batch]
@@ -75,7 +75,7 @@ def sparse_products(kernels: Kernels, pixels: Tensor) -> None:
 
 
 def main() -> None:
-    """Print the ratios with one thread and with all."""
+    """Print the ratios with one thread and with all threads."""
     kernels = kernels_for()
     if kernels is None:
         raise SystemExit("there are no compiled kernels here")

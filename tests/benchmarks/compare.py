@@ -1,4 +1,4 @@
-"""Time contenders in turn, each repeat in a process of its own, and print a table of ratios."""
+"""Time contenders in turn, each repeat in its own process, and format a table of ratios."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import torch
 from mnist_exp.cpu.kernels import description, library
 from mnist_exp.cpu.openmp import wait_briefly
 
-SIDE_BY_SIDE = "folds side by side"  # ends a contender's name
-KERNELS = ", kernels: "  # before the build that does the work, at the end of a name
+SIDE_BY_SIDE = "folds side by side"  # suffix of a contender's name
+KERNELS = ", kernels: "  # suffix of a name, followed by the build
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a contender's processes measured.
+    """Measurements of a contender's processes.
 
     Attributes
     ----------
     seconds : list of float
-        An epoch, one value a repeat; of folds side by side, the time in which they do one each,
-        divided by their number.
+        Per epoch, one value per repeat; for parallel folds, the time for an epoch of each divided
+        by their number.
     peak_mib : float
-        Largest resident memory, data set included; summed over folds side by side.
+        Largest resident memory, data set included; summed over parallel folds.
     """
 
     seconds: list[float]
@@ -38,7 +38,7 @@ class Timing:
 
 
 def with_builds(contenders: Sequence[str]) -> list[str]:
-    """Return contenders, "ours" followed by itself with each slower build and with torch."""
+    """Return contenders, with variants of the first for each slower build and for torch."""
     slower = [*list(library.builds())[1:], "torch"] if library.builds() else []
     forced = [f"ours{KERNELS}{build}" for build in slower]
     first, *others = contenders
@@ -46,7 +46,7 @@ def with_builds(contenders: Sequence[str]) -> list[str]:
 
 
 def without_build(contender: str) -> str:
-    """Return the name of what a contender of `with_builds` trains."""
+    """Return a contender's name without the suffix of `with_builds`."""
     return contender.partition(KERNELS)[0]
 
 
@@ -55,8 +55,8 @@ def time_in_turn(
 ) -> dict[str, Timing]:
     """Run every contender ``repeats`` times, one after the other within each repeat.
 
-    No further repeat starts that would end more than ``enough`` seconds after the first began, if
-    it took as long as the longest so far.
+    After the first, a repeat starts only if, at the average duration so far, it would end within
+    ``enough`` seconds of the start.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     peaks = dict.fromkeys(contenders, 0.0)
@@ -68,19 +68,19 @@ def time_in_turn(
         for name in contenders:
             processes = start(work, name, cold)
             measured = [result_of(process, f"{work}, {name}") for process in processes]
-            # that many epochs are done in the time of the slowest
+            # parallel folds: one epoch each in the time of the slowest
             seconds[name].append(max(one["seconds"] for one in measured) / len(processes))
             peaks[name] = max(peaks[name], sum(one["peak_mib"] for one in measured))
     return {name: Timing(seconds[name], peaks[name]) for name in contenders}
 
 
 def start(work: str, contender: str, cold: bool) -> list[subprocess.Popen[str]]:
-    """Start a contender: one process with all threads, or folds side by side with one each."""
+    """Start a contender: one process with all threads, or parallel folds with one each."""
     side_by_side = contender.endswith(SIDE_BY_SIDE)
     command = [sys.executable, "-m", "tests.benchmarks", "--one", work, contender]
     command += ["--cold"] * cold
     environment = dict(os.environ)
-    if contender.startswith(("ours", "bare")):  # as in the program
+    if contender.startswith(("ours", "bare")):  # as mnist_exp does
         wait_briefly(environment)
     if KERNELS in contender:
         environment["MNIST_EXP_KERNELS"] = contender.rpartition(KERNELS)[2]
@@ -94,7 +94,7 @@ def start(work: str, contender: str, cold: bool) -> list[subprocess.Popen[str]]:
 
 
 def result_of(process: subprocess.Popen[str], what: str) -> dict[str, float]:
-    """Wait for a process and return what it measured."""
+    """Wait for a process and return its measurements."""
     output, errors = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{what}:\n{errors}")
@@ -103,9 +103,9 @@ def result_of(process: subprocess.Popen[str], what: str) -> dict[str, float]:
 
 
 def table(work: str, timings: dict[str, Timing], images: int) -> str:
-    """Return the medians, each with its ratio to ours, as a Markdown table.
+    """Return medians and their ratios to ours as a Markdown table.
 
-    ``images`` is how many an epoch of the benchmark had; the seconds are those of 60,000.
+    ``images`` is the size of a benchmark epoch; seconds are scaled to 60,000 images.
     """
     (first, *_) = timings
     reference = statistics.median(timings[first].seconds)
@@ -113,7 +113,7 @@ def table(work: str, timings: dict[str, Timing], images: int) -> str:
     scaled = "" if images == 60_000 else f", from {images:,} images"
     head = f"{work}, {description(torch.device('cpu'))}, {repeats} repeat(s){scaled}"
     lines = [
-        f"| {head} | s an epoch (median) | min to max | ratio to ours | peak MiB |",
+        f"| {head} | s per epoch (median) | min to max | ratio to ours | peak MiB |",
         "|---|---|---|---|---|",
     ]
     for name, timing in timings.items():

@@ -1,7 +1,7 @@
-"""Training under device constraints, written as the published script does it.
+"""Training under device constraints, written like the published script.
 
-784-100-10, batch 128: a DataLoader over a TensorDataset, autograd, the first layer's gradient norm
-at every batch, and torch.where, clamp and round for each parameter.
+784-100-10, batch 128: DataLoader over a TensorDataset, autograd, the first layer's gradient norm
+per batch, and torch.where, clamp and round for each parameter.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tests.benchmarks.loops import Epoch
 
 W_MIN, W_MAX, LEVELS, RETENTION, LR_POS, LR_NEG = 0.1, 0.51, 100, 1e-5, 0.1, 0.103
 STEP = (W_MAX - W_MIN) / (LEVELS - 1)
-MOMENTUM = 0.9  # of the recipe of constraint=memristor
+MOMENTUM = 0.9  # as with constraint=memristor
 BATCH_SIZE = 128
 
 
 class ScriptPairs(nn.Module):
-    """784-100-10 with two conductances a weight, as one would write it first."""
+    """784-100-10 with two conductances per weight, the straightforward way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ScriptPairs(nn.Module):
 
 
 def published_script() -> Epoch:
-    """Every parameter is a conductance, rounded to the nearest level."""
+    """Every parameter a conductance, rounded to the nearest level."""
     model = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
     return _script(model, stochastic=False)
 

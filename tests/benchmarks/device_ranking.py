@@ -1,14 +1,14 @@
-"""Accuracy of the ready-made devices beside the published one, and whether they rank alike.
+"""Accuracy of the ready-made devices against published values, and their rank correlation.
 
-The published accuracies are those of the manual of MLP+NeuroSim V3.0 (P.-Y. Chen, S. Yu). Its
-set-up, which is repeated here with our device functions: 400-100-10 without biases, sigmoid units,
-black-and-white 20 x 20 images, squared error, weights in [-1, 1] that start uniform, one random
-image a write, learning rates 0.4 and 0.2, whole pulses rounded to the nearest, 1,000,000 images.
-Currents are read as 8-bit digits of which the full scale is the range of all rows, so that a unit
-sees half of its weighted sum, and one bit of each hidden unit drives the second layer. Left out:
-the resistance of wires. "ideal" is a device with a million levels, a straight curve and no noise.
+The published accuracies come from the manual of MLP+NeuroSim V3.0 (P.-Y. Chen, S. Yu). This script
+repeats its set-up with our device functions: 400-100-10 without biases, sigmoid units,
+black-and-white 20 x 20 images, squared error, weights uniform in [-1, 1] at the start, one random
+image per write, learning rates 0.4 and 0.2, pulses rounded to whole numbers, 1,000,000 images.
+Currents are read as 8-bit digits. Full scale is the range of all rows, so a unit sees half of its
+weighted sum, and one bit of each hidden unit drives the second layer. Wire resistance is left out.
+"ideal" is a device with a million levels, a straight curve and no noise.
 
-All devices train side by side on the same images, each `--seeds` times, from weights of its own.
+All devices train in parallel on the same images, each `--seeds` times from different weights.
 
     python -m tests.benchmarks.device_ranking
 """
@@ -33,18 +33,18 @@ PUBLISHED = {  # accuracy in percent
     "hzo_fefet": 88,
 }  # fmt: skip
 SOFTWARE = 96.5
-RATES = (0.4, 0.2)  # of the weights of either layer
+RATES = (0.4, 0.2)  # learning rates of the two layers
 INPUTS, HIDDEN, OUTPUTS = 400, 100, 10
 MAX_DIGIT = 255
 
 
 class Arrays:
-    """The two weight arrays of many networks; R replicas side by side, one device type each.
+    """The two weight arrays of R replicas of the network, each with one device type.
 
     Parameters
     ----------
     options : list of str
-        The device of each replica: options of the group ``constraint``, or "ideal".
+        Device of each replica: an option of the group ``constraint``, or "ideal".
     """
 
     def __init__(self, options: list[str]) -> None:
@@ -71,14 +71,14 @@ class Arrays:
         self.targets = torch.eye(OUTPUTS)
 
     def read(self, currents: Tensor, active: Tensor | float, rows: int) -> Tensor:
-        """Return the weighted sums that the read-out makes of currents [R, K].
+        """Return the weighted sums [R, K] as digitised from currents [R, K].
 
         Parameters
         ----------
         currents : Tensor
-            Sum of the conductances of the rows driven.
+            Sum of the conductances of the driven rows.
         active : Tensor or float
-            How many rows are driven; the reference column holds medium conductances.
+            Number of driven rows; the reference column holds medium conductances.
         rows : int
             Rows of the array.
         """
@@ -101,7 +101,7 @@ class Arrays:
         return clip(after + write_noise(pulses, normal, self.noise[which], high - low), low, high)
 
     def train(self, pixels: Tensor, label: int) -> None:
-        """Show one image, of which ``pixels`` are white, and write the update."""
+        """Train on one image, with white ``pixels`` [P], and write the update."""
         hidden = self.read(self.first[:, :, pixels].sum(2), len(pixels), INPUTS).sigmoid()
         outputs = self.outputs(hidden).sigmoid()  # [R, 10]
         second = self.weights(self.second)
@@ -125,7 +125,7 @@ class Arrays:
         return self.read(currents, spikes.sum(1, keepdim=True), HIDDEN)
 
     def classify(self, image: Tensor) -> Tensor:
-        """Return each replica's class [R] of a black-and-white image [400]."""
+        """Return each replica's predicted class [R] of a black-and-white image [400]."""
         hidden = self.read(self.first @ image, float(image.sum()), INPUTS).sigmoid()
         return self.outputs(hidden).argmax(1)
 
@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=3, help="networks a device")
+    parser.add_argument("--seeds", type=int, default=3, help="networks per device")
     parser.add_argument("--images", type=int, default=1_000_000, help="writes")
     arguments = parser.parse_args()
     torch.manual_seed(0)

@@ -1,8 +1,8 @@
-"""Training epochs to time: ours, the bare tensor operations, and the usual ways to write them.
+"""Training epochs to time: ours, bare tensor operations, and common ways to write them.
 
-Each function prepares everything and returns ``epoch()``, which trains one epoch on `count`
-images, all 60,000 unless said, and returns nothing. All start from the same configuration, so that
-network, optimizer, batch size and data are the same.
+Each function prepares everything and returns ``epoch()``, which trains one epoch on `count` images
+(60,000 unless set by `use_images`). All start from the same configuration, with the same network,
+optimizer, batch size and data.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 def configured(*overrides: str) -> DictConfig:
     """Compose a configuration that trains on the 60,000 official training images.
 
-    With enough epochs that a schedule as long as the run has steps for every epoch timed.
+    100 epochs, so that a schedule as long as the run does not end while timing.
     """
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         return compose(
@@ -49,19 +49,19 @@ _images = ALL
 
 
 def use_images(images: int) -> None:
-    """Let an epoch have this many images, for all contenders of a process."""
+    """Set the images per epoch, for all contenders in this process."""
     global _images  # noqa: PLW0603
     _images = images
 
 
 def count() -> int:
-    """Return the images of an epoch."""
+    """Return the number of images per epoch."""
     return _images
 
 
 @cache
 def dataset() -> Dataset:
-    """Load MNIST once a process."""
+    """Load MNIST once per process."""
     return load_mnist()
 
 
@@ -86,9 +86,9 @@ def ours(*overrides: str) -> Epoch:
 
 
 def bare(*overrides: str, compiled: bool = False) -> Epoch:
-    """Only the tensor operations that training needs, by autograd, and no framework around them.
+    """Only the tensor operations that training needs, with autograd and no framework.
 
-    ``compiled``: with the network through torch.compile, which needs a C++ compiler.
+    With ``compiled``, the network goes through torch.compile, which needs a C++ compiler.
     """
     config = configured(*overrides)
     images = build.build_images(config, dataset(), CPU)
@@ -128,7 +128,7 @@ def _float_images(config: DictConfig) -> torch.Tensor:
 
 
 def usual_script(*overrides: str) -> Epoch:
-    """The usual script: a DataLoader over float tensors, autograd, float32, torch's defaults."""
+    """The usual script: DataLoader over float tensors, autograd, float32, torch's defaults."""
     config = configured(*overrides, "training.precision=fp32", "training.averaging=null")
     state = _state(config)
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler

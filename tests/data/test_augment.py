@@ -60,6 +60,7 @@ def generator(seed: int = 0) -> torch.Generator:
 ANGLES = st.floats(-40, 40)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(ANGLES, st.integers(-5, 5), st.integers(-5, 5), st.floats(0.7, 1.4), ANGLES)
 def test_a_sheared_scaled_shifted_image_equals_torchvision_s(
@@ -103,6 +104,7 @@ def test_positions_are_those_of_torch(batch: int, height: int, width: int, seed:
     torch.testing.assert_close(affine_grid(matrices, height, width), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.floats(0, 2), st.floats(0, 2), st.booleans())
 def test_colours_equal_torchvision_s_image_by_image(
@@ -154,6 +156,7 @@ def test_erase_fills_exactly_the_rectangle_and_an_empty_one_fills_nothing(digits
     assert (ours[2] == 0.5).all()
 
 
+@pytest.mark.slow
 def test_strong_augmentation_has_the_moments_of_the_published_transforms(digits: Tensor) -> None:
     """Mean and spread of each pixel, and of the image mean and variance; share of erased images."""
     published = transforms.Compose(

@@ -180,7 +180,7 @@ def norm(layer: nn.Module) -> nn.Module:
         (lambda: nn.utils.spectral_norm(nn.Conv2d(1, 2, 3)), r"0\.weight \(Conv2d\) is no param"),
         (lambda: prune.l1_unstructured(nn.Linear(12, 3), "weight", 3), r"0\.weight \(Linear\)"),
         (lambda: norm(nn.Linear(12, 3)), r"0\.weight \(Linear\) is parametrized already"),
-        (lambda: buffer_for_weight(nn.Linear(12, 3)), r"0\.weight \(Linear\) is a Tensor and no"),
+        (lambda: buffer_for_weight(nn.Linear(12, 3)), r"0\.weight \(Linear\) is a Tensor, not a"),
         (lambda: nn.LazyLinear(3), r"0\.weight \(LazyLinear\) has no shape yet"),
         (same_memory, r"0\.1\.weight and 0\.0\.weight are two parameters in the same memory"),
     ],

@@ -35,6 +35,7 @@ def accuracy(config: DictConfig, mnist: Dataset) -> float:
     return evaluate(state.model, images, test, batch_size=2000, precision="fp32").accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -58,6 +59,7 @@ def test_the_settings_of_the_warning_turn_chance_into_learning(
     assert accuracy(config, mnist) > 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp100", "mlp300", "cnn20k", "cnn21k"])
 @pytest.mark.parametrize("device", DEVICES)
 def test_only_the_shipped_device_at_chance_gets_a_warning(

@@ -66,6 +66,7 @@ def has_ended(process: int) -> bool:
     return state == "Z"  # a zombie: not reaped yet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", ["fold", "server", "both"])
 def test_a_run_ends_by_a_signal_though_a_process_of_its_folds_is_stopped(
     tmp_path: Path, run: int, stopped: str
@@ -86,6 +87,7 @@ def test_a_run_ends_by_a_signal_though_a_process_of_its_folds_is_stopped(
         DirectoryLock(checkpoints(tmp_path, number), wait=10).release()  # free: its process is gone
 
 
+@pytest.mark.slow
 def test_the_folds_end_when_a_run_that_was_stopped_is_killed(tmp_path: Path, run: int) -> None:
     server = parent(fold_process(tmp_path, 1))
     os.kill(run, signal.SIGSTOP)
@@ -100,6 +102,7 @@ def test_the_folds_end_when_a_run_that_was_stopped_is_killed(tmp_path: Path, run
     raise AssertionError("the server goes on")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_to_the_whole_group_ends_all_with_checkpoints(
     tmp_path: Path, run: int, number: int
@@ -113,6 +116,7 @@ def test_a_signal_to_the_whole_group_ends_all_with_checkpoints(
         DirectoryLock(checkpoints(tmp_path, fold), wait=0).release()  # folds end before the run
 
 
+@pytest.mark.slow
 def test_a_killed_server_fails_the_run_and_ends_its_folds(tmp_path: Path, run: int) -> None:
     os.kill(parent(fold_process(tmp_path, 1)), signal.SIGKILL)
     assert exit_code(run) == 2

@@ -24,6 +24,7 @@ def lines(compose_config: Compose, *overrides: str, facts: Facts = FACTS) -> lis
     return ignored_settings(compose_config(*overrides), keys_of(overrides), facts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -85,6 +86,7 @@ def test_settings_with_an_effect_get_no_warning(
     assert lines(compose_config, *overrides) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", sorted(p.stem for p in (config_directory() / "experiment").glob("*"))
 )
@@ -129,6 +131,7 @@ def test_a_run_warns_once_before_it_trains(
     assert "warning" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", ["[5]", "[0,1]", "[]", "[1,3]"])
 def test_gradients_of_epochs_that_do_not_come_are_refused(
     tmp_path: Path, compose_config: Compose, epochs: str
@@ -139,6 +142,7 @@ def test_gradients_of_epochs_that_do_not_come_are_refused(
     assert not list((tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "seen"),
     [

@@ -45,6 +45,7 @@ def count(calls: list[tuple[str, Any]]) -> dict[str, int]:
 ONCE = dict.fromkeys(("build_dataset", "build_splits", "build_images", "build_recipe"), 1)
 
 
+@pytest.mark.slow
 def test_folds_share_the_parts_of_a_run_and_the_first_trains_with_what_was_checked(
     tmp_path: Path, calls: list[tuple[str, Any]]
 ) -> None:

@@ -42,6 +42,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_run_directory_is_complete(
     holdout_run: tuple[Path, dict[str, Any], DictConfig],
 ) -> None:
@@ -71,6 +72,7 @@ def test_augmented_examples_stand_beside_the_image_they_come_from(compose_config
     torch.testing.assert_close(unchanged, plain.expand(-1, 8, -1, -1))
 
 
+@pytest.mark.slow
 def test_a_run_with_augmentation_draws_it(tmp_path: Path, compose_config: Compose) -> None:
     overrides = ("model=mlp", "augmentation=light", "data.subset=100", "plots.dpi=50")
     run_experiment(compose_config(*overrides), tmp_path / "run")
@@ -173,6 +175,7 @@ def fold_runs(
     return results
 
 
+@pytest.mark.slow
 def test_folds_side_by_side_give_the_same_numbers(fold_runs: list[dict[str, Any]]) -> None:
     one_by_one, side_by_side = fold_runs
     assert one_by_one["accuracy"] == side_by_side["accuracy"]
@@ -198,6 +201,7 @@ def test_as_many_folds_at_a_time_as_threads_leave_cores_for_and_one_on_a_gpu(
     assert room_for_folds(config, torch.device(device)) == expected
 
 
+@pytest.mark.slow
 def test_threads_do_not_leak_from_one_job_of_a_sweep_to_the_next(
     tmp_path: Path, compose_config: Compose
 ) -> None:

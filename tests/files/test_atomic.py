@@ -40,6 +40,7 @@ def test_a_file_killed_while_it_is_replaced_is_the_old_or_the_new(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [False, True])
 @settings(max_examples=15)
 @given(size=st.integers(0, 2999))

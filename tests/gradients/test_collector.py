@@ -109,6 +109,7 @@ def test_a_subset_of_the_samples(choice: str, mnist: Dataset, tmp_path: Path) ->
     assert (ids[0] == IDS[:20].tolist()) is (choice == "first")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_training_is_left_as_it_was(training: bool, mnist: Dataset, tmp_path: Path) -> None:
     """Covers weights, buffers, modes, .grad, hooks and random state, with dropout and shifts on."""

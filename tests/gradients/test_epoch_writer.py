@@ -96,6 +96,7 @@ collect(small_network(), samples_of(load_mnist(), torch.arange(50)), sys.argv[1]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_a_killed_run_leaves_no_epoch_and_the_next_one_clears_up(
     samples: Samples, tmp_path: Path

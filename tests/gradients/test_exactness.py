@@ -170,7 +170,7 @@ def test_parameters_that_cannot_be_separated_are_named_with_those_that_can() -> 
     model = TwoLayers(lambda net, x: net.b(F.linear(net.a(x), net.listed[0]).tanh()))
     model.listed = [model.a.weight]
     others = r"gradients\.parameters=\[tokens,a\.bias,b\.weight,b\.bias\]"
-    with pytest.raises(UserError, match=r"gradients of a\.weight cannot be told.*" + others):
+    with pytest.raises(UserError, match=r"gradients of a\.weight cannot be separated.*" + others):
         per_sample_model(model, torch.randn(2, 6))
 
 

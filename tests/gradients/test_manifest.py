@@ -78,11 +78,13 @@ def use_everything(epoch: Path, dense: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_sound_epoch_passes(epochs: dict[str, Path], name: str, tmp_path: Path) -> None:
     use_everything(epochs[name], tmp_path / "dense")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=25)
 @given(data=st.data())

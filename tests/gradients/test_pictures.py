@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pytest
 import torch
 
 from mnist_exp.data import Dataset
@@ -18,6 +19,7 @@ from tests.helpers.gradient_samples import collection_settings, samples_of, smal
 NAMES = [str(digit) for digit in range(10)]
 
 
+@pytest.mark.slow
 def test_pictures_of_a_run(mnist: Dataset, tmp_path: Path) -> None:
     """No epoch gives no plots, one gives two, and the course over epochs needs a second."""
     samples = samples_of(mnist, torch.arange(100))

@@ -17,7 +17,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.gradients import Samples, collect
 from mnist_exp.gradients.manifest import checksum_of
-from mnist_exp.models import CNN20k, CNN21k
+from mnist_exp.models import MLP, CNN20k, CNN21k
 from tests.helpers.gradient_samples import (
     collection_settings,
     flat,
@@ -71,6 +71,21 @@ def test_convolutional_networks_round_trip(
     assert "convolution" in {p["form"] for p in stored.manifest["parameters"]}
     for name, slow in gradients_one_at_a_time(model.eval(), samples).items():
         assert_close(stored[name][:], slow)
+
+
+def test_an_epoch_that_version_0_1_wrote_is_read(mnist: Dataset) -> None:
+    """Written by commit e7378e2, for the first three training images and this network."""
+    torch.manual_seed(0)
+    model = MLP(hidden_sizes=[2], num_classes=10, activation="relu", dropout=0.0)
+    stored = gradients.open(Path(__file__).parent / "epoch_of_version_0_1")
+    stored.verify()
+    assert [array["name"] for array in stored.manifest["derived"]] == ["network.0.output_gradient"]
+    slow = gradients_one_at_a_time(model, samples_of(mnist, torch.arange(3)))
+    for name, expected in slow.items():
+        assert_close(stored[name][:], expected)
+    rows = flat(slow)
+    cosines = torch.cosine_similarity(rows, rows.mean(0, keepdim=True))
+    assert_close(stored.cosines(), cosines)
 
 
 def test_array_operations_equal_those_on_built_gradients(epoch: Path) -> None:
@@ -204,6 +219,7 @@ def test_verify_finds_one_changed_bit(form: str, samples: Samples, tmp_path: Pat
         gradients.open(tmp_path / "epoch_1").verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["factored", "dense"])
 def test_verify_finds_a_changed_bit_in_every_byte_of_a_header(
     form: str, samples: Samples, tmp_path: Path

@@ -30,6 +30,7 @@ def test_parameter_counts_are_the_published_ones(
     assert sum(p.numel() for p in model.parameters()) == count
 
 
+@pytest.mark.slow
 def test_check_models_passes_and_prints_every_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parameters"]) == 0
     assert main(["shapes"]) == 0
@@ -43,6 +44,7 @@ def test_check_models_fails_when_a_count_is_off(monkeypatch: pytest.MonkeyPatch)
     assert main(["parameters"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_loss_at_initialisation_is_about_ln_10(
     compose_config: Compose, mnist: Dataset, name: str

@@ -154,7 +154,7 @@ def test_a_network_with_false_declarations_is_trained_by_autograd(
     assert all(map(torch.equal, taken, truth))
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"what {type(model).__name__} says of itself" in told
+    assert f"{type(model).__name__} declares stages() or independent_samples" in told
     assert type(backpropagation(model, 0.1, "fp32")) is Autograd
 
 
@@ -165,4 +165,4 @@ def test_a_batch_without_finite_values_decides_nothing(capsys: pytest.CaptureFix
     assert way(images * torch.nan, labels)[0].isnan()
     assert not capsys.readouterr().err
     way(images, labels)
-    assert "says of itself" in capsys.readouterr().err
+    assert "declares stages()" in capsys.readouterr().err

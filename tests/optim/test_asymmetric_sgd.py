@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mnist_exp.errors import UserError
 from mnist_exp.optim import AsymmetricSGD, asymmetric_update
@@ -104,3 +105,20 @@ def test_refuses_values_out_of_range(name: str, value: float) -> None:
     arguments = {"lr_pos": 0.1, "lr_neg": 0.1, "momentum": 0.0} | {name: value}
     with pytest.raises(UserError, match=rf"optimizer\.{name}={value}"):
         AsymmetricSGD([torch.zeros(1, requires_grad=True)], **arguments)
+
+
+def test_hooks_and_the_profiler_see_the_steps() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    optimizer = AsymmetricSGD([weight], lr_pos=0.1, lr_neg=0.1)
+    seen: list[str] = []
+    handle = optimizer.register_step_post_hook(lambda *_: seen.append("own"))
+    everywhere = register_optimizer_step_pre_hook(lambda *_: seen.append("global"))
+    optimizer.step()
+    handle.remove()
+    everywhere.remove()
+    optimizer.step()
+    assert seen == ["global", "own"]
+    with torch.profiler.profile() as profile:
+        optimizer.step()
+    assert any("AsymmetricSGD.step" in event.key for event in profile.key_averages())

@@ -35,6 +35,7 @@ def check(
     return check_schedule(optimizer or sgd(), build_scheduler, steps, NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

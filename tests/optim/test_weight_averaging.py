@@ -82,6 +82,7 @@ def test_a_long_run_has_the_average_of_the_plain_decay() -> None:
     torch.testing.assert_close(warm, plain, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp100", "cnn20k"])
 def test_a_short_run_reports_about_what_its_last_weights_would(
     compose_config: Compose, mnist: Dataset, model: str

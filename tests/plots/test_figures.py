@@ -13,6 +13,7 @@ import pytest
 import mnist_exp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "named", ["module://nowhere", "module://matplotlib_inline.backend_inline", "nonsense", "pdf"]
 )

@@ -47,6 +47,7 @@ def clipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [0, 1, 2, 4, 7, 11, 14, 18, 23, 28, 34, 39, 42])
 def test_a_run_killed_at_a_file_goes_on_to_the_same_result(
     tmp_path: Path, clipped: Path, event: int
@@ -61,6 +62,7 @@ def test_a_run_killed_at_a_file_goes_on_to_the_same_result(
     assert outcome(directory) == outcome(clipped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [5_000, 70_000, 500_000])
 def test_a_full_disk_is_reported_and_written_files_stay_sound(
     tmp_path: Path, clipped: Path, size: int
@@ -105,6 +107,7 @@ def test_a_loss_that_is_not_finite_stops_with_what_to_try(tmp_path: Path) -> Non
     assert "training diverged" in status(tmp_path / "skip")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_fault_of_the_program_fails_with_its_traceback(tmp_path: Path, jobs: int) -> None:
     (tmp_path / "broken.py").write_text(
@@ -138,6 +141,7 @@ def long_run(tmp_path: Path) -> tuple[int, Path]:
     return process, directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
@@ -154,6 +158,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: int, co
     assert newest.startswith(f"epoch_{rows[-1]['epoch']:05d}")
 
 
+@pytest.mark.slow
 def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     config = (*few_images(), *LONG, "training.batch_size=600", "model.hidden_sizes=[20000,2000]")
     process = start_command(*config, "hydra.run.dir=run", cwd=tmp_path, log=tmp_path / "log")
@@ -182,6 +187,7 @@ def test_a_dead_run_is_shown_with_the_command_that_resumes_it(
     assert f"python -m mnist_exp resume={directory}" in shown
 
 
+@pytest.mark.slow
 def test_runs_started_together_get_a_directory_each(tmp_path: Path) -> None:
     processes = [
         start_command(*few_images(), *CNN, "training.epochs=1", cwd=tmp_path) for _ in range(5)
@@ -193,6 +199,7 @@ def test_runs_started_together_get_a_directory_each(tmp_path: Path) -> None:
     assert outcomes == [outcomes[0]] * 5
 
 
+@pytest.mark.slow
 def test_of_processes_that_want_the_same_directory_one_gets_it(tmp_path: Path) -> None:
     arguments = (*few_images(), *CNN, "hydra.run.dir=run")
     logs = [tmp_path / f"log{number}" for number in range(5)]
@@ -233,6 +240,7 @@ def test_a_lock_on_a_directory_that_was_removed_meanwhile_is_taken_anew(tmp_path
             assert is_locked(directory)
 
 
+@pytest.mark.slow
 def test_folds_in_processes_end_with_a_signal_or_with_their_parent(tmp_path: Path) -> None:
     arguments = (*few_images(), "model=mlp100", "cv.n_splits=2", "cv.n_jobs=2", *SMALL[1:])
     arguments = (*arguments, "training.epochs=100000", "hydra.run.dir=run")

@@ -80,6 +80,7 @@ def write_version_1(directory: Path, results: dict[str, Any]) -> None:
     write_json(directory / "results.json", {**content, "checksum": checksum})
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(results=mutated(ONE_SPLIT) | mutated(FOLDS))
 def test_any_results_with_a_checksum_are_shown_refused_or_damaged(

@@ -59,7 +59,7 @@ def test_an_interrupted_old_run_goes_on(tmp_path: Path) -> None:
     shutil.copytree(OLD_RUNS / "interrupted", directory)
     ended = run(f"resume={directory}", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert "fold 2 | goes on after 1 epochs and " in ended.stdout
+    assert "fold 2 | resumes after 1 epochs and " in ended.stdout
     assert "fold 1 | epoch" not in ended.stdout  # fold 1 was finished
     written = read_json(directory / "results.json")
     assert (written["schema_version"], written["status"]) == (2, "completed")

@@ -55,11 +55,13 @@ def goes_on(name: str, directory: Path) -> None:
     run_experiment(composed(*RUNS[name]), directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_sound_checkpoints_go_on(stopped: dict[str, Path], name: str, tmp_path: Path) -> None:
     goes_on(name, Path(shutil.copytree(stopped[name], tmp_path / "run")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 @settings(max_examples=20)
 @given(data=st.data())
@@ -87,10 +89,12 @@ def test_any_content_with_a_checksum_is_refused_or_goes_on(
         goes_on(name, directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (lambda c: c.pop("config"), "config is missing"),
+        (lambda c: c["config"]["training"].pop("epochs"), "training.epochs was None and is 2 now"),
         (lambda c: c.update(fold="1"), "fold is '1'; allowed is null or a whole number"),
         (lambda c: c["state"].pop("order"), "state.order is missing"),
         (lambda c: c["state"].update(batch=-1), "state.batch is -1"),

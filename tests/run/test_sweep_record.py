@@ -48,6 +48,7 @@ def results_of(directory: Path) -> dict[str, Any]:
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subdir", ["same", "${model.name}", "a,b/c"])
 def test_jobs_that_would_share_a_directory_get_one_each(tmp_path: Path, subdir: str) -> None:
     code, output = sweep(
@@ -67,6 +68,7 @@ def test_jobs_that_would_share_a_directory_get_one_each(tmp_path: Path, subdir: 
     assert (tmp_path / "s" / "sweep.csv").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_sweep_finds_its_data_from_any_directory(tmp_path: Path) -> None:
     shutil.copytree(few_images()[1].partition("=")[2], tmp_path / "images")
     settings = [*TINY, "data=idx", "data.root=images", "hydra.sweep.dir=s"]
@@ -80,9 +82,10 @@ def test_a_sweep_finds_its_data_from_any_directory(tmp_path: Path) -> None:
     assert code == 0, output
     after = [results_of(tmp_path / "s" / job) for job in "01"]
     assert after[0] == before[0]
-    assert after[1]["weights_sha256"] == before[1]["weights_sha256"]
+    assert after[1]["folds"][0]["weights_sha256"] == before[1]["folds"][0]["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_results_with_a_hash_of_an_older_version_are_those_of_the_job(tmp_path: Path) -> None:
     sweep("seed=1,2", cwd=tmp_path)
     job = tmp_path / "s" / "0"
@@ -115,6 +118,7 @@ def test_a_hash_that_an_older_version_took_with_the_place_of_the_data_is_known()
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subdir", ["/tmp/elsewhere${hydra.job.num}", "../${seed}", ".", ".jobs"])
 def test_a_job_does_not_leave_the_directory_of_its_sweep(tmp_path: Path, subdir: str) -> None:
     code, output = sweep("seed=1,2", f"hydra.sweep.subdir='{subdir}'", cwd=tmp_path)
@@ -123,6 +127,7 @@ def test_a_job_does_not_leave_the_directory_of_its_sweep(tmp_path: Path, subdir:
     assert [path.name for path in tmp_path.iterdir()] == ["command.log"]
 
 
+@pytest.mark.slow
 def test_jobs_are_counted_where_hydra_saves_nothing(tmp_path: Path) -> None:
     code, output = sweep("seed=1,-1,-2", "hydra.output_subdir=null", cwd=tmp_path)
     assert code == 1, output
@@ -133,6 +138,7 @@ def test_jobs_are_counted_where_hydra_saves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.rglob(".hydra")) == []
 
 
+@pytest.mark.slow
 def test_jobs_that_never_began_stand_in_the_table(tmp_path: Path) -> None:
     arguments = ("--multirun", *few_images(), *LONG, "seed=0,1,2", "hydra.sweep.dir=s")
     process = start_command(*arguments, cwd=tmp_path, log=tmp_path / "log")
@@ -160,6 +166,7 @@ def killed_sweep(tmp_path: Path, *arguments: str) -> None:
     assert not (tmp_path / "s" / "1" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_with_the_configuration_it_was_started_with(tmp_path: Path) -> None:
     own_config(tmp_path / "conf", 20)
     killed_sweep(tmp_path, "--config-dir", "conf", "--config-name", "mine")
@@ -172,6 +179,7 @@ def test_a_sweep_goes_on_with_the_configuration_it_was_started_with(tmp_path: Pa
     assert f"--config-dir={tmp_path / 'conf'}" in output
 
 
+@pytest.mark.slow
 def test_a_job_that_composes_to_another_configuration_is_refused(tmp_path: Path) -> None:
     own_config(tmp_path / "conf", 20)
     killed_sweep(tmp_path, "--config-dir", "conf", "--config-name", "mine")
@@ -191,6 +199,7 @@ def test_a_job_that_composes_to_another_configuration_is_refused(tmp_path: Path)
     assert "- 20\n" in saved  # not the refused one
 
 
+@pytest.mark.slow
 def test_finished_results_of_another_configuration_are_no_results_of_a_job(tmp_path: Path) -> None:
     killed_sweep(tmp_path)
     foreign = {**results_of(tmp_path / "s" / "0"), "config_hash": "0" * 64}
@@ -202,6 +211,7 @@ def test_finished_results_of_another_configuration_are_no_results_of_a_job(tmp_p
     assert [row["status"] for row in table(tmp_path / "s")] == ["completed", "failed"]
 
 
+@pytest.mark.slow
 def test_a_shuffled_sweep_keeps_its_order(tmp_path: Path) -> None:
     killed_sweep(tmp_path, "optimizer.lr=shuffle(0.1,0.2,0.3,0.4,0.5)")
     code, output = command("sweep.resume=s", cwd=tmp_path)
@@ -222,6 +232,7 @@ def without_record(sweep_dir: Path) -> None:
     (sweep_dir / ".jobs").rmdir()
 
 
+@pytest.mark.slow
 def test_a_sweep_of_an_older_commit_goes_on(tmp_path: Path) -> None:
     own_config(tmp_path / "conf", 20)
     flags = ("--config-dir", "conf", "--config-name", "mine")
@@ -238,6 +249,7 @@ def test_a_sweep_of_an_older_commit_goes_on(tmp_path: Path) -> None:
     assert results_of(tmp_path / "s" / "1")["parameters"] == 784 * 20 + 20 + 20 * 10 + 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "link", ["multirun.yaml", "1/.hydra/config.yaml", "1/.hydra", "1", ".jobs"]
 )
@@ -258,6 +270,7 @@ def test_a_link_in_a_foreign_sweep_leads_nowhere(tmp_path: Path, link: str) -> N
     assert victim.is_dir() or victim.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_hydras_files_stay_in_the_directory_of_their_job(tmp_path: Path) -> None:
     code, output = sweep("seed=1,2", "hydra.output_subdir=../../elsewhere", cwd=tmp_path)
     assert (code, "hydra.output_subdir=../../elsewhere: allowed is" in output) == (2, True)

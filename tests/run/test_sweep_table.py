@@ -44,6 +44,7 @@ def read_csv(sweep_dir: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_a_table_of_all_jobs(asymmetry: Swept) -> None:
     ended, directory = asymmetry
     rows = read_csv(directory)

@@ -76,6 +76,7 @@ def test_targets_without_annotations_are_judged_by_their_defaults() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [

@@ -62,6 +62,7 @@ def build_part(config: DictConfig, group: str) -> None:
         call_target(config, group)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [*OPTIONS, ""])
 def test_a_hostile_value_is_accepted_or_refused_by_its_key(
     compose_config: Compose, option: str

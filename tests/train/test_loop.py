@@ -78,6 +78,7 @@ def test_loop_equals_the_obvious_one(compose_config: Compose, mnist: Dataset) ->
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_same_seed_gives_bitwise_the_same_weights(
     compose_config: Compose, mnist: Dataset, model: str
@@ -101,6 +102,7 @@ class StopAfter(Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("batches", [1, 3, 4])
 def test_restored_state_goes_on_bit_by_bit(
@@ -123,6 +125,7 @@ def test_restored_state_goes_on_bit_by_bit(
         assert ours["train_accuracy"] == theirs["train_accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_overfit_preset_learns_100_images_by_heart(
     compose_config: Compose, mnist: Dataset, model: str
@@ -265,6 +268,7 @@ def test_averaged_weights_are_evaluated_and_follow_the_decay(
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp100", "cnn20k"])
 def test_bf16_trains_float32_weights(compose_config: Compose, mnist: Dataset, model: str) -> None:
     overrides = (f"model={model}", "training.precision=bf16", "training.epochs=1")

@@ -1,6 +1,6 @@
-"""The commands, a file each, imported when named; each has ``main(arguments) -> exit code``.
+"""The commands, one file each, imported on use; each has ``main(arguments) -> exit code``.
 
-They import what ``app`` may import, torch inside functions alone, so that ``--help`` is quick.
+They import what ``app`` may import, torch only inside functions to keep ``--help`` fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from mnist_exp.errors import UserError
 from mnist_exp.terminal import printable_lines
 
-# view-results is the module view_results.
+# The command view-results is the module view_results.
 COMMANDS = {
     "view-results": "list the best and latest runs, and those that did not finish",
     "reproduce": "run a finished run again and compare the results",
@@ -25,12 +25,12 @@ COMMANDS = {
 
 
 def is_word(argument: str) -> bool:
-    """Whether a first argument names a command: neither a flag nor an override of Hydra's."""
+    """Whether a first argument names a command, not a Hydra flag or override."""
     return "=" not in argument and not argument.startswith(("-", "+", "~"))
 
 
 def run(word: str, *arguments: str) -> int:
-    """Run a command and return its exit code; 2 for a mistake of the user's."""
+    """Run a command and return its exit code; 2 for a user's mistake."""
     try:
         if word not in COMMANDS:
             raise UserError(_unknown(word))
@@ -52,19 +52,19 @@ def _unknown(word: str) -> str:
 
 
 def listed() -> str:
-    """Return the commands with their descriptions, a line each."""
+    """Return the commands with their descriptions, one per line."""
     width = max(map(len, COMMANDS))
     return "\n".join(f"  {word:<{width}}  {text}" for word, text in COMMANDS.items())
 
 
 def program() -> str:
-    """Return how this process was called, the console script or the module."""
+    """Return how this process was called: as console script or as module."""
     script = os.path.basename(sys.argv[0]).removesuffix(".exe")
     return script if script == "mnist_exp" else "python -m mnist_exp"
 
 
 def argument_parser(word: str) -> argparse.ArgumentParser:
-    """Return a parser for the arguments of a command, without any yet."""
+    """Return a command's parser, with no arguments defined yet."""
     return argparse.ArgumentParser(
         prog=f"{program()} {word}",
         description=f"{COMMANDS[word].capitalize()}.",

@@ -1,4 +1,4 @@
-"""``python -m mnist_exp check-models [parameters|shapes]``: do the networks keep their promises?"""
+"""``python -m mnist_exp check-models [parameters|shapes]``: check network sizes and layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnist_exp.app.shipped_config import config_directory
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# The published counts; cnn20k's description gives an upper limit, the count is the design's.
+# Published counts. cnn20k's description gives only an upper limit; its count is this design's.
 PARAMETERS = {
     "mlp100": 79_510,
     "mlp300": 328_810,
@@ -22,12 +22,12 @@ PARAMETERS = {
     "cnn20k": 18_972,
 }
 LIMIT = {"cnn20k": 20_000}  # the count must stay below
-REQUIRED = {"cnn20k": ("BatchNorm2d", "Dropout2d", "MaxPool2d")}  # kinds of layers
+REQUIRED = {"cnn20k": ("BatchNorm2d", "Dropout2d", "MaxPool2d")}  # layer classes
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A layer and what it makes of a batch."""
+    """A layer and its output shape."""
 
     name: str
     kind: str
@@ -36,7 +36,7 @@ class Stage:
 
 
 def configured_model(name: str) -> nn.Module:
-    """Build a model option for ten classes, as its YAML file has it."""
+    """Build a model option for ten classes from its YAML file."""
     from hydra import compose, initialize_config_dir
 
     from mnist_exp.experiment.build import build_model
@@ -46,7 +46,7 @@ def configured_model(name: str) -> nn.Module:
 
 
 def check_parameters() -> Iterator[str]:
-    """Print the counts in a table and yield what is wrong with them."""
+    """Print a table of the counts and yield a message for each wrong one."""
     from mnist_exp.models.parametrizations import count_parameters
 
     print(f"{'model':<8} {'parameters':>10} {'expected':>10}")
@@ -60,7 +60,7 @@ def check_parameters() -> Iterator[str]:
 
 
 def check_shapes() -> Iterator[str]:
-    """Print every layer's output shape and yield which required layers are missing."""
+    """Print every layer's output shape and yield a message for each missing layer kind."""
     for name in PARAMETERS:
         print(f"{name}: [1, 1, 28, 28] in")
         layers = stages(configured_model(name))
@@ -101,7 +101,7 @@ CHECKS = {"parameters": check_parameters, "shapes": check_shapes}
 
 
 def main(arguments: list[str]) -> int:
-    """Run the checks named, or all; 0 if nothing is wrong."""
+    """Run the named checks, or all; return 0 if they pass."""
     parser = argument_parser("check-models")
     parser.add_argument(
         "checks",

@@ -1,4 +1,4 @@
-"""``python -m mnist_exp env-check``: is everything there to train, in one table."""
+"""``python -m mnist_exp env-check``: a table of versions, processor, kernels and data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mnist_exp.app.commands import argument_parser
 
 
 def rows() -> Iterator[tuple[str, str]]:
-    """Yield name and finding, line by line.
+    """Yield the name and value of each line.
 
     Raises
     ------

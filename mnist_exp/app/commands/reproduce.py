@@ -1,4 +1,4 @@
-"""``python -m mnist_exp reproduce RUN_DIR``: the key ``reproduce=RUN_DIR`` as a word."""
+"""``python -m mnist_exp reproduce RUN_DIR``: command for the key ``reproduce=RUN_DIR``."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import sys
 
 from mnist_exp.app.commands import argument_parser
 
+HYDRA_FLAGS = ("--config-dir", "--config-path", "--config-name")
+
 
 def main(arguments: list[str]) -> int:
-    """Run a run again in a directory of its own; the exit code is 1 where the results differ."""
+    """Repeat a run in a new directory; the exit code is 1 if the results differ."""
     parser = argument_parser("reproduce")
     parser.usage = "%(prog)s [-h] RUN_DIR [KEY=VALUE ...]"
     parser.epilog = (
-        "KEY=VALUE may be data.root (the data lies elsewhere by now), trust=true (the directory "
-        "is somebody else's, and you trust it) and hydra.* keys. The exit code is 1 if any "
+        "KEY=VALUE may be data.root (if the data has moved), trust=true (if the directory comes "
+        "from elsewhere and you trust it) and hydra.* keys. The exit code is 1 if any "
         "result differs."
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="directory of a completed run")
+    for flag in HYDRA_FLAGS:
+        parser.add_argument(flag, help="as for a run: where the run's own options lie")
     options, overrides = parser.parse_known_args(arguments)
+    given = {flag: getattr(options, flag[2:].replace("-", "_")) for flag in HYDRA_FLAGS}
+    flags = [f"{flag}={value}" for flag, value in given.items() if value is not None]
     from hydra.core.override_parser.types import Quote, QuotedString
 
     from mnist_exp.app import hydra_app
 
     directory = QuotedString(options.run_dir, Quote.single).with_quotes()
-    sys.argv[1:] = [f"reproduce={directory}", *overrides]
+    sys.argv[1:] = [*flags, f"reproduce={directory}", *overrides]
     hydra_app.main()
     return 0

@@ -2,12 +2,13 @@
 
 Each name is a model option or an experiment preset. Every seed is a whole run (weights, data
 order, augmentation and validation split all follow it); the table goes to
-``outputs/reproduce/<date>-<name>/table.md``. If a seed fails, the mean says of how many it is, and
-the exit code is 1.
+``outputs/reproduce/<date>-<time>-<name>/table.md``. If a seed fails, the table gives the number of
+completed runs, and the exit code is 1.
 """
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def recipe_override(name: str) -> str:
     Raises
     ------
     ValueError
-        If there is neither an experiment nor a model of that name.
+        If no experiment or model has that name.
     """
     for group in ("experiment", "model"):
         if (config_directory() / group / f"{name}.yaml").is_file():
@@ -58,13 +59,12 @@ def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
 
 
 def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str]) -> str:
-    """Return a line of the table from the jobs of a sweep over seeds."""
+    """Return the table's line for the jobs of a sweep over seeds."""
     completed = [row for row in rows if row.status == COMPLETED]
     runs = [read_overview(directory / row.job) for row in completed]
     accuracies = [run.accuracy for run in runs if run.accuracy is not None]
-    command = " ".join(["make reproduce", f"WHAT={name}", f"SEEDS={len(rows)}"])
-    if overrides:
-        command += f' ARGS="{" ".join(overrides)}"'
+    words = ["seeds", name, "--seeds", str(len(rows)), *overrides]
+    command = f"python -m mnist_exp {shlex.join(words)}"
     if not completed:
         return f"| {name} | | none completed | 0 of {len(rows)} | | | `{command}` |\n"
     n = str(len(rows)) if len(completed) == len(rows) else f"{len(completed)} of {len(rows)}"
@@ -78,12 +78,13 @@ def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str])
 
 
 def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
-    """Return the names of the recipes, the number of seeds and the overrides of every run."""
+    """Return the recipes' names, the number of seeds and the overrides of every run."""
     parser = argument_parser("seeds")
     parser.usage = "%(prog)s [-h] [--seeds N] NAME [NAME ...] [KEY=VALUE ...]"
     parser.epilog = (
-        "KEY=VALUE goes to every run. Each recipe is a sweep in outputs/reproduce/<date>-NAME, "
-        "with the table in table.md; the exit code is 1 if a run fails."
+        "KEY=VALUE goes to every run. Each recipe is a sweep in "
+        "outputs/reproduce/<date>-<time>-NAME, with the table in table.md; "
+        "the exit code is 1 if a run fails."
     )
     parser.add_argument("names", metavar="NAME", nargs="+", help="model or experiment")
     parser.add_argument(
@@ -98,6 +99,9 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
         parser.error(f"--seeds {options.seeds}: allowed is 1 or more")
     names = [name for name in options.names if "=" not in name]
     overrides += [name for name in options.names if "=" in name]
+    flags = [text for text in overrides if text.startswith("-")]
+    if flags:
+        parser.error(f"{' '.join(flags)}: only KEY=VALUE goes to the runs")
     if not names:
         parser.error(f"{' '.join(overrides)}: name a model or an experiment too")
     try:
@@ -109,13 +113,13 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the recipes named and print and write the table."""
+    """Run the named recipes, then print and write the table."""
     names, seeds, overrides = parse(arguments)
     lines, failures, exit_code = "", [], 0
     for name in names:
         directory, code = run_seeds(name, seeds, overrides)
         exit_code = exit_code or code
-        if not (directory / SWEEP_FILE).is_file():  # refused before it began: it has said why
+        if not (directory / SWEEP_FILE).is_file():  # refused before it began; its error is printed
             break
         rows = read_jobs(directory)
         line = table_row(name, directory, rows, overrides)

@@ -1,4 +1,4 @@
-"""``python -m mnist_exp view-results [DIR]``: the best and latest runs, and those that died."""
+"""``python -m mnist_exp view-results [DIR]``: the best, latest and unfinished runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mnist_exp.run.saved_config import config_file, resume_command
 from mnist_exp.run.text_table import shown_accuracy, table_lines
 from mnist_exp.terminal import printable
 
-# Statuses of a run that goes on by its resume command.
+# Statuses of runs listed with their resume command.
 UNFINISHED = (DEAD, "interrupted", "failed", DAMAGED)
 LONGEST_REASON = 500  # characters
-WIDEST = 60  # characters of a cell; the directory stands last and is shown whole
+WIDEST = 60  # characters of a cell; the directory, the last column, is shown in full
 
 
 def find_runs(root: Path) -> Iterator[RunOverview]:
@@ -30,19 +30,19 @@ def find_runs(root: Path) -> Iterator[RunOverview]:
 
 
 def best(runs: Iterable[RunOverview]) -> list[RunOverview]:
-    """Sort by accuracy, the best first; runs without one last."""
+    """Sort by accuracy, best first; runs without an accuracy come last."""
     return sorted(
         runs, key=lambda run: (run.accuracy is None, -(run.accuracy or 0.0), -run.changed)
     )
 
 
 def latest(runs: Iterable[RunOverview]) -> list[RunOverview]:
-    """Sort by date, the latest first."""
+    """Sort by date, latest first."""
     return sorted(runs, key=lambda run: -run.changed)
 
 
 def run_lines(runs: Sequence[RunOverview]) -> list[str]:
-    """Lay runs out in columns."""
+    """Format runs as lines of a table."""
     head = ("accuracy", "model", "parameters", "seconds", "status", "last written", "directory")
     rows = [list(head)]
     for run in runs:
@@ -59,7 +59,7 @@ def run_lines(runs: Sequence[RunOverview]) -> list[str]:
 
 
 def unfinished_lines(runs: Iterable[RunOverview]) -> list[str]:
-    """Say for each run that ended early why, and how it goes on."""
+    """Return the reason and the resume command of each run that ended early."""
     lines = []
     for run in runs:
         if run.status in UNFINISHED:
@@ -71,7 +71,7 @@ def unfinished_lines(runs: Iterable[RunOverview]) -> list[str]:
 
 
 def shown_time(seconds: float) -> str:
-    """Write a Unix time; nothing for one that no calendar has."""
+    """Format a Unix time in s as local time; an empty string if out of range."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):

@@ -1,1 +1,1 @@
-"""Sweeps: the jobs asked for, each job as it runs, and going on with what is not finished."""
+"""Sweeps: list the jobs, run each one, resume an unfinished sweep."""

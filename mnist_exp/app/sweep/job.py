@@ -1,4 +1,4 @@
-"""A job of a sweep while it runs: it trains what the sweep asked for, and keeps its record."""
+"""A running job of a sweep: the configuration it trains, and its record."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class SweepJob:
     hydra : HydraConf
         Hydra's part of the job's configuration.
     directory : Path
-        Where it trains.
+        The job's directory.
     """
 
     def __init__(self, hydra: HydraConf, directory: Path) -> None:
         self.sweep_dir = Path(hydra.sweep.dir)
         self.directory = directory
-        self.resumed = False  # whether the sweep was started before, perhaps by somebody else
+        self.resumed = False  # whether the sweep was resumed; its directory may be untrusted
         number = int(hydra.job.num)
         before = None
-        with contextlib.suppress(UserError):  # damaged: written anew
+        with contextlib.suppress(UserError):  # damaged: rewritten
             before = read_job(self.sweep_dir, number)
         self.record = JobRecord(
             number=number,
@@ -63,22 +63,21 @@ class SweepJob:
         )
 
     def as_asked(self, config: DictConfig) -> DictConfig:
-        """Return the configuration to train: that of the sweep when it began.
+        """Return the configuration to train: the job's when the sweep began.
 
-        Keys that a later version of ``conf/`` has beyond those are left out, so that all jobs of a
-        sweep train alike.
+        Keys added to ``conf/`` since then are left out, so that all jobs of a sweep train alike.
 
         Raises
         ------
         UserError
-            If the job composes to something else now, its directory lies outside the sweep's or
-            holds the results of another configuration.
+            If the job's settings have changed, or its directory lies outside the sweep's or holds
+            the results of another configuration.
         """
         self._check_directory()
         sweep = read_sweep(self.sweep_dir)
         self.resumed = sweep.resumed
         if sweep.resumed and sweep.jobs is not None:
-            # the first time, values of the machine that the job runs on may differ
+            # on the first start, values may still depend on the machine that runs the job
             asked = sweep.jobs[self.record.number].config
             if asked is not None:
                 config = restore_config(config, asked, f"job {self.record.number}")
@@ -89,7 +88,7 @@ class SweepJob:
             saved = training_config(load_config(self.directory, "sweep.resume"))
         except (UserError, OmegaConfBaseException):
             saved = {}
-        if not has_hash(saved, trained):  # not the configuration of these results
+        if not has_hash(saved, trained):  # the saved configuration is not that of the results
             raise UserError(
                 f"{self.directory}: holds the results of another configuration than job "
                 f"{self.record.number} has; they stay as they are. Start a sweep in a new "
@@ -98,18 +97,18 @@ class SweepJob:
         return restore_config(config, saved, str(self.directory))
 
     def begin(self, config: DictConfig) -> None:
-        """Record that the job trains ``config``, or that its results are there already."""
-        finished = finished_results(self.directory)  # perhaps of an older version, by its hash
+        """Record the hash of ``config``, or that of the results if the job is finished."""
+        finished = finished_results(self.directory)  # an older version may hash differently
         trains = hash_config(training_config(config))
         self.record.config_hash = trains if finished is None else finished["config_hash"]
         self._write()
 
     def refuse(self, error: UserError) -> None:
-        """Record why the job must not train in its directory."""
+        """Set the record to refused, with the reason; `end` writes it."""
         self.record.status, self.record.error = "refused", str(error)
 
     def end(self) -> None:
-        """Record how the job ended."""
+        """Write how the job ended to its record."""
         if self.record.status == "running":
             outcome = read_outcome(self.sweep_dir, self.record)
             self.record.status, self.record.error = outcome.status, outcome.error
@@ -132,12 +131,12 @@ class SweepJob:
 
 
 def restore_config(config: DictConfig, before: dict[str, Any], name: str) -> DictConfig:
-    """Return ``config`` with the keys of an earlier configuration only.
+    """Return ``config`` reduced to the keys of an earlier configuration.
 
     Raises
     ------
     UserError
-        If one of them has another value now.
+        If the value of one of these keys has changed.
     """
     before = without_old_behaviour(before)
     config = _in_places(config, before)
@@ -164,7 +163,7 @@ def restore_config(config: DictConfig, before: dict[str, Any], name: str) -> Dic
 
 
 def _in_places(config: DictConfig, before: Mapping[str, Any]) -> DictConfig:
-    """Return ``config`` with the data where the job had them, if the record says that in full."""
+    """Return ``config`` with the earlier data places, if these were recorded as absolute paths."""
     for key in PLACES:
         place = flat(before).get(key)
         if isinstance(place, str) and os.path.isabs(place):
@@ -186,7 +185,7 @@ def _restricted(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, 
 def _hash_of_results(directory: Path) -> str | None:
     try:
         results = read_results(directory)
-    except UserError:  # damaged: the checkpoints say what was trained
+    except UserError:  # damaged: the checkpoints record what was trained
         return None
     return None if results is None else results.get("config_hash")
 

@@ -1,4 +1,4 @@
-"""The jobs a sweep asks for: what each will train and where, composed before the first begins."""
+"""List a sweep's jobs, with their configurations and directories, before the first begins."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NUMBER = "${hydra.job.num}"
 
 
 def asked_jobs(config: DictConfig) -> list[AskedJob] | None:
-    """Return the jobs that Hydra's own sweeper will start; None if another chooses them as it goes.
+    """Return the jobs Hydra's own sweeper will start; None with a sweeper that chooses as it goes.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def asked_jobs(config: DictConfig) -> list[AskedJob] | None:
 
 
 def fix_order(config: DictConfig) -> None:
-    """Write out shuffled sweeps and patterns, which could come out otherwise the next time."""
+    """Expand shuffled sweeps and glob patterns, whose values could differ on resume."""
     with read_write(config), open_dict(config):
         overrides = config.hydra.overrides
         overrides.task = [_written_out(text) for text in as_typed(overrides.task)]
@@ -60,7 +60,7 @@ def fix_order(config: DictConfig) -> None:
 
 
 def number_directories(config: DictConfig) -> None:
-    """Put the job's number behind ``hydra.sweep.subdir``."""
+    """Append the job's number to ``hydra.sweep.subdir``."""
     subdir = _subdir(config)
     numbered = f"{subdir}-{NUMBER}"
     print(f"hydra.sweep.subdir={subdir} is the same for several jobs: {numbered} is used")
@@ -70,7 +70,10 @@ def number_directories(config: DictConfig) -> None:
 
 
 def share_directories(config: DictConfig, jobs: list[AskedJob] | None) -> bool:
-    """Whether a job's directory is another's too, or lies in it, as far as that is known."""
+    """Whether two jobs would share a directory, or one lie inside another's.
+
+    If the jobs are unknown (None), whether ``hydra.sweep.subdir`` lacks the job's number or id.
+    """
     if jobs is None:
         subdir = _subdir(config)
         return not any(f"hydra{c}job.{key}" in subdir for c in ".:" for key in ("num", "id"))
@@ -80,18 +83,18 @@ def share_directories(config: DictConfig, jobs: list[AskedJob] | None) -> bool:
 
 
 def without_run_keys(overrides: list[str]) -> list[str]:
-    """Drop overrides that say which run is meant, and nothing about how it trains."""
+    """Drop overrides of `RUN_KEYS`, which select a run but do not affect training."""
     return [text for text in overrides if key_of(text).partition(".")[0] not in RUN_KEYS]
 
 
 def json_values(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration as it comes back from a JSON file."""
+    """Return a configuration as read back from a JSON file."""
     values: dict[str, Any] = json.loads(json.dumps(finite(config)))
     return values
 
 
 def _subdir(config: DictConfig) -> str:
-    """Return ``hydra.sweep.subdir`` as typed, interpolations unresolved."""
+    """Return ``hydra.sweep.subdir`` with interpolations unresolved."""
     values: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     return str(values["subdir"])
 
@@ -110,7 +113,7 @@ def _written_out(text: str) -> str:
 
 
 def _compose(config: DictConfig, number: int, overrides: list[str]) -> AskedJob:
-    """Compose a job as Hydra's launcher does, and see what it will train."""
+    """Compose a job as Hydra's launcher does, and return what it will train and where."""
     job = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
     with open_dict(job):
         job.hydra.job.id = job.hydra.job.num = number
@@ -127,7 +130,7 @@ def _compose(config: DictConfig, number: int, overrides: list[str]) -> AskedJob:
             own = own_part(job)
             make_paths_absolute(own, job.hydra.runtime.cwd)
             trained = json_values(training_config(own))
-    except OmegaConfBaseException:  # shows only where the job runs, or makes it fail there
+    except OmegaConfBaseException:  # known only on the job's machine, or fails there
         return AskedJob(number, without_run_keys(overrides), directory)
     finally:
         HydraConfig.instance().cfg = current

@@ -1,4 +1,4 @@
-"""What sweep.json may ask for without ``trust=true``: it may come from somebody else."""
+"""Restrict what an untrusted sweep.json may set without ``trust=true``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACES = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir")
 ENGINES = ("hydra/launcher", "hydra/sweeper")
 ENGINE_SETTINGS = ("hydra.launcher.", "hydra.sweeper.")
 PARAMS = "hydra.sweeper.params."
-# Settings of launchers and sweepers that may be words. Others can hold shell commands (submitit's
+# Launcher and sweeper settings that may be words. Others can hold shell commands (submitit's
 # setup), programs to start or addresses to connect to.
 WORDS = {
     "partition", "qos", "account", "constraint", "gres", "name", "comment",
@@ -29,9 +29,9 @@ OPTION = re.compile(r"[A-Za-z_]\w*([-.]\w+)*", re.ASCII)
 
 
 def check_trusted(sweep_dir: Path, record: SweepRecord) -> None:
-    """Check that a sweep.json asks for nothing but settings of training and of its own jobs.
+    """Check that a sweep.json sets nothing but training and its own jobs.
 
-    The objects that the jobs' configurations name (``_target_``) are judged once composed.
+    The ``_target_``s of the jobs' configurations are checked after composition.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def check_trusted(sweep_dir: Path, record: SweepRecord) -> None:
 
 
 def check_links(sweep_dir: Path, jobs: list[AskedJob]) -> None:
-    """Check that no link leads Hydra, which follows them, to files outside a sweep's directory.
+    """Check that a sweep holds no links; Hydra would follow them out of its directory.
 
     Raises
     ------
@@ -76,12 +76,12 @@ def check_links(sweep_dir: Path, jobs: list[AskedJob]) -> None:
     for path in paths:
         if path.is_symlink():
             raise UserError(
-                f"{path}: needs trust=true, since this link leads to where files would be written."
+                f"{path}: needs trust=true, since files would be written where this link leads."
             )
 
 
 def is_plain(text: str) -> bool:
-    """Whether an override sets no more than a value, or an option that ships with the package."""
+    """Whether an override only sets a value, or selects an option on the config path."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
@@ -96,7 +96,7 @@ def is_plain(text: str) -> bool:
 
 def _is_plain_value(key: str, value: Any) -> bool:
     if key in PLACES:
-        return True  # where it leads is checked once it is resolved
+        return True  # checked once resolved
     if key in ENGINES:
         return _is_option(value)
     if key.startswith(ENGINE_SETTINGS):
@@ -104,7 +104,7 @@ def _is_plain_value(key: str, value: Any) -> bool:
         return word or value is None or isinstance(value, (int, float))
     if key.partition("/")[0].partition(".")[0] in ("hydra", *RUN_KEYS):
         return False
-    # a key without a dot may be a group, whose option must not be a file from elsewhere
+    # a key without a dot may be a group, whose option must not lie outside the config path
     return "." in key or not _leads_away(value)
 
 
@@ -113,7 +113,7 @@ def _is_option(value: Any) -> bool:
 
 
 def _parts(override: Override) -> Iterator[Any]:
-    """Yield the values in an override, those inside lists and sweeps too."""
+    """Yield an override's values, including those inside lists, dicts and sweeps."""
     waiting: list[Any] = [override.value()]
     while waiting:
         value = waiting.pop()
@@ -134,6 +134,6 @@ def _leads_away(value: Any) -> bool:
 
 
 def _is_own_directory(text: str, sweep_dir: Path) -> bool:
-    """Whether a configuration directory is the user's own, and did not come with the sweep."""
+    """Whether a configuration directory is an absolute path outside the sweep's directory."""
     path = Path(text)
     return path.is_absolute() and not path.resolve().is_relative_to(sweep_dir.resolve())

@@ -1,4 +1,4 @@
-"""A sweep is written down when it starts, and goes on exactly as it was started."""
+"""Record a sweep when it starts, and resume it exactly as it was started."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RESUME = "sweep.resume"
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:
-    """Return the command line that goes on with a sweep: that of its start, and ``arguments``.
+    """Return the command line that resumes a sweep: its first one plus ``arguments``.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     Returns
     -------
     list of str
-        ``arguments`` as they are if they resume no sweep.
+        ``arguments`` unchanged if they resume no sweep.
 
     Raises
     ------
     UserError
-        If there is no such sweep, a setting is given, or ``trust=true`` is needed.
+        If there is no such sweep, ``arguments`` change a setting, or ``trust=true`` is needed.
     """
     if not any(key_of(argument) == RESUME for argument in arguments):
         return arguments
@@ -89,12 +89,12 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
 
 
 def start_sweep(config: DictConfig) -> None:
-    """Claim a directory, give each job one of its own in it, and write down what is asked for.
+    """Claim a directory, give each job its own inside it, and record the sweep.
 
     Raises
     ------
     UserError
-        If the directory is taken, or a job would leave it.
+        If the directory is taken, a job would leave it, or there are no jobs.
     HydraException
         If a job cannot be composed.
     """
@@ -106,7 +106,7 @@ def start_sweep(config: DictConfig) -> None:
             number_directories(config)
             jobs = asked_jobs(config)
         if jobs == []:
-            raise UserError("a setting is swept over no value, so that there is no job.")
+            raise UserError("a swept setting has no values, so the sweep has no jobs.")
     except (UserError, HydraException):
         claimed.give_back()
         raise
@@ -114,12 +114,13 @@ def start_sweep(config: DictConfig) -> None:
 
 
 def resume_sweep(config: DictConfig) -> None:
-    """Turn ``config`` into that of the sweep to resume; jobs that have begun keep their files.
+    """Change ``config`` to resume a sweep; jobs that have begun keep Hydra's files.
 
     Raises
     ------
     UserError
-        If there is no such sweep, another process works on it, or it asks for other jobs now.
+        If there is no such sweep, another process works on it, its jobs have changed, or
+        ``trust=true`` is needed.
     """
     directory = Path(str(config.sweep.resume)).absolute()
     saved = _read(directory, trust=config.get("trust") is True)
@@ -143,17 +144,17 @@ def resume_sweep(config: DictConfig) -> None:
 
 
 def hydra_files(sweep_dir: str, number: int, subdir: str, name: str) -> str | None:
-    """Return where Hydra saves a job's configuration; None if the job has begun and has it."""
+    """Return the sub-directory for Hydra's files of a job; None if the job has begun."""
     directory = Path(sweep_dir)
     try:
         record = read_job(directory, number)
-    except UserError:  # damaged: judged by what the job left
+    except UserError:  # damaged: judge by the job's files
         record = None
     begun = record is not None and record.config_hash is not None
     return None if begun or (directory / subdir / RESULTS).exists() else name
 
 
-# where this file is imported, so that it is known in the processes of a launcher too
+# on import, so that a launcher's processes have the resolver too
 OmegaConf.register_new_resolver("hydra_files", hydra_files, replace=True)
 
 
@@ -173,7 +174,7 @@ def _record(config: DictConfig, jobs: list[AskedJob] | None) -> SweepRecord:
             for text in as_typed(config.hydra.overrides.hydra)
             if key_of(text) not in ("hydra.sweep.dir", "hydra.mode")
         ],
-        # what a preset sweeps stands in none of the overrides
+        # a preset's sweep appears in no override
         params=OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create()),  # type: ignore[arg-type]
         config_dir=sources.get("command-line"),
         config_path=None if main == str(config_directory()) else main,
@@ -189,7 +190,7 @@ def _read(directory: Path, trust: bool) -> SweepRecord:
         saved = read_sweep(directory)
     except UserError as error:
         raise UserError(
-            f"{RESUME}={directory}: is no sweep that can be gone on with. {error} Give the "
+            f"{RESUME}={directory}: is no sweep that can be resumed. {error} Give the "
             "directory that holds the jobs' directories."
         ) from error
     if not trust:
@@ -208,12 +209,12 @@ def _keep_hydra_files(config: DictConfig) -> None:
 
 
 def _check_invocation(config: DictConfig, directory: Path) -> None:
-    """Check the configuration's source, which older commits left to Hydra's multirun.yaml.
+    """Check the configuration's source against multirun.yaml, for sweeps of older versions.
 
     Raises
     ------
     UserError
-        If the sweep was started with another one.
+        If the sweep was started with another source.
     """
     path = directory / "multirun.yaml"
     if not path.is_file():
@@ -247,13 +248,13 @@ def _check_same_jobs(before: list[AskedJob], now: list[AskedJob] | None, directo
 
     if asked(before) != asked(now):
         raise UserError(
-            f"{RESUME}={directory}: asks for other jobs, or for other directories of them, than "
-            "when it was started. Go on with the configuration it was started with."
+            f"{RESUME}={directory}: its jobs or their directories have changed since it was "
+            "started. Go on with the configuration it was started with."
         )
 
 
 def _value(override: str) -> Any:
     try:
         return OverridesParser.create().parse_override(override).value()
-    except HydraException:  # Hydra says what is wrong with it
+    except HydraException:  # Hydra itself reports it later
         return None

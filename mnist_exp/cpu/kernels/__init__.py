@@ -1,10 +1,10 @@
-"""Inner loops of training in C, for what takes torch many passes over small tensors.
+"""Inner loops of training in C, for work that costs torch many passes over small tensors.
 
-They are compiled when the package is installed, for x86-64 on Linux, if there is a C compiler.
-Everywhere else, and on tensors that are not plain float32 on the CPU, torch's operations do the
-same. The environment variable ``MNIST_EXP_KERNELS`` forces a build: avx512, avx2, or torch.
+Compiled when the package is installed on x86-64 Linux with a C compiler. Elsewhere, and for tensors
+other than plain float32 on the CPU, torch's operations do the same. The environment variable
+``MNIST_EXP_KERNELS`` forces a build: avx512, avx2, or torch.
 
-`mnist_exp.cpu.ops` and the ways of backpropagation alone call them.
+Only `mnist_exp.cpu.ops`, `mnist_exp.cpu.sparse_linear` and `mnist_exp.train.backprop` call them.
 """
 
 from mnist_exp.cpu.kernels.boundary import are_labels

@@ -1,6 +1,6 @@
-"""What the compiled functions take, and the memory that is made for them.
+"""Checks of tensors before they reach the compiled functions, and memory for results.
 
-They see addresses and sizes. Whatever else a tensor can be must be told from a plain one here.
+Compiled functions see only addresses and sizes, so all other kinds of tensor are rejected here.
 """
 
 from __future__ import annotations
@@ -8,30 +8,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# torch's own word for how a tensor on the CPU is worked on. Tensors that are sparse, lazily
-# conjugated, made in inference mode, fake, or seen from inside of vmap or grad have another one.
+# Dispatch keys of an ordinary CPU tensor. Tensors that are sparse, lazily conjugated, fake, made in
+# inference mode, or wrapped by vmap or grad have others.
 with torch.inference_mode(False):
-    PLAIN = torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()
-KINDS = (Tensor, nn.Parameter)
+    _keys = torch._C._dispatch_keys
+    PLAIN = _keys(torch.empty(0, device="cpu")).raw_repr()
+KINDS = frozenset({Tensor, nn.Parameter})
 
 
 def is_plain(tensor: Tensor, dtype: torch.dtype = torch.float32) -> bool:
-    """Return whether a tensor is its numbers, of this type, side by side in the CPU's memory."""
+    """Return whether a tensor is an ordinary contiguous CPU tensor of this dtype."""
     return (
-        type(tensor) in KINDS
+        _keys(tensor).raw_repr() == PLAIN
+        and type(tensor) in KINDS
         and tensor.dtype is dtype
-        and torch._C._dispatch_keys(tensor).raw_repr() == PLAIN
         and tensor.is_contiguous()
     )
 
 
 def are_plain(*tensors: Tensor) -> bool:
-    """Return whether float32 tensors are plain, and nothing watches what is done with them."""
+    """Return whether all tensors are plain float32 and no operation is traced."""
     return all(map(is_plain, tensors)) and not is_traced()
 
 
 def are_labels(labels: Tensor, count: int) -> bool:
-    """Return whether ``labels`` are int64 [count] as the kernels take them."""
+    """Return whether ``labels`` are plain int64 [count]."""
     return is_plain(labels, torch.int64) and labels.shape == (count,)
 
 
@@ -41,15 +42,15 @@ def are_recorded(*tensors: Tensor) -> bool:
 
 
 def is_traced() -> bool:
-    """Return whether a dispatch mode or torch.compile wants to see every operation of torch."""
+    """Return whether a dispatch mode or torch.compile intercepts torch's operations."""
     return bool(torch._C._len_torch_dispatch_stack()) or torch.compiler.is_compiling()
 
 
 def empty(*shape: int) -> Tensor:
-    """Return memory for float32 numbers on the CPU, whatever torch's defaults are."""
+    """Return an uninitialised float32 CPU tensor, whatever torch's defaults are."""
     return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
 def changed(*tensors: Tensor) -> None:
-    """Tell autograd that tensors are changed in place."""
+    """Mark tensors as changed in place for autograd."""
     torch.autograd.graph.increment_version(tensors)

@@ -1,4 +1,4 @@
-"""The compiled functions on tensors."""
+"""The compiled functions, called with tensors."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from mnist_exp.cpu.threads import available
 from mnist_exp.errors import UserError
 
 Network = tuple[Array[Convolution], Array[Layer]]
-# Of levels: offset and slope of the line from conductances to them, W_min, W_max, distance of two.
+# offset, slope (level = offset + slope * conductance), W_min, W_max, level spacing
 Grid = tuple[float, float, float, float, float]
 Draw = Callable[[int], tuple[npt.NDArray[np.uint64], float]]
-LARGEST_SIDE = 64  # of the matrices of `orthogonalize`: SIDE in orthogonalize.c
-WHOLE = 16  # outputs of the products with a background come in multiples of it
+LARGEST_SIDE = 64  # rows in `orthogonalize`; SIDE in orthogonalize.c
+WHOLE = 16  # products with a background need a multiple of this many outputs
 
 
 class Kernels:
-    """The compiled functions, on float32 tensors unless said.
+    """The compiled functions, on float32 tensors unless noted.
 
-    Those for `mnist_exp.cpu.ops` return None or False, with nothing done, where tensors do not fit:
-    torch then takes or refuses them. Those for networks rely on who describes the layers.
+    Those for `mnist_exp.cpu.ops` do nothing and return None or False for tensors they cannot take,
+    which then go to torch. Those for networks do not check the layers passed to them.
 
-    What takes long is shared among all threads there are for the caller, but for
-    `convolutional_network` and `orthogonalize`, and no result depends on how many there are.
+    Long work is shared among all of the caller's threads, except in `convolutional_network` and
+    `orthogonalize`. No result depends on the number of threads.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Kernels:
     Raises
     ------
     UserError
-        If it was compiled from other C files than these.
+        If the library was compiled from another version of the C files.
     """
 
     def __init__(self, build: str, path: str) -> None:
@@ -103,35 +103,29 @@ class Kernels:
         minus_rate: float,
         ratio: float,
     ) -> bool:
-        """Move weights: by ``minus_rate * v``, and where v <= 0 by ``ratio`` times as much.
+        """Add ``minus_rate * v`` to the weights, and ``ratio`` times as much where v <= 0.
 
-        v is the gradient or, where there are velocities, the velocity, which becomes
+        v is the gradient or, if given, the velocity, updated to
         ``velocity * momentum + gradient``.
         """
-        shapes = [w.shape for w in weights]
+        sizes = [w.numel() for w in weights]
         columns = [weights, gradients] if velocities is None else [weights, gradients, velocities]
-        if any([tensor.shape for tensor in column] != shapes for column in columns[1:]):
+        if any([tensor.numel() for tensor in column] != sizes for column in columns[1:]):
             return False
         tensors = [tensor for column in columns for tensor in column]
         if not are_plain(*tensors) or are_recorded(*tensors):
             return False
         changed(*weights, *(velocities or ()))
-        threads = available()
-        for w, g, v in zip(weights, gradients, velocities or repeat(None), strict=False):
-            self._library.asymmetric_sgd(
-                w.data_ptr(),
-                g.data_ptr(),
-                None if v is None else v.data_ptr(),
-                w.numel(),
-                momentum,
-                minus_rate,
-                ratio,
-                threads,
-            )
+        rest = (momentum, minus_rate, ratio, available())
+        for w, g, v, size in zip(
+            weights, gradients, velocities or repeat(None), sizes, strict=False
+        ):
+            velocity = None if v is None else v.data_ptr()
+            self._library.asymmetric_sgd(w.data_ptr(), g.data_ptr(), velocity, size, *rest)
         return True
 
     def round_nearest(self, w: Tensor, grid: Grid) -> bool:
-        """Round ``offset + slope * w`` to whole numbers of levels and put the result in ``w``."""
+        """Round ``w`` in place to the nearest level, ``offset + slope * w`` in level units."""
         if not are_plain(w) or are_recorded(w):
             return False
         changed(w)
@@ -139,10 +133,10 @@ class Kernels:
         return True
 
     def round_stochastic(self, w: Tensor, grid: Grid, draw: Draw) -> bool:
-        """Do as `round_nearest` but up or down at random, with bits of xorshift64 generators.
+        """Round like `round_nearest`, but up or down at random, with xorshift64 generators.
 
-        ``draw(count)`` returns the generators' states, one for four conductances, and the bits
-        that all random numbers share. It is called only if the conductances fit.
+        ``draw(count)`` returns the generators' states, one per four conductances, and the offset
+        common to all random numbers. It is called only if the kernel can take ``w``.
         """
         if not are_plain(w) or are_recorded(w):
             return False
@@ -157,13 +151,13 @@ class Kernels:
         return True
 
     def density(self, x: Tensor, samples: int, background: float = 0.0) -> float:
-        """Return the share of elements unlike the background in so many samples of a plain x."""
+        """Return the share of non-background elements in the first ``samples`` rows of ``x``."""
         count = math.prod(x.shape[1:]) * min(samples, len(x))
         found: int = self._library.unlike(x.data_ptr(), count, background)
         return found / max(count, 1)
 
     def correct_predictions(self, logits: Tensor, labels: Tensor) -> int | None:
-        """Return for how many int64 labels [B] the logit in [B, classes] is the largest."""
+        """Count the rows of logits [B, classes] with the largest at the int64 label [B]."""
         if not are_plain(logits) or logits.ndim != 2 or not logits.numel():
             return None
         if not are_labels(labels, len(logits)):
@@ -182,14 +176,14 @@ class Kernels:
     def orthogonalize(
         self, x: Tensor, steps: int, at_once: int, quintic: tuple[float, float, float]
     ) -> Tensor | None:
-        """Return what `mnist_exp.optim.muon.newton_schulz` makes of ``x``, laid out as it is.
+        """Return `mnist_exp.optim.muon.newton_schulz` of ``x``, contiguous; ``x`` is unchanged.
 
         Parameters
         ----------
         x : Tensor
             [R, C] with R <= C and R <= ``LARGEST_SIDE``.
         steps, at_once : int
-            Iterations, and how many of them are done on the Gram matrix alone.
+            Iterations, and how many of them in a row run on the Gram matrix alone.
         quintic : tuple of float
             Coefficients of the iteration.
         """
@@ -202,7 +196,7 @@ class Kernels:
         return result
 
     def scratch(self, layers: Array[Layer], samples: int) -> Tensor:
-        """Return the scratch space that `linear_layers` needs for so many samples."""
+        """Return scratch space for `linear_layers` on batches of up to ``samples``."""
         return empty(self._library.linear_layers_scratch(layers, len(layers), samples))
 
     def linear_layers(
@@ -218,9 +212,9 @@ class Kernels:
         Parameters
         ----------
         layers : array of Layer
-            Where everything lies.
+            Sizes and addresses.
         inputs : Tensor
-            [B, inputs of the first layer]; those that are 0 cost next to nothing.
+            [B, inputs of the first layer]; zeros cost almost nothing.
         labels : Tensor
             int64 [B].
         label_smoothing : float
@@ -295,24 +289,24 @@ class Kernels:
         label_smoothing: float,
         scratch: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Add to the gradients of 3x3 convolutions and of the linear layers after them.
+        """Accumulate the gradients of 3x3 convolutions and of the linear layers after them.
 
-        A ReLU follows each layer, and the pooling, but the last one.
+        A ReLU follows each layer, after its pooling, except the last.
 
         Parameters
         ----------
         network : (array of Convolution, array of Layer)
-            Where everything lies.
+            Sizes and addresses.
         images : Tensor
-            [B, channels, height, width], of the whole batch or a part of it.
+            [B, channels, height, width], the whole batch or a part of it.
         labels : Tensor
             int64 [B].
         of_batch : int
-            Images in the whole batch: gradients and loss are the part's share of its mean.
+            Images in the whole batch; gradients and loss are this part's share of its mean.
         label_smoothing : float
             Share of the target spread over all classes.
         scratch : Tensor
-            From `convolutional_scratch`, used by one call at a time.
+            From `convolutional_scratch`; concurrent calls must not share it.
 
         Returns
         -------

@@ -1,18 +1,18 @@
-"""What Python and C agree upon: structures in memory, and the functions' arguments."""
+"""Interface of Python and C: memory layout of structures, and function signatures."""
 
 from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int, c_int64, c_void_p
 
-# Counts the changes of what stands below, as INTERFACE does in interface.h.
+# Version of the interface below; must equal INTERFACE in interface.h.
 INTERFACE = 2
 POINTER, COUNT, NUMBER = c_void_p, c_int64, c_float
 
 
 class Weight(Structure):
-    """A weight or bias as C sees it: ``gain * (plus - minus)``, or ``plus`` where minus is None.
+    """A weight or bias in C: ``gain * (plus - minus)``, or ``plus`` where minus is None.
 
-    Addresses of float32 numbers, and of where their gradients go.
+    Addresses of float32 values and of their gradients.
     """
 
     _fields_ = (
@@ -25,13 +25,13 @@ class Weight(Structure):
 
 
 class Layer(Structure):
-    """A linear layer as C sees it."""
+    """A linear layer in C."""
 
     _fields_ = (("inputs", COUNT), ("outputs", COUNT), ("weight", Weight), ("bias", Weight))
 
 
 class Convolution(Structure):
-    """A 3x3 convolution as C sees it, 2x2 max pooling following or not; strides count elements."""
+    """A 3x3 convolution in C, with optional 2x2 max pooling; strides in elements."""
 
     _fields_ = (
         *((name, COUNT) for name in ("in_channels", "out_channels", "height", "width", "pooled")),
@@ -40,7 +40,7 @@ class Convolution(Structure):
     )
 
 
-# Result and arguments of each function, which the C files describe.
+# Result and argument types of each function; the C files document them.
 SIGNATURES = {
     "interface": (COUNT, ()),
     "pixels_to_inputs": (

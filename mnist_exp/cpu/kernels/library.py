@@ -1,4 +1,4 @@
-"""Which build of the kernels there is, and whether it can be used."""
+"""Choice of a build of the kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mnist_exp.cpu.kernels.functions import Kernels
 from mnist_exp.errors import UserError
 
 VARIABLE = "MNIST_EXP_KERNELS"
-# What the processor must have for each build, as Linux names it; the faster build first.
+# Instruction sets each build needs, by their Linux names; fastest build first.
 BUILDS = {
     "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "bmi2", "popcnt"),
     "avx2": ("avx2", "fma"),
@@ -24,26 +24,26 @@ BUILDS = {
 
 @cache
 def compiled() -> Kernels | None:
-    """Return the build that ``MNIST_EXP_KERNELS`` names, or else the fastest that runs here.
+    """Return the build named by ``MNIST_EXP_KERNELS``, or the fastest; None for torch.
 
     Raises
     ------
     UserError
-        If the variable names none, or one that is not there.
+        If the variable is invalid, or names a build that cannot run here.
     """
     wanted = os.environ.get(VARIABLE, "")
     if wanted not in ("", "torch", "compiled", *BUILDS):
         raise UserError(
             f"{VARIABLE}={wanted}: allowed are torch, compiled, {' and '.join(BUILDS)}; unset it "
-            "to take the fastest build there is."
+            "to use the fastest available build."
         )
     if wanted == "torch":
         return None
     paths = builds()
     if wanted not in ("", "compiled", *paths) or (wanted == "compiled" and not paths):
         raise UserError(
-            f"{VARIABLE}={wanted}: it is not there; {_there(paths)}. Unset the variable to take "
-            "the fastest build there is."
+            f"{VARIABLE}={wanted}: not available; {_there(paths)}. Unset the variable to use the "
+            "fastest available build."
         )
     build = wanted if wanted in paths else next(iter(paths), None)
     return None if build is None else Kernels(build, paths[build])
@@ -62,10 +62,9 @@ def _why_none() -> str:
 
 
 def absence(device: torch.device) -> str | None:
-    """Say in a sentence why no compiled kernels train on ``device``; None where they do.
+    """Return a sentence on why no compiled kernels train on ``device``; None where they do.
 
-    Neither do they on a GPU, or where ``MNIST_EXP_KERNELS=torch`` asks for none, but that needs no
-    sentence.
+    Also None on a GPU and with ``MNIST_EXP_KERNELS=torch``, where none are expected.
     """
     if device.type != "cpu" or os.environ.get(VARIABLE) == "torch" or compiled() is not None:
         return None
@@ -73,7 +72,7 @@ def absence(device: torch.device) -> str | None:
 
 
 def builds() -> dict[str, str]:
-    """Return the path of each build that is installed and that runs here, the fastest first."""
+    """Return the path of each installed build that runs here, fastest first."""
     specs = {build: find_spec(f"{__package__}._{build}") for build in BUILDS}
     return {
         build: spec.origin
@@ -83,15 +82,15 @@ def builds() -> dict[str, str]:
 
 
 def description(device: torch.device) -> str:
-    """Say what runs the inner loops on ``device``: "compiled (avx512)", for example, or "torch"."""
+    """Return what runs the inner loops on ``device``: "torch" or, say, "compiled (avx512)"."""
     kernels = compiled() if device.type == "cpu" else None
     return "torch" if kernels is None else f"compiled ({kernels.build})"
 
 
 def kernels_for(*tensors: Tensor) -> Kernels | None:
-    """Return the compiled kernels if there are any and float32 ``tensors`` are as they need them.
+    """Return the compiled kernels, or None if unavailable or a tensor is not plain float32.
 
-    Whether autograd would record an operation on them is for the caller to know.
+    Does not check whether autograd would record an operation on the tensors.
     """
     kernels = compiled()
     return kernels if kernels is not None and are_plain(*tensors) else None

@@ -1,6 +1,6 @@
-"""When the compiled functions are faster than torch's, measured for each build.
+"""Measured thresholds above which the compiled functions beat torch, for each build.
 
-``MNIST_EXP_KERNELS=avx2 python -m tests.benchmarks.bench_kernels`` prints what these come from.
+Reproduce with ``MNIST_EXP_KERNELS=avx2 python -m tests.benchmarks.bench_kernels``.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measurements:
-    """Where the kernels begin to pay.
+    """Costs that decide between the kernels and torch.
 
     Attributes
     ----------
     multiply_add : float
-        Time of a multiply-add of the training kernels, in those of torch on one thread.
+        Cost of one multiply-add in the training kernels, in multiply-adds of torch on one thread.
     other_operations : float
-        Time of torch's other operations of a training step, in its multiply-adds.
+        Cost of torch's other operations per training step, in its multiply-adds.
     largest_density : float
-        Share of inputs unlike the background up to which `mnist_exp.cpu.sparse_linear` is faster
-        than torch; 0: never.
+        Share of non-background inputs below which `mnist_exp.cpu.sparse_linear` beats torch; 0:
+        never.
     """
 
     multiply_add: float
@@ -30,7 +30,7 @@ class Measurements:
 
 BY_BUILD = {
     "avx512": Measurements(2.2, 4e6, 0.4),  # AMD Zen 4
-    # AMD Zen 3. The choices they make are right on six batches in one thread; 3e6 is a rough fit,
-    # and 4e6 would choose alike. 0.25 is extrapolated from the outputs at a density of 0.18 alone.
+    # AMD Zen 3. Chooses right on six batches with one thread; 3e6 is a rough fit, and 4e6 chooses
+    # the same. 0.25 is extrapolated from linear outputs at a density of 0.18 alone.
     "avx2": Measurements(2.2, 3e6, 0.25),
 }

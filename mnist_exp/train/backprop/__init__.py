@@ -1,1 +1,1 @@
-"""Loss and gradients of a batch: one way a file; `choose` picks the fastest. Imports cpu."""
+"""Loss and gradients of a batch, one method per file; `choose` picks the fastest. Imports cpu."""

@@ -1,4 +1,4 @@
-"""Gradients by autograd: of a batch as a whole, or of its parts side by side on CPU threads."""
+"""Gradients by autograd: of a whole batch, or of parts of it in parallel on CPU threads."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch.nn import functional as F
 from mnist_exp.cpu.float32_matmul import fast_float32_products
 from mnist_exp.cpu.threads import cpu_threads, side_by_side
 
-SMALLEST_PART = 32  # images; parts below it cost more to hand over than a second thread gains
+SMALLEST_PART = 32  # images; below it, the handover costs more than a second thread gains
 
 
 @contextmanager
 def fast_products(device: torch.device, precision: str) -> Iterator[None]:
-    """Run forward passes in a block at a precision, "fp32" or "bf16", in the fastest library."""
+    """Run forward passes in a block at "fp32" or "bf16" precision, with the fastest library."""
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     with fast_float32_products(device), autocast:
         yield
 
 
 class Autograd:
-    """torch's own way, for any network; arguments as those of `backpropagation`."""
+    """Plain torch autograd, for any network; arguments as in `backpropagation`."""
 
     def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
         self.model = model
@@ -33,7 +33,7 @@ class Autograd:
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
-        self.model.zero_grad()  # spares the hooks of optimizer.zero_grad(), 20 us a batch
+        self.model.zero_grad()  # skips the hooks of optimizer.zero_grad(), 20 us per batch
         loss, logits = self._forward(inputs, labels, "mean")
         with fast_float32_products(inputs.device):
             loss.backward()
@@ -49,13 +49,13 @@ class Autograd:
 
 
 class AutogradInParts(Autograd):
-    """Autograd on parts of the batch side by side, each with its share of torch's CPU threads.
+    """Autograd on parts of the batch in parallel, each with its share of torch's CPU threads.
 
-    Within an operation on so small tensors, threads wait for each other longer than they work;
-    those that have a part each meet once a batch. For networks whose classes say
-    ``independent_samples``: that no image changes what another one gives, as in BatchNorm, and
-    that nothing is drawn at random, as in dropout. The parts' gradients are added in their order,
-    so the same number of threads gives the same bits. Arguments as those of `backpropagation`.
+    Threads that share one operation on small tensors wait longer than they work; threads with a
+    part each synchronise once per batch. Only for networks whose classes declare ``stages()`` or
+    ``independent_samples``: no image affects another's output (as in BatchNorm) and nothing is
+    random (as in dropout). Gradients are summed in a fixed order, so the same number of threads
+    gives the same bits. Arguments as in `backpropagation`.
     """
 
     def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:

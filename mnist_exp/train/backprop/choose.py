@@ -1,4 +1,4 @@
-"""Loss and gradients of a training batch: by autograd, or written out where that is faster."""
+"""Choice of the fastest way to a batch's loss and gradients: autograd or a written-out one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
 from mnist_exp.train.backprop.mlp import LinearLayers
 
-# Shares of the norms of logits and gradients, by precision: above what rounding makes of them (and
-# of a ReLU at 0), below what another network has.
+# Tolerances by precision, as shares of the norms of logits and gradients: above rounding errors
+# (including flips of a ReLU at 0), below the difference to another network.
 LARGEST_DIFFERENCES = {"fp32": (1e-3, 0.05), "bf16": (0.1, 0.2)}
 
 
@@ -31,8 +31,8 @@ class Backpropagation(Protocol):
 def backpropagation(model: nn.Module, label_smoothing: float, precision: str) -> Backpropagation:
     """Return the fastest way to the gradients of ``model`` under cross-entropy.
 
-    What a network says of itself is compared with autograd on the first batch. Where it is not so,
-    a line says that, and autograd does the work.
+    The first batch checks what the network declares (`mnist_exp.models.stages`) against autograd;
+    if they differ, a warning is printed and autograd is used.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ def backpropagation(model: nn.Module, label_smoothing: float, precision: str) ->
     label_smoothing : float
         Share of the target spread over all classes.
     precision : {"fp32", "bf16"}
-        Of the matrix products and convolutions, small linear layers of an `MLP` apart; parameters
-        and gradients are float32.
+        Of matrix products and convolutions, except small linear layers of an `MLP`; parameters and
+        gradients are float32.
     """
     way = fastest_way(model, label_smoothing, precision)
     exact = Autograd(model, label_smoothing, precision)
@@ -54,7 +54,7 @@ def backpropagation(model: nn.Module, label_smoothing: float, precision: str) ->
 def fastest_way(
     model: nn.Module, label_smoothing: float, precision: str
 ) -> Autograd | LinearLayers | CompiledConvolutions:
-    """Return the fastest way for what a network says of itself; arguments as `backpropagation`."""
+    """Return the fastest way that a network's declarations allow; see `backpropagation`."""
     settings = (model, label_smoothing, precision)
     said = stages.stages(model)
     if said is not None and LinearLayers.knows(said):
@@ -68,21 +68,21 @@ def fastest_way(
 
 
 def fast_precision(device: torch.device, kind: object) -> str:
-    """Return the precision at which networks of a class, or made by a function, train fastest.
+    """Return the precision at which networks made by ``kind``, a class or function, train fastest.
 
-    bf16 where there are instructions for it, but for classes that say their ``stages()``: the
-    compiled kernels, which know float32 alone, are faster still.
+    bf16 where the hardware supports it, except on a CPU for classes that declare ``stages()``: the
+    compiled kernels, which support only float32, are faster still.
     """
     in_kernels = isinstance(kind, type) and stages.says_stages(kind) and bool(kernels_for())
     return "fp32" if device.type == "cpu" and in_kernels else compute_device.fast_precision(device)
 
 
-# Whether autograd found what a network says of itself to be so; not there before the first batch.
+# Whether autograd confirmed a network's declarations; absent before its first batch.
 _said_so: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 class Compared:
-    """A way whose first batch is compared with autograd, which takes over if they differ."""
+    """A way checked against autograd on its first batch; autograd takes over if they differ."""
 
     def __init__(self, way: Backpropagation, exact: Autograd) -> None:
         self.way = way
@@ -108,9 +108,9 @@ class Compared:
             return result
         name = type(model).__name__
         print(
-            f"warning: what {name} says of itself (stages, independent_samples) is not what its "
-            "forward pass does: its gradients are others. Autograd trains it, more slowly; correct "
-            "what it says, or say nothing.",
+            f"warning: {name} declares stages() or independent_samples, but autograd finds other "
+            "gradients. Training continues with autograd, which is slower; correct or remove the "
+            "declaration.",
             file=sys.stderr,
         )
         self.way = self.exact
@@ -125,7 +125,7 @@ def _gradients(model: nn.Module) -> list[Tensor]:
 
 
 def _are_near(found: list[Tensor], truth: list[Tensor], share: float) -> bool:
-    """Return whether tensors differ by at most this share of their norm, each and together."""
+    """Return whether each tensor is within ``share`` of its norm plus a tenth of the total norm."""
     together = torch.cat([one.flatten() for one in truth]).norm()
     return all(
         bool((one.flatten() - true.flatten()).norm() <= share * (true.norm() + together / 10))

@@ -1,4 +1,4 @@
-"""Gradients of networks of 3x3 convolutions in the compiled kernels."""
+"""Gradients of 3x3 convolutional networks in the compiled kernels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mnist_exp.train.backprop.autograd import AutogradInParts
 from mnist_exp.train.backprop.weights import Weight, are_known, make_gradients
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
-IMAGES_AT_A_TIME = 16  # go through the kernels together; a thread's part should be no fewer
+IMAGES_AT_A_TIME = 16  # processed together by the kernels; parts are multiples of it
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
-    """Tell whether a convolution is 3x3 without padding, its taps at one distance in memory."""
+    """Return whether a convolution is plain 3x3, without padding, with evenly spaced taps."""
     *_, row_stride, tap_stride = layer.weight.stride()
     return (
         layer.kernel_size == (3, 3)
@@ -34,9 +34,9 @@ def _is_plain(layer: nn.Conv2d) -> bool:
 class CompiledConvolutions:
     """3x3 convolutions and the linear layers after them, in compiled kernels.
 
-    Each of torch's CPU threads takes a part of the batch, and their gradients are added in order.
-    Arguments as those of `backpropagation`, for a model whose stages this class ``knows``; the
-    precision is float32. Batches that do not fit the network are left to autograd.
+    Each of torch's CPU threads takes a part of the batch; gradients are summed in a fixed order.
+    Arguments as in `backpropagation`, for a model whose stages this class `knows`; the precision
+    is float32. Batches that do not fit the network go to autograd.
     """
 
     def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
@@ -51,12 +51,12 @@ class CompiledConvolutions:
         ]
         self.autograd = AutogradInParts(model, label_smoothing, precision)
         self.parts: list[Part] = []
-        self.shape = torch.Size()  # of an image, for which the parts are made
+        self.shape = torch.Size()  # of the images that the parts are made for
         self.places = self._places()
 
     @staticmethod
     def knows(stages: Stages) -> bool:
-        """Return whether there are kernels, and they know all layers of a network."""
+        """Return whether there are kernels, and they support all layers of a network."""
         convolutions, linear = [convolution for convolution, _ in stages[0]], stages[1]
         return (
             bool(convolutions and kernels_for())
@@ -77,7 +77,7 @@ class CompiledConvolutions:
             return self._in_parts(kernels, inputs, labels, threads)
 
     def _places(self) -> list[tuple[object, ...]]:
-        """Return what changes if parameters are converted, or their gradients moved."""
+        """Return a fingerprint that changes if parameters are converted or gradients moved."""
         return [
             (p.dtype, p.device, p.stride(), own.data_ptr())
             for weight in self.weights
@@ -127,7 +127,7 @@ class CompiledConvolutions:
 
 
 class Part:
-    """What a thread needs to take some images of a batch through the network: its own gradients.
+    """A thread's share of the work: layer descriptions, scratch space and its own gradients.
 
     Parameters
     ----------
@@ -136,9 +136,9 @@ class Part:
     stages : Stages
         The layers.
     weights : sequence of Weight
-        Weight and bias of each layer.
+        Weight and bias of each layer, alternating.
     gradient : Tensor
-        The buffer in which the gradients of ``weights`` lie.
+        The buffer that holds the gradients of ``weights``.
     shape : sequence of int
         Channels, height and width of an image.
     """
@@ -172,12 +172,12 @@ class Part:
         self.scratch = kernels.convolutional_scratch(self.network)
 
     def _own(self, weight: Weight) -> int:
-        """Return the address of this part's gradient of a weight."""
+        """Return the address of this part's gradient for a weight."""
         offset = int(weight.gradients[0].storage_offset()) * self.gradient.element_size()
         return self.gradient.data_ptr() + offset
 
     def take(self, values: Sequence[Tensor]) -> None:
-        """Point to the values of weight and bias of each layer, and start with gradients of 0."""
+        """Point to each layer's weight and bias values, and zero the gradients."""
         self.gradient.zero_()
         addresses = iter([value.data_ptr() for value in values])
         for convolution in self.network[0]:
@@ -188,7 +188,7 @@ class Part:
     def propagate(
         self, kernels: Kernels, images: Tensor, labels: Tensor, of_batch: int, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Add up the gradients of some images; return their share of the loss, and logits."""
+        """Accumulate the gradients of some images; return their share of the loss, and logits."""
         return kernels.convolutional_network(
             self.network, images, labels, of_batch, smoothing, self.scratch
         )

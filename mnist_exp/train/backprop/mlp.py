@@ -1,4 +1,4 @@
-"""The chain rule through linear layers, written out: in compiled kernels or in torch's calls."""
+"""The chain rule through linear layers, written out in compiled kernels or torch calls."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ threshold_backward = torch.ops.aten.threshold_backward
 class LinearLayers:
     """The chain rule through linear layers with ReLU between them, written out.
 
-    In networks so small, autograd's bookkeeping and the passes over one tensor after the other cost
-    as much as the matrix products. Arguments as those of `backpropagation`, for a model whose
-    stages this class ``knows``.
-
-    Where there are compiled kernels, they take the batches for which they are less work.
+    In small networks, autograd's bookkeeping and its passes over single tensors cost as much as
+    the matrix products. The compiled kernels take the batches on which they are faster. Arguments
+    as in `backpropagation`, for a model whose stages this class `knows`.
     """
 
     def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
@@ -36,14 +34,14 @@ class LinearLayers:
         self.turn = take_turns(parameters[0].device)
         own = torch.eye(classes, dtype=torch.float32, device=parameters[0].device)
         own *= 1 - label_smoothing
-        self.targets = own + label_smoothing / classes  # column c: what class c aims at
+        self.targets = own + label_smoothing / classes  # column c: target of class c
         exact = all(layer.dtype == torch.float32 for layer in self.layers)
         there = exact and kernels_for(*parameters)
         self.compiled = CompiledLayers(self.layers, label_smoothing) if there else None
 
     @staticmethod
     def knows(stages: Stages) -> bool:
-        """Return whether a network is linear layers alone, all of it trained and in float32."""
+        """Return whether a network has only linear layers, all trained and in float32."""
         convolutions, linear = stages
         return not convolutions and all(
             are_known(layer) and all(p.is_contiguous() for p in layer.parameters())
@@ -55,7 +53,7 @@ class LinearLayers:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
         x = inputs.flatten(1)
         kernels = self.compiled and self.compiled.kernels_for(x, labels)
-        with one_thread():  # but for the products of large layers
+        with one_thread():  # except for products of large layers
             if self.compiled and kernels:
                 return self.compiled(kernels, x, labels)
             with self.turn:
@@ -65,15 +63,15 @@ class LinearLayers:
         for layer in self.layers[:-1]:
             x = layer.forward(x).relu_()
         logits = self.layers[-1].forward(x).float()
-        shares = logits.T.contiguous().log_softmax(0)  # (classes, B) takes a quarter of the time
+        shares = logits.T.contiguous().log_softmax(0)  # takes a quarter of the time on (classes, B)
         targets = self.targets.index_select(1, labels)
         if self.label_smoothing > 0:
             loss = torch.dot(shares.view(-1), targets.view(-1)) / -len(labels)
-        else:  # a share of 0 in another class does not count, as 0 * -inf would
+        else:  # dot() would give NaN for 0 * -inf
             loss = -shares.gather(0, labels.unsqueeze(0)).mean()
         delta = shares.exp_().sub_(targets).div_(len(labels)).T  # of the logits: (B, classes)
         for layer in reversed(self.layers):
             delta = layer.backward(delta)
-            if layer is not self.layers[0]:  # its input comes out of a ReLU
+            if layer is not self.layers[0]:  # its input is the output of a ReLU
                 delta = threshold_backward(layer.through(delta), layer.input, 0)
         return loss, logits

@@ -1,4 +1,4 @@
-"""The chain rule through linear layers in the compiled kernels."""
+"""Loss and gradients of linear layers in the compiled kernels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mnist_exp.train.backprop.weights import Weight
 if TYPE_CHECKING:
     from mnist_exp.train.backprop.linear_layer import LinearLayer
 
-SAMPLES_LOOKED_AT = 16  # of a batch, for the density of its inputs
+SAMPLES_LOOKED_AT = 16  # per batch, to estimate the density of its inputs
 
 
 class CompiledLayers:
     """Loss and gradients of linear layers with ReLU between them, in compiled kernels.
 
-    They skip inputs that are 0, four in five of MNIST's pixels.
+    The kernels skip inputs that are 0, four in five of MNIST's pixels.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class CompiledLayers:
     def __init__(self, layers: Sequence[LinearLayer], label_smoothing: float) -> None:
         self.label_smoothing = label_smoothing
         self.inputs = layers[0].inputs
-        # what comes out of a ReLU is 0 in half of the cases
+        # multiply-adds per sample; a ReLU's outputs are 0 in half of the cases
         self.first, *others = [layer.inputs * layer.outputs for layer in layers]
         self.others = sum(others)
         self.weights = [weight for layer in layers for weight in (layer.weight, layer.bias)]
@@ -45,14 +45,14 @@ class CompiledLayers:
         for layer, place in zip(layers, self.array, strict=True):
             place.inputs, place.outputs = layer.inputs, layer.outputs
             self.places += [place.weight, place.bias]
-        self.samples = -1  # for which there is scratch space
+        self.samples = -1  # capacity of the scratch space
         self.tensors = [
             tensor for weight in self.weights for tensor in (*weight.parameters, *weight.gradients)
         ]
 
     def kernels_for(self, x: Tensor, labels: Tensor) -> Kernels | None:
-        """Return the kernels if they can take this batch and are less work than torch's calls."""
-        kernels = kernels_for(x, *self.tensors)  # nothing was moved or converted meanwhile
+        """Return the kernels if they can take this batch and beat torch on it, else None."""
+        kernels = kernels_for(x, *self.tensors)  # also checks that nothing was moved or converted
         samples = len(labels)
         if kernels is None or x.shape != (samples, self.inputs) or not are_labels(labels, samples):
             return None
@@ -66,7 +66,7 @@ class CompiledLayers:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
         if len(x) > self.samples:
             self.scratch, self.samples = kernels.scratch(self.array, len(x)), len(x)
-        values = [  # held until the kernels are done
+        values = [  # kept alive until the kernels are done
             _describe(weight, place)
             for weight, place in zip(self.weights, self.places, strict=True)
         ]
@@ -80,7 +80,7 @@ class CompiledLayers:
 
 
 def _describe(weight: Weight, place: WeightInC) -> Tensor | None:
-    """Say where a weight lies; return its value if the kernels cannot make that themselves."""
+    """Write a weight's addresses to ``place``; return its value if C cannot compute it."""
     place.plus_gradient = weight.gradients[0].data_ptr()
     mapping = weight.mapping
     if mapping is None:

@@ -1,4 +1,4 @@
-"""Weights and biases in a chain rule that is written out, and their gradients."""
+"""Weights, biases and their gradients for the chain rules written out here."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mnist_exp.models.parametrizations import parametrizations
 def make_gradients(
     parameters: Iterable[nn.Parameter],
 ) -> tuple[Tensor, dict[nn.Parameter, Tensor]]:
-    """Make room for the gradients of float32 parameters, side by side.
+    """Allocate the gradients of float32 parameters in one buffer.
 
     Returns
     -------
     buffer : Tensor
         [elements of all parameters].
     gradients : dict
-        For each parameter its part of the buffer, with its shape and strides.
+        Each parameter's part of the buffer, with the parameter's shape and strides.
     """
     parameters = list(parameters)
     elements, device = sum(p.numel() for p in parameters), parameters[0].device
@@ -34,9 +34,9 @@ def make_gradients(
 
 
 def are_known(layer: nn.Module) -> bool:
-    """Return whether `Weight` knows weight and bias of a layer: parameters, or held by devices.
+    """Return whether `Weight` supports a layer's weight and bias: parameters, or device mappings.
 
-    They are float32 and trained, and biases lie side by side in memory.
+    Both must be float32 and trained, and vectors must be contiguous.
     """
     behind = [mapping for of_weight in parametrizations(layer).values() for mapping in of_weight]
     return (
@@ -48,14 +48,14 @@ def are_known(layer: nn.Module) -> bool:
 
 
 class Weight:
-    """A weight or bias in the chain rule: a parameter, or what devices make of several.
+    """A weight or bias in the chain rule: one parameter, or several mapped to it by devices.
 
     Parameters
     ----------
     layer, name
-        The module and the name of the weight in it.
+        The module and the weight's name in it.
     gradients : dict
-        For each parameter, where its gradient goes.
+        The gradient buffer of each parameter.
     """
 
     def __init__(self, layer: nn.Module, name: str, gradients: dict[nn.Parameter, Tensor]) -> None:
@@ -71,12 +71,12 @@ class Weight:
         self.gradients = [gradients[p] for p in self.parameters]
 
     def value(self) -> Tensor:
-        """Return what the layer multiplies by or adds now."""
+        """Return the current value that the layer uses."""
         value: Tensor = self.parameters[0]
         return value if self.mapping is None else self.mapping(*self.parameters)
 
     def set_gradient(self, function: Callable[..., Tensor], first: Tensor, second: object) -> None:
-        """Set ``.grad`` of the parameters, the gradient of the value being that of a function."""
+        """Set ``.grad`` of the parameters; the value's gradient is ``function(first, second)``."""
         gradient = self.gradients[0]
         if first.dtype == gradient.dtype:
             function(first, second, out=gradient)
@@ -85,7 +85,7 @@ class Weight:
         self.spread_gradient()
 
     def spread_gradient(self) -> None:
-        """Set ``.grad`` of the parameters; the first one's place holds the value's gradient."""
+        """Set ``.grad`` of the parameters from the value's gradient, held in the first buffer."""
         gradient, *others = self.gradients
         for other, slope in zip(others, self.slopes[1:], strict=True):
             torch.mul(gradient, slope, out=other)
@@ -94,7 +94,7 @@ class Weight:
         self.attach_gradients()
 
     def attach_gradients(self) -> None:
-        """Set ``.grad`` of the parameters."""
+        """Point ``.grad`` of the parameters to the buffers."""
         for p, own in zip(self.parameters, self.gradients, strict=True):
             if p.grad is not own:
                 p.grad = own

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.fault_injection import KFOLD, command, few_images, outcome
 
 
+@pytest.mark.slow
 def test_a_run_is_reproduced_by_the_command(tmp_path: Path) -> None:
     arguments = (*few_images(), *KFOLD)
     code, output = command(*arguments, "hydra.run.dir='a run, of {old}'", cwd=tmp_path)

@@ -31,12 +31,13 @@ def test_a_mean_of_fewer_seeds_states_their_number(tmp_path: Path) -> None:
     rows = seeds(tmp_path, [0.9, None, 0.8])
     line = recipe_over_seeds.table_row("mlp100", tmp_path, rows, [])
     assert "| 85.00% ± 7.07% | 2 of 3 |" in line
-    assert "SEEDS=3" in line  # as requested
+    assert "seeds mlp100 --seeds 3" in line  # as requested
     line = recipe_over_seeds.table_row("mlp100", tmp_path, rows[:1], [])
     assert "| 90.00% | 1 |" in line
     assert "none completed | 0 of 1" in recipe_over_seeds.table_row("m", tmp_path, rows[1:2], [])
 
 
+@pytest.mark.slow
 def test_a_failing_seed_is_named_and_sets_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

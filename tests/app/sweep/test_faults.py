@@ -26,6 +26,7 @@ from tests.helpers.fault_injection import (
 )
 
 
+@pytest.mark.slow
 def test_sweeps_started_together_get_a_directory_each(tmp_path: Path) -> None:
     arguments = ("--multirun", *few_images(), *CNN, "training.epochs=1", "seed=0,1")
     processes = [start_command(*arguments, cwd=tmp_path) for _ in range(3)]
@@ -45,6 +46,7 @@ def files_of(directory: Path) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
 
+@pytest.mark.slow
 def test_a_failing_job_does_not_stop_a_sweep_and_the_rest_can_be_run(tmp_path: Path) -> None:
     arguments = ("--multirun", *few_images(), *SWEEP, "hydra.sweep.dir=sweep")
     code, output = command(*arguments, cwd=tmp_path)
@@ -67,6 +69,7 @@ def test_a_failing_job_does_not_stop_a_sweep_and_the_rest_can_be_run(tmp_path: P
     assert (code, "is no sweep" in output) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     arguments = ("--multirun", *few_images(), *CNN, "training.epochs=1", "seed=0,1,2")
     assert command(*arguments, "hydra.sweep.dir=whole", cwd=tmp_path)[0] == 0
@@ -89,6 +92,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         assert outcome(killed / job) == outcome(tmp_path / "whole" / job)
 
 
+@pytest.mark.slow
 def test_the_sweep_of_a_preset_goes_on_with_what_the_preset_sweeps(tmp_path: Path) -> None:
     arguments = (
         *few_images(), "experiment=lr_asymmetry", *KFOLD[1:], "training.epochs=1", "cv.n_jobs=1",
@@ -115,6 +119,7 @@ def test_the_sweep_of_a_preset_goes_on_with_what_the_preset_sweeps(tmp_path: Pat
     ]
 
 
+@pytest.mark.slow
 def test_a_signal_stops_a_sweep(tmp_path: Path) -> None:
     arguments = ("--multirun", *few_images(), *LONG, "seed=0,1", "hydra.sweep.dir=sweep")
     process = start_command(*arguments, cwd=tmp_path, log=tmp_path / "log")

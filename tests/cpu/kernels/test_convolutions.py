@@ -83,6 +83,7 @@ def check(model: nn.Module, data: Batch, smoothing: float = 0.1, tolerance: floa
         assert all(ours.stride() == other.stride() for other in others)
 
 
+@pytest.mark.slow
 @given(
     count=st.sampled_from([1, 15, 16, 17, 50, 100]),
     channels=st.lists(st.integers(1, 17), min_size=1, max_size=3),

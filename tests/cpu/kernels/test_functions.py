@@ -302,6 +302,7 @@ def run(variable: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_environment_variable_chooses_and_a_wrong_one_says_what_is_allowed(
     tmp_path: Path,
 ) -> None:

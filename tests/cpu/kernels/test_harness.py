@@ -12,6 +12,7 @@ from tests.cpu.kernels.run_harness import SETUP, compile_harness, runs_here
 COMPILER = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler to build the harness with")
 @pytest.mark.parametrize("build", SETUP["BUILDS"])
 def test_the_kernels_pass_the_harness(build: str, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def gradients(
     return {"loss": loss, "logits": logits} | {n: p.grad for n, p in model.named_parameters()}
 
 
+@pytest.mark.slow
 @given(st.integers(1, 5 * SMALLEST_PART))
 def test_parts_have_the_gradients_of_the_whole_batch(count: int) -> None:
     model, data = network(), batch(count)

@@ -1,4 +1,4 @@
-/* Loss and gradients of convolutions and the linear layers after them, in one thread. */
+/* Loss and gradients of convolutions and the linear layers after them, on one thread. */
 #include <string.h>
 
 #include "convolutions.h"
@@ -6,11 +6,11 @@
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Where no space is given, it is only counted. */
+/* Address in scratch space, or null when only counting. */
 static float *at(float *scratch, int64_t used) { return scratch ? scratch + used : 0; }
 
-/* Say where everything lies and return the floats of scratch space that it takes. Without pooling
-   the sums become the next layer's input. */
+/* Lay out scratch space in `places` and return its size in floats. Without pooling the sums become
+   the next layer's input. */
 static int64_t arrange(const Convolution *layers, int64_t count, float *scratch, Place *places) {
     int64_t used = 0, delta = 0;
     for (int64_t l = 0; l < count; l++) {
@@ -77,7 +77,7 @@ static void from_vectors(const float *columns, int64_t size, float *rows) {
     }
 }
 
-/* Take a group of images through the convolutions; return what comes out, in `pooled` if pooled. */
+/* Run the convolutions on a group of images; return the output, in `pooled` if pooled. */
 static const float *forward_pass(const Convolution *layers, const Place *places, int64_t count,
                                  float *pooled) {
     for (int64_t l = 0; l < count; l++) {
@@ -91,7 +91,7 @@ static const float *forward_pass(const Convolution *layers, const Place *places,
     return layers[count - 1].pooled ? pooled : places[count - 1].sums;
 }
 
-/* Add to the gradients of the convolutions, given the deltas of what came out. */
+/* Add to the gradients of the convolutions, given the deltas of the output. */
 static void backward_pass(const Convolution *layers, const Place *places, int64_t count,
                           const float *deltas) {
     for (int64_t l = count - 1; l >= 0; l--) {
@@ -119,9 +119,9 @@ int64_t convolutional_network_scratch(const Convolution *convolutions, int64_t c
         + linear_layers_scratch(layers, linear_count, WIDTH);
 }
 
-/* Add to the gradients of all layers and set the logits [samples][classes], given images
-   [samples][in_channels][height][width] that are some of the samples of a batch, or all; gradients
-   and loss are their share of those of its mean loss. Return 0 if a label is out of range. */
+/* Add to the gradients of all layers, and set the loss and the logits [samples][classes], for images
+   [samples][in_channels][height][width] from a batch of `of_batch`; gradients and loss are their share
+   of the batch's mean. Return 0 if a label is out of range. */
 int convolutional_network(const Convolution *convolutions, int64_t count, const LinearLayer *layers,
                           int64_t linear_count, const float *images, const int64_t *labels,
                           int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,

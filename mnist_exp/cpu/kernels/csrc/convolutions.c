@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#define PIXELS 2 /* next to each other, whose sums are held in registers, */
+#define PIXELS 2 /* adjacent ones, with sums in registers */
 #ifdef __AVX512F__
-#define CHANNELS 8 /* for so many output channels */
+#define CHANNELS 8 /* output channels at a time */
 #else
 #define CHANNELS 4
 #endif
@@ -44,8 +44,8 @@ INLINE void convolve_row(const Input *in, const float *weights, const float *bia
     }
 }
 
-/* out[o][y][x] = bias[o] + sum over i and taps of weights[i][tap][o] in[i][y + dy][x + dx]. Without
-   bias it is 0; with a mask, only where that is > 0; rectified, only where the sum is. */
+/* out[o][y][x] = bias[o] + sum over i and taps of weights[i][tap][o] in[i][y + dy][x + dx]. A null bias
+   is 0. With a mask, out is 0 unless the mask is > 0; with `rectify`, unless the sum is. */
 void convolve(const Input *in, const float *weights, const float *bias, int64_t out_channels,
               const float *mask, int rectify, float *out) {
     for (int64_t y = 0; y < in->height - 2; y++) {
@@ -126,7 +126,7 @@ void pool(const Convolution *layer, const Place *place, float *out) {
             }
 }
 
-/* Make the border of a plane of deltas 0, and what no 2x2 window covers. */
+/* Zero the border of a plane of deltas, and rows or columns outside all 2x2 windows. */
 static void clear_border(const Convolution *layer, const Place *place, float *plane) {
     int64_t stride = place->width + 2 * BORDER, rows = product(BORDER, stride, 1);
     int64_t right = BORDER + (layer->pooled && place->width % 2);
@@ -140,7 +140,7 @@ static void clear_border(const Convolution *layer, const Place *place, float *pl
            product(bottom, stride, 1) * sizeof(float));
 }
 
-/* Put the deltas of a plane's windows where they come from: at the first of the largest. */
+/* Route each window's delta to the first of its largest elements. */
 static void route_windows(const Place *place, const float *sums, const float *from, float *delta) {
     int64_t next = place->width * WIDTH, next_delta = (place->width + 2 * BORDER) * WIDTH;
     for (int64_t y = 0; y < place->out_height; y++)
@@ -160,7 +160,7 @@ static void route_windows(const Place *place, const float *sums, const float *fr
         }
 }
 
-/* Put deltas of the activated outputs, 0 where those are not positive, where they come from. All
+/* Route the deltas of the activated outputs, already 0 where those are not positive, to the sums. All
    other deltas, and the border, become 0. */
 void route(const Convolution *layer, const Place *place, const float *from) {
     int64_t stride = place->width + 2 * BORDER, height = place->height + 2 * BORDER;

@@ -1,8 +1,7 @@
-/* 3x3 convolutions without padding, each followed by 2x2 max pooling or not, and by ReLU.
+/* 3x3 convolutions without padding, each followed by optional 2x2 max pooling and by ReLU.
 
-   WIDTH images go through at a time, one in each element of a vector: all that happens to a pixel
-   happens to a whole vector, and nothing has to be rearranged. An activation is
-   [channels][height][width] of such vectors. */
+   WIDTH images are processed at a time, one per vector element, so each operation on a pixel is one
+   vector operation without shuffles. An activation is [channels][height][width] of such vectors. */
 #ifndef CONVOLUTIONS_H
 #define CONVOLUTIONS_H
 
@@ -11,7 +10,7 @@
 #include "vectors.h"
 
 #define TAPS 9   /* of a kernel */
-#define BORDER 2 /* around deltas, so that the gradient of inputs is a convolution as well */
+#define BORDER 2 /* around deltas, so that the gradient of inputs is a convolution too */
 
 typedef struct {
     int64_t in_channels, out_channels, height, width; /* of the input */
@@ -27,15 +26,15 @@ INLINE int64_t weight_at(const Convolution *layer, int64_t o, int64_t i, int64_t
 
 /* Where a layer's numbers lie in scratch space. */
 typedef struct {
-    int64_t height, width;         /* of what the convolution gives */
+    int64_t height, width;         /* of the convolution's output */
     int64_t out_height, out_width; /* after pooling */
     float *input;
-    float *sums;  /* what the convolution gives; later the gradient of the input */
-    float *delta; /* of the sums: [out][height + 2 BORDER][width + 2 BORDER]; for all layers in turn */
+    float *sums;  /* the convolution's output; later the gradient of the input */
+    float *delta; /* of the sums: [out][height + 2 BORDER][width + 2 BORDER]; shared by all layers */
     float *weights, *flipped; /* [in][TAPS][out]; [out][TAPS][in], taps in reverse order */
 } Place;
 
-/* [channels][height][width] of vectors, with `border` rows at the top and the bottom that are 0 */
+/* [channels][height][width] of vectors, with `border` zero rows at top and bottom */
 typedef struct {
     const float *pixels;
     int64_t channels, height, width, border;

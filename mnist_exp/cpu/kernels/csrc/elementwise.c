@@ -1,7 +1,7 @@
-/* Passes over whole tensors that torch would make in several: batches, updates, devices.
+/* Single passes over tensors where torch needs several: batches, updates, devices.
 
-   Compiled without contraction: where a product and a sum are rounded once, fmaf says so. The
-   results are then, bit for bit, those of the torch calls that these functions stand for. */
+   Compiled without contraction: only fmaf rounds a product and a sum once. So results equal, bit for
+   bit, those of the torch calls that these functions replace. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "threads.h"
 
 #define AHEAD 4 /* images */
-/* Pieces of work of about a microsecond, for which no thread is woken up. */
+/* Pieces of work of about a microsecond, too small to wake a thread for. */
 #define IMAGES 16
 #define ELEMENTS 4096 /* a whole number of 4 * LANES */
 
@@ -28,7 +28,7 @@ static void images_to_inputs(const void *task, int64_t from, int64_t to) {
     int64_t size = images->size;
     for (int64_t i = from; i < to; i++) {
         const uint8_t *row = images->pixels + images->indices[i] * size;
-        if (i + AHEAD < to) { /* rows lie far apart: memory is told before they are needed */
+        if (i + AHEAD < to) { /* rows lie far apart: prefetch */
             const uint8_t *later = images->pixels + images->indices[i + AHEAD] * size;
             for (int64_t j = 0; j < size + 63; j += 64)
                 __builtin_prefetch(later + smaller(j, size - 1));
@@ -89,7 +89,7 @@ static inline float on_level(float level, float W_min, float W_max, float step) 
 
 typedef struct {
     float *w, offset, slope, W_min, W_max, step;
-    uint64_t *lanes; /* generators of random numbers; null for the nearest level */
+    uint64_t *lanes; /* states of random generators; null for the nearest level */
     float lowest;
 } Rounding;
 
@@ -99,7 +99,7 @@ static void to_nearest(const void *task, int64_t from, int64_t to) {
         r.w[i] = on_level(nearbyintf(fmaf(r.slope, r.w[i], r.offset)), r.W_min, r.W_max, r.step);
 }
 
-/* w becomes W_min + step * round(offset + slope * w), half-way values to the even level */
+/* w becomes W_min + step * round(offset + slope * w), ties to the even level */
 void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                    float step, int64_t threads) {
     Rounding all = {w, offset, slope, W_min, W_max, step, 0, 0};
@@ -132,7 +132,7 @@ static void up_or_down(const void *task, int64_t from, int64_t to) {
         float *w = r.w + start;
         uint64_t *lanes = r.lanes + start / 4;
         int64_t here = smaller(to - start, 4 * LANES);
-        /* two calls, so that the one for whole blocks has a constant length */
+        /* two calls, so that whole blocks have a constant length */
         Bits bits = here == 4 * LANES ? draw(lanes, LANES) : draw(lanes, (here + 3) / 4);
         for (int64_t i = 0; i < here; i++) {
             float level = fmaf(r.slope, w[i], fmaf(0x1p-16f, bits.numbers[i], r.lowest));
@@ -149,7 +149,7 @@ void round_stochastic(float *w, int64_t count, float offset, float slope, float 
     share(up_or_down, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
-/* How many are not the background. */
+/* Count the elements that are not the background. */
 int64_t unlike(const float *x, int64_t count, float background) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i++)
@@ -157,7 +157,7 @@ int64_t unlike(const float *x, int64_t count, float background) {
     return found;
 }
 
-/* In how many rows of logits [samples][classes] the label's is the first of the largest. */
+/* Count the rows of logits [samples][classes] whose first maximum is the label's. */
 int64_t correct_predictions(const float *logits, const int64_t *labels, int64_t samples, int64_t classes) {
     int64_t correct = 0;
     for (int64_t i = 0; i < samples; i++, logits += classes) {
@@ -175,11 +175,11 @@ int64_t correct_predictions(const float *logits, const int64_t *labels, int64_t 
 typedef struct {
     const float *x;
     int64_t count;
-    double *squares; /* of each block of ELEMENTS, whoever adds them up */
+    double *squares; /* of each block of ELEMENTS, independent of the thread */
 } Norm;
 
 static void add_squares(const void *task, int64_t from, int64_t to) {
-    enum { SUMS = 64 }; /* side by side */
+    enum { SUMS = 64 }; /* independent ones */
     const Norm *norm = task;
     for (int64_t block = from; block < to; block++) {
         int64_t i = block * ELEMENTS, end = smaller(i + ELEMENTS, norm->count);

@@ -1,4 +1,4 @@
-/* What Python calls: the functions that interface.py describes to ctypes. */
+/* Functions called from Python; interface.py declares them to ctypes. */
 #ifndef INTERFACE_H
 #define INTERFACE_H
 
@@ -7,7 +7,7 @@
 #include "convolutions.h"
 #include "linear_layers.h"
 
-#define INTERFACE 2 /* counts the changes of what interface.py describes */
+#define INTERFACE 2 /* version; increase it here and in interface.py when a signature or struct changes */
 
 int64_t interface(void);
 

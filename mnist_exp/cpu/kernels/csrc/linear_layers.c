@@ -1,8 +1,8 @@
 /* Loss and gradients of linear layers with ReLU between them.
 
-   Inputs that are 0 cost nothing: four in five pixels of MNIST, and half of what comes out of a
-   ReLU. Matrices are float32 and row-major. What is made here has rows padded to whole vectors, the
-   padding being 0. */
+   Inputs that are 0 cost nothing: four in five pixels of MNIST, and half of a ReLU's outputs.
+   Matrices are float32 and row-major. Those in scratch space have rows padded with 0 to whole
+   vectors. */
 #include <math.h>
 #include <string.h>
 
@@ -11,8 +11,8 @@
 #include "threads.h"
 #include "vectors.h"
 
-/* Cross-entropy with label smoothing of each sample; delta [samples][width] becomes the gradient, by
-   the logits, of the mean over a batch. */
+/* Cross-entropy of each sample, with label smoothing; delta [samples][width] becomes the gradient of
+   the batch mean with respect to the logits. */
 static void cross_entropy(const float *logits, const int64_t *labels, int64_t samples, int64_t of_batch,
                           int64_t classes, float smoothing, float *losses, float *delta) {
     int64_t width = PADDED(classes);
@@ -28,7 +28,7 @@ static void cross_entropy(const float *logits, const int64_t *labels, int64_t sa
         float log_total = logf(total);
         for (int64_t c = 0; c < classes; c++) {
             float target = c == labels[b] ? own : others;
-            if (target > 0) /* a share of 0 does not count, as 0 * -inf would */
+            if (target > 0) /* 0 * -inf would be NaN */
                 aimed += target * (double)(z[c] - largest - log_total);
             d[c] = (d[c] / total - target) / of_batch;
         }
@@ -38,7 +38,7 @@ static void cross_entropy(const float *logits, const int64_t *labels, int64_t sa
     }
 }
 
-/* A batch on its way through the layers. */
+/* A batch and its scratch space. */
 typedef struct {
     const Product *outputs, *deltas; /* of each layer */
     int64_t count, of_batch;
@@ -46,7 +46,7 @@ typedef struct {
     float smoothing, *losses, *logits, *x_gradient;
 } Batch;
 
-/* Take some samples through the layers and back. */
+/* Forward and backward pass of samples [from, to). */
 static void propagate(const void *task, int64_t from, int64_t to) {
     const Batch *batch = task;
     int64_t last = batch->count - 1;
@@ -77,11 +77,11 @@ int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t 
     return samples * (2 * outputs + 1);
 }
 
-/* Set the gradients of all layers, the loss and the logits [samples][classes], given inputs
-   x [samples][inputs of the first layer] that are some of the samples of a batch, or all; gradients
-   and loss are their share of those of its mean loss, the same in any number of threads. Where
-   x_gradient is not null, it becomes the gradient of x where x > 0, else 0; the inputs must then be
-   whole vectors. Return 0, with nothing done, if a label is out of range. */
+/* Set the gradients of all layers, the loss and the logits [samples][classes], for inputs
+   x [samples][inputs of the first layer] from a batch of `of_batch`; gradients and loss are their share
+   of the batch's mean, the same for any number of threads. x_gradient, if not null, becomes the
+   gradient of x where x > 0, else 0; the inputs must then be whole vectors. Return 0, with nothing
+   done, if a label is out of range. */
 int linear_layers(const LinearLayer *layers, int64_t count, const float *x, const int64_t *labels,
                   int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
                   float *x_gradient, float *scratch, int64_t threads) {
@@ -100,7 +100,7 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
     Batch batch = {outputs, deltas, count, of_batch, labels, smoothing, scratch, logits, x_gradient};
     Trial trial = begin_trial(threads);
     threads = trial.threads;
-    /* as few pieces as there are threads: each transposes all weights */
+    /* one piece per thread, since each transposes all weights */
     share(propagate, &batch, samples, PADDED((samples + threads - 1) / threads), threads, WAKE);
     for (int64_t l = 0; l < count; l++) {
         weight_gradients(&deltas[l], threads);

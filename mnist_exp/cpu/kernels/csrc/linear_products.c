@@ -1,4 +1,4 @@
-/* The products of a linear layer, which skip inputs of the background. */
+/* The products of a linear layer, skipping background inputs. */
 #include <string.h>
 
 #include "interface.h"
@@ -9,7 +9,7 @@
 #define CHUNK 80    /* inputs of a block of transposed weights, which stays in the first-level cache */
 #define SAMPLES 128 /* of a block of transposed inputs */
 
-/* `rows` vectors of values, a row of the matrix apart, of which `count` elements are there. */
+/* Load `rows` vectors of values from successive matrix rows, `count` elements of each. */
 INLINE void load_values(const Weight *weight, int64_t at, int64_t stride, int64_t rows, int64_t count,
                         Vector *values) {
     for (int64_t i = 0; i < rows; i++)
@@ -21,7 +21,7 @@ INLINE void load_values(const Weight *weight, int64_t at, int64_t stride, int64_
         }
 }
 
-/* Likewise, given the gradients of the values. */
+/* Store likewise, given the gradients of the values. */
 INLINE void set_gradients(const Weight *weight, int64_t at, int64_t stride, int64_t rows, int64_t count,
                           Vector *gradients) {
     if (weight->minus)
@@ -33,9 +33,9 @@ INLINE void set_gradients(const Weight *weight, int64_t at, int64_t stride, int6
         store_first(weight->plus_gradient + at + i * stride, gradients[i], count);
 }
 
-/* Whether `count` numbers, whole vectors, are all finite: 0 times any other number is NaN. */
+/* Whether `count` numbers, whole vectors, are all finite (0 times any other is NaN). */
 static int all_finite(const float *x, int64_t count) {
-    Vector total[4] = {zero(), zero(), zero(), zero()}; /* side by side: none waits for the other */
+    Vector total[4] = {zero(), zero(), zero(), zero()}; /* independent sums */
     int64_t i = 0;
     for (; i + 4 * WIDTH <= count; i += 4 * WIDTH)
         for (int j = 0; j < 4; j++)
@@ -45,8 +45,8 @@ static int all_finite(const float *x, int64_t count) {
     return sum(add(add(total[0], total[1]), add(total[2], total[3]))) == 0;
 }
 
-/* List the factors x[0:count] - background of rows, and which rows those are; return how many. A
-   factor of 0 is left out, unless it meets a number that is not finite: their product is NaN. */
+/* List the nonzero factors x[0:count] - background and their rows; return their number. Factors of 0
+   are listed too if a row is not finite, since their product is NaN. */
 INLINE int64_t list_factors(const float *x, int64_t count, float background, int rows_finite,
                             float *values, int32_t *positions) {
     if (rows_finite)
@@ -74,7 +74,7 @@ INLINE void add_rows(const float *rows, int64_t stride, const float *values, con
         store(sums + j * WIDTH, total[j]);
 }
 
-/* Call a kernel with the number of vectors as a constant, so that sums stay in registers. */
+/* Call a kernel with a constant number of vectors, so that sums stay in registers. */
 #define CASE(n, call) case n: { enum { VECTORS = n }; call; break; }
 #define WITH_VECTORS(count, call) \
     switch (count) { \
@@ -87,8 +87,8 @@ INLINE void add_rows(const float *rows, int64_t stride, const float *values, con
 #define MORE_CASES(call)
 #endif
 
-/* block[k][o] = weight[o][k] for so many outputs and inputs; 0 in the padding. Return whether all are
-   finite. */
+/* block[k][o] = weight[o][k] for a range of outputs and inputs; 0 in the padding. Return whether all
+   are finite. */
 static int transpose_weights(const LinearLayer *layer, int64_t from_output, int64_t outputs,
                              int64_t from_input, int64_t inputs, float *block) {
     int64_t width = PADDED(outputs), stride = layer->inputs;
@@ -112,8 +112,8 @@ static int transpose_weights(const LinearLayer *layer, int64_t from_output, int6
     return sum(zeros) == 0;
 }
 
-/* y[b][o] = bias[o] + sum over k of (x[b][k] - background) weight[o][k], for some samples and a block
-   of outputs */
+/* y[b][o] = bias[o] + sum over k of (x[b][k] - background) weight[o][k], for samples [from, to) and a
+   block of outputs */
 INLINE void forward_block(const Product *p, int64_t from, int64_t to, int64_t output, const int vectors) {
     ALIGNED float block[CHUNK * MAX_VECTORS * WIDTH], values[CHUNK + WIDTH];
     ALIGNED int32_t positions[CHUNK + WIDTH];
@@ -163,11 +163,11 @@ INLINE void transpose_inputs(const float *x, int64_t stride, int64_t samples, in
 
 typedef struct {
     const Product *product;
-    int finite; /* whether all deltas are */
+    int finite; /* whether all deltas are finite */
 } Deltas;
 
-/* weight_gradient[o][k] = sum over b of y[b][o] (x[b][k] - background), for some inputs and a block of
-   outputs */
+/* weight_gradient[o][k] = sum over b of y[b][o] (x[b][k] - background), for inputs [from, to) and a
+   block of outputs */
 INLINE void weight_gradient_block(const Deltas *deltas, int64_t from, int64_t to, int64_t output,
                                   const int vectors) {
     const Product *p = deltas->product;
@@ -225,8 +225,8 @@ void bias_gradients(const Product *product) {
     }
 }
 
-/* below[b][k] = sum over o of y[b][o] weight[o][k] where x[b][k] > 0, else 0, for some samples and a
-   block of inputs */
+/* below[b][k] = sum over o of y[b][o] weight[o][k] where x[b][k] > 0, else 0, for samples [from, to)
+   and a block of inputs */
 INLINE void input_gradient_block(const Product *p, int64_t from, int64_t to, int64_t input, float *below,
                                  const int vectors) {
     const LinearLayer *layer = p->layer;

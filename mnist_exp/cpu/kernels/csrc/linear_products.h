@@ -14,15 +14,15 @@ typedef struct {
     float *y;
 } Product;
 
-/* Set y of some samples; the task is a Product. */
+/* Set y for samples [from, to); the task is a Product. */
 void forward(const void *task, int64_t from, int64_t to);
 
 /* Set the gradients of weight or bias. */
 void weight_gradients(const Product *product, int64_t threads);
 void bias_gradients(const Product *product);
 
-/* Set the gradients of the inputs [samples][stride] of some samples where x > 0, elsewhere 0; the
-   stride is whole vectors. */
+/* Set the gradients of the inputs [samples][stride] for samples [from, to): 0 unless x > 0. The
+   stride must be whole vectors. */
 void input_gradient(const Product *product, int64_t from, int64_t to, float *below);
 
 #endif

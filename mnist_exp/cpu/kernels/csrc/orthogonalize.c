@@ -1,4 +1,4 @@
-/* The nearest semi-orthogonal matrix, roughly, of a matrix whose shorter side is at most SIDE. */
+/* Approximately the nearest semi-orthogonal matrix, for a shorter side of at most SIDE. */
 #include <math.h>
 #include <string.h>
 
@@ -6,8 +6,8 @@
 #include "threads.h"
 #include "vectors.h"
 
-#define SIDE 64 /* muon.py hands over no larger ones: SMALL_SIDE */
-/* Sums that are worked on together, so that they do not wait for each other. */
+#define SIDE 64 /* LARGEST_SIDE in functions.py */
+/* Independent sums accumulated together, to hide latency. */
 #define ROWS 4
 #define VECTORS 2
 #define BLOCK (VECTORS * WIDTH)
@@ -15,7 +15,7 @@
 /* `size` rows of whole vectors, the padding 0. */
 typedef float Square[SIDE][SIDE];
 
-/* Some rows of a times b, and some vectors of their columns; b and out have one stride. */
+/* `rows` rows of a times b, for `vectors` vectors of columns; b and out share a stride. */
 INLINE void multiply_rows(const float *a, int64_t a_stride, const float *b, float *out, int64_t stride,
                           int64_t size, const int rows, const int vectors) {
     Vector total[ROWS][VECTORS];
@@ -102,9 +102,8 @@ static void multiply_in_place(Square factor, float *x, int64_t rows, int64_t col
     }
 }
 
-/* The iteration of Newton and Schulz, x <- (a + b G + c G^2) x with G = x x^T, in place, after a
-   division of x by its norm; `at_once` steps at a time are done on G alone. x [rows][columns] has at
-   most SIDE rows. */
+/* Newton-Schulz iteration x <- (a + b G + c G^2) x with G = x x^T, in place, after division of x by its
+   norm; up to `at_once` steps in a row run on G alone. x [rows][columns] has at most SIDE rows. */
 void orthogonalize(float *x, int64_t rows, int64_t columns, int64_t steps, int64_t at_once, float a,
                    float b, float c) {
     ALIGNED Square gram, factor;

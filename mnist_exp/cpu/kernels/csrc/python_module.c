@@ -1,5 +1,5 @@
-/* Importing a build as a Python module says why that is no use. Python.h is left out on purpose:
-   without it the kernels compile where Python's headers are not installed. */
+/* Importing a build as a Python module raises an error that explains how to use it. Python.h is left
+   out so that the kernels compile without Python's headers. */
 
 extern __attribute__((weak)) void *PyExc_ImportError;
 extern __attribute__((weak)) void PyErr_SetString(void *type, const char *message);

@@ -1,8 +1,8 @@
-/* Threads that live as long as the process and share work in pieces of some microseconds.
+/* Persistent threads that share work in pieces of some microseconds.
 
-   To wake a sleeping thread takes longer than many a job, so threads look out for the next one for a
-   while before they sleep. Who calls never waits for them to wake: it works through the pieces
-   itself, and the others take what they come in time for. */
+   Waking a sleeping thread takes longer than many jobs, so threads spin for a while before they
+   sleep. The caller never waits for them to wake: it works through the pieces itself, and awake
+   threads take their share. */
 #include <immintrin.h>
 #include <math.h>
 #include <pthread.h>
@@ -14,33 +14,33 @@
 #include "threads.h"
 
 #define MOST_THREADS 256
-#define LOOKING_OUT 200000 /* ns; between two jobs of a training step lies less */
-#define LOOKS 64           /* between two looks at the clock */
+#define LOOKING_OUT 200000 /* ns of spinning; longer than the gap between two jobs of a training step */
+#define LOOKS 64           /* spins between two readings of the clock */
 
-/* Where cores are many or far apart, or others want them too, fewer threads are faster. So some jobs
-   of a period are done in half or twice as many, and the faster number is the usual one from then on. */
+/* On many, distant or busy cores, fewer threads are faster. So in each period some jobs try half or
+   twice as many threads, and the faster number becomes the usual one. */
 enum { PERIOD = 128, TRIALS = 4 };
 static struct {
     atomic_int busy;
-    int64_t job;         /* of the period */
-    int64_t halvings;    /* of the number of threads there are: what is usual */
-    int64_t step;        /* to the halvings that are tried next */
-    double usual, other; /* ns for an amount of one, the least of some jobs */
+    int64_t job;         /* index in the period */
+    int64_t halvings;    /* of the available threads, in usual jobs */
+    int64_t step;        /* added to the halvings in the next trial */
+    double usual, other; /* ns per unit of work, minimum over some jobs */
 } trials = {.job = TRIALS, .step = 1, .usual = INFINITY, .other = INFINITY};
 
-/* Pieces that one thread takes first, so that what it wrote is in its cache the next time. */
+/* Pieces that one thread takes first, so that its cache holds them the next time. */
 typedef struct {
     _Alignas(64) atomic_llong next;
     int64_t end;
 } Range;
 
 static struct {
-    Work *work; /* these are written while nobody is active */
+    Work *work; /* written only while no thread is active, like the fields to `ranges` */
     const void *task;
     int64_t count, at_once, threads;
-    unsigned arithmetic; /* the caller's: what becomes of denormal numbers, and how to round */
+    unsigned arithmetic; /* the caller's MXCSR: denormals and rounding */
     Range ranges[MOST_THREADS];
-    atomic_uint job; /* counts them */
+    atomic_uint job; /* counter */
     atomic_int busy, open, active, sleeping;
     atomic_int halvings; /* of the number of threads, in the latest trial */
     int64_t helpers;
@@ -52,7 +52,7 @@ static void do_piece(Work *work, const void *task, int64_t count, int64_t at_onc
     work(task, piece * at_once, smaller((piece + 1) * at_once, count));
 }
 
-/* Work through the pieces of thread `own` and then through what is left of the others'. */
+/* Do the pieces of thread `own`, then the remaining ones of other threads. */
 static void take_pieces(int64_t own) {
     for (int64_t i = 0; i < team.threads; i++) {
         Range *range = &team.ranges[(own + i) % team.threads];
@@ -89,7 +89,7 @@ static void wait_for_job(unsigned last) {
 static void *help(void *number) {
     for (unsigned job = 0;; ) {
         wait_for_job(job);
-        atomic_fetch_add(&team.active, 1); /* from here on the job stays as it is */
+        atomic_fetch_add(&team.active, 1); /* from here on the job cannot change */
         job = atomic_load(&team.job);
         if (atomic_load(&team.open) && (intptr_t)number < team.threads) {
             _mm_setcsr(team.arithmetic);
@@ -100,7 +100,7 @@ static void *help(void *number) {
     return 0;
 }
 
-/* Threads do not live on in a forked process. */
+/* A forked process has no copies of the threads. */
 static void forget_helpers(void) {
     team.helpers = 0;
     atomic_store(&team.busy, 0);
@@ -119,7 +119,7 @@ static void start_helpers(int64_t count) {
     if (team.helpers >= count)
         return;
     pthread_once(&once, forget_helpers_after_fork);
-    /* Signals are for the threads of the program, but for those that tell of a fault right here. */
+    /* Leave signals to the program's threads, except those for faults in this one. */
     const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
     sigset_t others, before;
     sigfillset(&others);
@@ -128,16 +128,15 @@ static void start_helpers(int64_t count) {
     pthread_sigmask(SIG_SETMASK, &others, &before);
     for (pthread_t thread; team.helpers < count; team.helpers++) {
         if (pthread_create(&thread, 0, help, (void *)(intptr_t)(team.helpers + 1)))
-            break; /* there are as many as the system allows */
+            break; /* the system's limit is reached */
         pthread_detach(thread);
     }
     pthread_sigmask(SIG_SETMASK, &before, 0);
 }
 
-/* Call work(task, from, to) until `count` elements are done, so many at once, in so many threads at
-   most. It takes as long as 10 us of work to wake threads that sleep; calls so small that it would not
-   pay take as many threads as the latest trial. Another call meanwhile, from another thread or from a
-   piece of work, does its work alone. */
+/* Call work(task, from, to) on pieces of `at_once` elements until `count` are done, in up to `threads`
+   threads. Waking sleeping threads takes about 10 us; calls too small for that pass LET_SLEEP and
+   use as many threads as the latest trial. A concurrent or nested call runs in its own thread alone. */
 void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t threads,
            enum Sleepers sleepers) {
     if (count < 1)
@@ -179,7 +178,7 @@ void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t
     atomic_store(&team.busy, 0);
 }
 
-/* Say in how many threads a job is to be done, of as many as there are. */
+/* Choose a number of threads for a job, up to `threads`, and start its clock. */
 Trial begin_trial(int64_t threads) {
     if (threads < 2 || atomic_exchange(&trials.busy, 1))
         return (Trial){threads, 0, 0};
@@ -192,13 +191,13 @@ Trial begin_trial(int64_t threads) {
     return (Trial){threads >> halvings, nanoseconds(), 1};
 }
 
-/* Learn from a job that was done, of some amount such as samples. */
+/* Update the usual number of threads from a finished job of `amount` units, such as samples. */
 void end_trial(const Trial *trial, int64_t amount) {
     if (!trial->timed)
         return;
     double time = (double)(nanoseconds() - trial->started) / (amount ? amount : 1);
     int64_t job = trials.job++;
-    if (0 < job && job < TRIALS) /* for the first, memory is still where the other way left it */
+    if (0 < job && job < TRIALS) /* the first runs on caches filled by the usual number */
         trials.other = fmin(trials.other, time);
     if (job > PERIOD - TRIALS)
         trials.usual = fmin(trials.usual, time);

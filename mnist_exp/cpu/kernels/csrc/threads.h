@@ -10,7 +10,7 @@ enum Sleepers { LET_SLEEP, WAKE };
 void share(Work *work, const void *task, int64_t count, int64_t at_once, int64_t threads,
            enum Sleepers sleepers);
 
-/* A job that is timed, to find out whether it pays to share it. */
+/* A job that is timed to find the fastest number of threads. */
 typedef struct {
     int64_t threads, started;
     int timed;

@@ -1,4 +1,4 @@
-/* Vectors of WIDTH floats, and what the kernels do with them, for AVX-512 and for AVX2 with FMA. */
+/* Vectors of WIDTH floats and their operations, for AVX-512 and for AVX2 with FMA. */
 #ifndef VECTORS_H
 #define VECTORS_H
 
@@ -123,7 +123,7 @@ INLINE void interleave(Vector a, Vector b, Vector *low, Vector *high) {
     *high = _mm256_permute2f128_ps(even, odd, 0x31);
 }
 
-/* bits_set[m]: the positions of the bits that are set in m, a byte each, the lowest first */
+/* bits_set[m]: positions of the set bits of m, one byte each, lowest first */
 #define BIT(m, i) (((m) >> (i)) & INT64_C(1))
 #define PUT(m, i, rest) ((rest) << (8 * BIT(m, i)) | BIT(m, i) * (i))
 #define BITS_SET(m) PUT(m, 0, PUT(m, 1, PUT(m, 2, PUT(m, 3, PUT(m, 4, PUT(m, 5, PUT(m, 6, BIT(m, 7) * 7)))))))
