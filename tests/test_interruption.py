@@ -150,6 +150,7 @@ def test_the_report_of_a_sweep_stops(tmp_path: Path, number: int) -> None:
     assert (tmp_path / "sweep" / "sweep.png").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(tmp_path: Path) -> None:
     def as_nohup_does() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

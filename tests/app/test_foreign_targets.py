@@ -160,6 +160,7 @@ def test_every_target_of_the_shipped_options_may_be_called() -> None:
         judge_targets(OmegaConf.create({"a": [{"_target_": "os.system"}]}), "resume=run", own)
 
 
+@pytest.mark.slow
 def test_data_may_move(finished: Path, foreign: Path, tmp_path: Path) -> None:
     old = few_images()[1].partition("=")[2]
     shutil.copytree(old, tmp_path / "moved")
@@ -187,6 +188,7 @@ def test_data_may_move(finished: Path, foreign: Path, tmp_path: Path) -> None:
     assert (code, "was trained on other data" in output) == (2, True), output
 
 
+@pytest.mark.slow
 def test_the_place_of_data_is_no_setting_of_a_run_without_files(tmp_path: Path) -> None:
     run = ("model=mlp100", "cv=none", "data.subset=100", *SMALL)
     code, output = command(*run, "hydra.run.dir=run", cwd=tmp_path)

@@ -48,6 +48,7 @@ def test_help_lists_commands_examples_choices_and_keys(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_help_page_compose(tmp_path: Path, compose_config: Compose) -> None:
     page = run("--help", cwd=tmp_path).stdout
     examples = page.partition("Examples:")[2].partition("Groups and")[0].replace("\\\n", "")
@@ -57,6 +58,7 @@ def test_the_examples_of_the_help_page_compose(tmp_path: Path, compose_config: C
         compose_config(*(text.partition(",")[0] for text in arguments if text != "-m"))
 
 
+@pytest.mark.slow
 def test_options_of_the_users_own_are_listed(tmp_path: Path) -> None:
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "mine.yaml").write_text("a: 1\n")

@@ -169,6 +169,7 @@ def test_a_late_mistake_removes_only_what_the_run_made(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_late_mistake_leaves_the_directories_of_other_runs(tmp_path: Path) -> None:
     (tmp_path / "outputs" / "today").mkdir(parents=True)
     (tmp_path / "outputs" / "today" / "run").mkdir()
@@ -243,6 +244,7 @@ def test_every_constraint_goes_with_every_model(
     assert (state.constraint is None) == (constraint == "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", sorted(p.stem for p in (config_directory() / "experiment").glob("*"))
 )

@@ -155,6 +155,7 @@ def test_processes_train_on_the_folds_that_are_tested(tmp_path: Path) -> None:
         run_experiment(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_older_version_says_nothing_of_its_split(stopped: Path) -> None:
     for path in stopped.rglob("epoch_*.pt"):
         content = load_checkpoint(path)
@@ -217,6 +218,7 @@ def test_damaged_results_of_a_finished_run_are_written_anew(tmp_path: Path, whol
     assert outcome(tmp_path / "run") == outcome(whole)
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_by_name(stopped: Path) -> None:
     for override, told in {
         "optimizer.lr=0.2": "optimizer.lr was 0.1 and is 0.2 now",
@@ -298,6 +300,7 @@ def test_resume_extends_and_refuses_from_the_command_line(saved: Path) -> None:
     assert (code, "finished already" in output) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["resume", "reproduce"])
 def test_an_empty_name_is_no_run_though_the_working_directory_is_one(saved: Path, key: str) -> None:
     code, output = command(f"{key}=", cwd=saved / "run")

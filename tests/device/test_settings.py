@@ -57,6 +57,7 @@ def test_reports_all_mistakes_together() -> None:
     assert len(str(error.value).splitlines()) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option != "none"])
 def test_every_option_describes_a_possible_device(option: str) -> None:
     constraint = DeviceConstraint(**device_settings(option))

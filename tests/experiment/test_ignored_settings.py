@@ -119,6 +119,7 @@ def test_overrides_of_every_form_name_their_key() -> None:
     assert keys_of(given) == {"a.b", "c", "d.e", "f", "optimizer"}
 
 
+@pytest.mark.slow
 def test_a_run_warns_once_before_it_trains(
     tmp_path: Path, compose_config: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:

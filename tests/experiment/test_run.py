@@ -58,6 +58,7 @@ def test_run_directory_is_complete(
     assert not [name for name in files if name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_augmented_examples_stand_beside_the_image_they_come_from(compose_config: Compose) -> None:
     indices = torch.arange(40, 60)
     assert augmented_examples(build_parts(compose_config("augmentation=none")), indices) is None
@@ -217,6 +218,7 @@ def test_threads_do_not_leak_from_one_job_of_a_sweep_to_the_next(
     assert [result["threads"] for result in results] == [3, ALL_THREADS, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     [

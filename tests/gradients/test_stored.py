@@ -61,6 +61,7 @@ def test_stored_gradients_are_those_of_autograd(
         assert_close(stored[name][:], slow, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [CNN21k(num_classes=10), CNN20k(num_classes=10, dropout=(0, 0))])
 def test_convolutional_networks_round_trip(
     model: nn.Module, samples: Samples, tmp_path: Path

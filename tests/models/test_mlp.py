@@ -22,6 +22,7 @@ from mnist_exp.models.parametrizations import count_parameters
 from tests.conftest import Compose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
 def test_parameter_counts_are_the_published_ones(
     compose_config: Compose, name: str, count: int
@@ -70,6 +71,7 @@ def test_gradient_on_logits_is_probabilities_minus_one_hot(
     torch.testing.assert_close(logits.grad, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_last_layer_follows_the_number_of_classes(compose_config: Compose, name: str) -> None:
     model = build_model(compose_config(f"model={name}"), num_classes=26).eval()

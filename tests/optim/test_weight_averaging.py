@@ -75,6 +75,7 @@ def test_weights_and_statistics_follow_the_recursion() -> None:
     torch.testing.assert_close(model.statistics[0].item(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_long_run_has_the_average_of_the_plain_decay() -> None:
     assert growing_decay(0.99, 889) < 0.99 == growing_decay(0.99, 890)
     values = [float(value) for value in torch.randn(2900, generator=torch.Generator())]

@@ -170,6 +170,7 @@ def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     assert status(tmp_path / "run")[0] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_dead_run_is_shown_with_the_command_that_resumes_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -278,6 +278,7 @@ def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_p
     assert "best by test accuracy: 90.00%" in drawn_title(rows, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axes",
     [

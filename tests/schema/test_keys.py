@@ -98,6 +98,7 @@ def test_a_group_that_is_no_option_is_refused(compose_config: Compose) -> None:
                 schema.check(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["true", "1.0", "-1", "4294967296"])
 @pytest.mark.parametrize("splitter", ["StratifiedKFold", "ShuffleSplit"])
 def test_a_seed_of_the_splitter_is_a_whole_number(

@@ -314,6 +314,7 @@ def test_the_environment_variable_chooses_and_a_wrong_one_says_what_is_allowed(
     assert "Traceback" not in wrong.stderr
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize("constraint", ["none", "published", "memristor"])
 def test_training_goes_the_same_way_with_and_without_kernels(
