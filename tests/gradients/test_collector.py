@@ -259,3 +259,13 @@ def test_too_small_a_disk_is_refused_before_training(
 def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         collector(**changes)
+
+
+def test_a_second_training_keeps_the_folder_under_the_root(mnist: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    collector = GradientCollector(root=str(tmp_path / "disk"))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    state = begin(collector, model, mnist, torch.arange(50), tmp_path / "run")
+    first = collector.path
+    collector.on_train_start(state)
+    assert collector.path == first
