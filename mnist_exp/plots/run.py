@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
-from mnist_exp.plots import device as device_plots
 from mnist_exp.plots.figures import Axes, Figure, write_png
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.train.state import Row
@@ -56,11 +55,6 @@ def run_figures(
         yield "augmented_samples", augmented_figure(augmented)
     if len(folds) > 1:
         yield "accuracy_by_fold", folds_figure([fold.evaluation.accuracy for fold in folds])
-    if "gradient_norms" in first_fold.history[0]:
-        yield "gradient_norms", gradient_norms_figure(histories)
-    if "level_histogram" in first_fold.history[0]:
-        yield "device_levels", device_plots.levels_figure(histories)
-        yield "device_shares", device_plots.shares_figure(histories)
 
 
 def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:
