@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from mnist_exp.cv import Split
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.interruption import StopSignals
+from mnist_exp.train.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -113,3 +114,7 @@ class Training:
     def batches(self) -> int:
         """Optimizer steps in an epoch, counting a smaller last batch."""
         return -(-len(self.indices) // self.recipe.batch_size)
+
+    def steps(self, state: TrainState) -> int:
+        """Return the number of optimizer steps so far; between epochs, of whole epochs."""
+        return state.epoch * self.batches + (0 if state.order is None else state.batch)
