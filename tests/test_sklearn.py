@@ -73,6 +73,7 @@ def test_defaults_are_those_of_the_configuration(compose_config: Compose) -> Non
     }
     constraint = {k: v for k, v in config.constraint.items() if not k.startswith("_target_")}
     constraint.pop("diagnose_every")
+    constraint["effects"] = tuple(constraint["effects"])
     assert {name: defaults.pop(name) for name in constraint} == constraint
     optimizer = {name: defaults.pop(name) for name in ("lr_pos", "lr_neg", "momentum")}
     assert optimizer == {k: v for k, v in config.optimizer.items() if k != "_target_"}

@@ -24,7 +24,10 @@ EPOCHS = "training.epochs"
 PLACES = ("data.root",)
 # Keys missing from configurations saved by older versions, with the value that reproduces the
 # behaviour of that time.
-OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {"training": {"averaging_warmup": False}}
+OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
+    "training": {"averaging_warmup": False},
+    "constraint": {"effects": []},
+}
 CONFIG_FILE = "config.yaml"  # the resolved configuration, in the run directory
 SHOWN = 8  # most differences listed in a message
 
@@ -82,13 +85,10 @@ def hash_config(config: Mapping[str, Any]) -> str:
 def has_hash(config: Mapping[str, Any], recorded: str | None) -> bool:
     """Whether ``recorded`` is this configuration's hash, as computed by this or an older version.
 
-    Older versions included `PLACES`, and keys of `OLD_BEHAVIOUR` with their old values.
+    Older versions included `PLACES`, and ``averaging_warmup`` with its old value.
     """
-    written_out = {
-        group: {**OLD_BEHAVIOUR.get(group, {}), **values} if isinstance(values, Mapping) else values
-        for group, values in config.items()
-    }
-    forms = (config, written_out)
+    training = {"averaging_warmup": False, **config.get("training", {})}
+    forms = (config, {**config, "training": training})
     return recorded in [take(form) for form in forms for take in (hash_config, _sha256)]
 
 
