@@ -60,6 +60,7 @@ NOT_IN_CONF = {
     "mnist_exp.data.load_idx_directory": {"name"},
     "mnist_exp.optim.AsymmetricSGD": {"params"},
     "mnist_exp.optim.Muon": {"params"},
+    "mnist_exp.device.DeviceConstraint": {"effects"},  # in conf: how to build them
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mnist_exp.errors import UserError
 from mnist_exp.schema.arguments import wrong_kinds
@@ -20,7 +20,10 @@ OWN_KEYS = {
     "data": {"classes", "subset", "normalization", "mean", "std"},
     "scheduler": {"interval"},
     "cv": {"n_jobs"},
+    "constraint": {"effects"},
 }
+# Keys by which a nested part asks for something else than a plain call; Hydra sees to them.
+HYDRA_KEYS = {"_partial_", "_args_", "_recursive_", "_convert_"}
 
 
 def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any:
@@ -47,17 +50,64 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     node = OmegaConf.select(config, group)
     path = node["_target_"]
     own = {"_target_"} | OWN_KEYS.get(group, set())
-    settings = {key: value for key, value in node.items() if key not in own}
-    # instantiates nested targets too
-    keywords = instantiate(settings, _convert_="all") | extra
-    _check_arguments(target, path, group, args, keywords)
-    refuse(f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords))
+    settings = {key: value for key, value in plain_values(node).items() if key not in own}
+    keywords = call_nested(settings, group) | extra
+    return _call(target, path, group, args, keywords)
+
+
+def plain_values(config: DictConfig | ListConfig) -> Any:
+    """Return a part of the configuration as dicts and lists, interpolations resolved."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def call_nested(value: Any, key: str) -> Any:
+    """Return a plain value with every ``_target_`` inside it called, innermost first.
+
+    Parameters
+    ----------
+    value
+        A setting; without targets it comes back as it is.
+    key : str
+        Its dotted key, for messages.
+
+    Raises
+    ------
+    UserError
+        As in `call_target`.
+    """
+    if isinstance(value, list):
+        return [call_nested(item, f"{key}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    path = value.get("_target_")
+    if path is not None and not HYDRA_KEYS.isdisjoint(value):
+        try:
+            return instantiate(value, _convert_="all")
+        except InstantiationException as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise UserError(f"{key}: {path} cannot be called: {reason}") from error
+    inside = {name: call_nested(item, f"{key}.{name}") for name, item in value.items()}
+    if path is None:
+        return inside
+    del inside["_target_"]
+    return _call(_import(path, key), path, key, (), inside)
+
+
+def _call(
+    target: Callable[..., Any],
+    path: str,
+    key: str,
+    args: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+) -> Any:
+    _check_arguments(target, path, key, args, keywords)
+    refuse(f"{key}.{mistake}" for mistake in wrong_kinds(target, keywords))
     try:
         return target(*args, **keywords)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"{group}: {path} refuses its settings: {error}") from error
+        raise UserError(f"{key}: {path} refuses its settings: {error}") from error
 
 
 def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
@@ -69,15 +119,17 @@ def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
         If it does not exist.
     """
     path = OmegaConf.select(config, group).get("_target_")
-    if path is None:
-        return None
+    return None if path is None else _import(path, group)
+
+
+def _import(path: str, key: str) -> Callable[..., Any]:
     try:
         # Hydra rejects targets that let an untrusted config run commands
-        target = instantiate({"_target_": path, "_partial_": True}).func
+        target: Callable[..., Any] = instantiate({"_target_": path, "_partial_": True}).func
     except InstantiationException as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(
-            f"{group}._target_={path}: is no usable target ({reason}). Give the dotted path of a "
+            f"{key}._target_={path}: is no usable target ({reason}). Give the dotted path of a "
             "class or function that Python finds, such as torch.optim.SGD."
         ) from error
     return target
@@ -86,7 +138,7 @@ def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
 def _check_arguments(
     target: Callable[..., Any],
     path: str,
-    group: str,
+    key: str,
     args: tuple[Any, ...],
     keywords: Mapping[str, Any],
 ) -> None:
@@ -99,5 +151,5 @@ def _check_arguments(
     except TypeError as error:
         taken = list(signature.parameters)[len(args) :]
         raise UserError(
-            f"{group}: {path}: {error}. Its settings are: {', '.join(taken) or 'none'}."
+            f"{key}: {path}: {error}. Its settings are: {', '.join(taken) or 'none'}."
         ) from error

@@ -27,6 +27,7 @@ PLACES = ("data.root",)
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "training": {"averaging_warmup": False, "log_every": None},
     "callbacks": {},
+    "constraint": {"effects": []},
 }
 # Version 0.1 had one tracker, without a name: null, or TensorBoard's writer.
 TENSORBOARD = "mnist_exp.callbacks.tracking.TensorBoard"
