@@ -17,10 +17,11 @@ FLOORS = (
     {"data", "models"},
     {"optim", "device", "cv"},
     {"train"},
-    {"run", "sklearn"},
+    {"run"},
     {"plots"},
     {"gradients", "callbacks"},
     {"experiment"},
+    {"sklearn"},
     {"app"},
     {"__init__", "__main__"},
 )

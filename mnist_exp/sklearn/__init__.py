@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,6 +149,40 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         self.label_smoothing = label_smoothing
         self.mapping = mapping
 
+    @classmethod
+    def from_run(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        epoch: int | str = "best",
+        fold: int | None = None,
+    ) -> PyTorchNNWrapper:
+        """Return a fitted classifier with the network of a run; nothing is trained.
+
+        It takes pixels in [0, 1], [n_samples, 784], such as ``images.reshape(-1, 784) / 255``: the
+        run's own normalisation is part of the first layer of ``model_``. ``classes_`` are the run's
+        class names, as numbers if all of them are. Its parameters are those of the run where the
+        classifier has them, without ``effects`` of your own; `fit` trains anew with them.
+
+        Parameters
+        ----------
+        directory : path
+            A run of a network with one hidden layer of ReLU units, with a device constraint or
+            without, such as ``model=mlp100``.
+        epoch : int or {"best", "last"}
+            The epoch whose weights to take; "best" is the reported one.
+        fold : int or None
+            From 1; needed if the run has folds.
+
+        Raises
+        ------
+        UserError
+            If the run is of another network, or has no such checkpoint.
+        """
+        from mnist_exp.sklearn.from_run import fitted_classifier
+
+        return fitted_classifier(cls, Path(directory), epoch, fold)
+
     def fit(self, X: ArrayLike, y: ArrayLike) -> PyTorchNNWrapper:
         """Train from fresh weights and return the classifier.
 
@@ -195,6 +231,11 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         """
         settle_threads()
         first = not hasattr(self, "model_")
+        if not first and not hasattr(self, "_training"):
+            raise UserError(
+                "partial_fit: a classifier made by from_run holds no state of a training to "
+                "continue. Continue the run itself (resume=RUN_DIR), or train anew with fit."
+            )
         features, labels = validate_data(self, X, y, dtype=np.float32, reset=first)
         check_classification_targets(labels)
         if first and classes is None:
