@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
@@ -26,7 +27,8 @@ class Interrupted(BaseException):
 class StopSignals:
     """Hold stop signals until `check`; a SIGINT after another signal stops at once.
 
-    Signals ignored on entry, such as SIGHUP under `nohup`, stay ignored.
+    Signals ignored on entry, such as SIGHUP under `nohup`, stay ignored. Outside the main thread
+    nothing is caught: Python handles signals in the main thread alone.
 
     Parameters
     ----------
@@ -41,8 +43,11 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in self.numbers:
-            if signal.getsignal(number) != signal.SIG_IGN:
+            # None: a handler that was not set from Python, and could not be restored
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._before[number] = signal.signal(number, self._receive)
         return self
 

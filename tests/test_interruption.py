@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from mnist_exp.app import hydra_callback as launch
 from mnist_exp.experiment import build, fold, pictures
 from mnist_exp.gradients import collection
-from mnist_exp.interruption import Interrupted, StopSignals
+from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
 from mnist_exp.plots import run as plots
 from mnist_exp.plots import sweep as sweep_plots
 from tests.helpers.fault_injection import (
@@ -177,3 +178,20 @@ def test_a_signal_in_work_that_can_be_done_again_stops_it_there() -> None:
         signals.received = None
         with pytest.raises(Interrupted), signals.at_once():
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_outside_the_main_thread_no_signal_is_caught() -> None:
+    before, failures = [signal.getsignal(number) for number in STOPPING], []
+
+    def work() -> None:
+        try:
+            with StopSignals() as signals:
+                assert [signal.getsignal(number) for number in STOPPING] == before
+                signals.check()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failures == []

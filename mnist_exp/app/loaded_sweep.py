@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 from mnist_exp.app.runs import Run
 from mnist_exp.errors import UserError
+from mnist_exp.run.over_folds import mean_and_std
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.rows import as_table
-from mnist_exp.run.sweep_table import Row, chosen_by, count_by_status, read_jobs
+from mnist_exp.run.sweep_table import Row, best_by_validation, count_by_status, read_jobs
 
 SEED = "seed"
 
@@ -26,7 +27,7 @@ def load_sweep(directory: str | os.PathLike[str], *, trust: bool = False) -> Swe
     directory : path
         The sweep directory, such as ``outputs/multirun/2026-11-26/10-15-00``.
     trust : bool
-        As in `mnist_exp.load_run`, for the best run.
+        As in `mnist_exp.load_run`, for its runs.
 
     Raises
     ------
@@ -55,7 +56,7 @@ class Sweep:
     rows : list of Row
         One per requested job, the best first, those without an accuracy last.
     trust : bool
-        Whether the best run may call targets of your own.
+        Whether its runs may call targets of your own.
     """
 
     directory: Path
@@ -68,7 +69,7 @@ class Sweep:
 
     @property
     def table(self) -> Any:
-        """The rows with a column for each setting; values are texts, as on the command line.
+        """The rows with a column for each setting given to the jobs, numbers as numbers.
 
         A pandas DataFrame; where pandas is not installed, a list of dicts.
         """
@@ -77,7 +78,7 @@ class Sweep:
             [
                 {
                     "job": row.job,
-                    **{name: row.overrides.get(name) for name in settings},
+                    **{name: _value(row.overrides.get(name)) for name in settings},
                     "accuracy": row.accuracy,
                     "std_accuracy": row.std,
                     "validation_accuracy": row.validation,
@@ -89,45 +90,67 @@ class Sweep:
             ]
         )
 
-    @property
-    def chosen_by(self) -> str:
-        """The metric that ranks the jobs: validation accuracy where every completed job has it."""
-        return chosen_by(self.rows)
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The completed jobs as runs, in the order of `rows`; they are opened on first use."""
+        return [self._run(row) for row in self._completed]
 
     @cached_property
     def best(self) -> Run:
-        """The completed run that ranks first by `chosen_by`.
+        """The run with the best validation accuracy.
 
         Raises
         ------
         UserError
-            If no job is completed.
+            If no job is completed, or a completed one has no validation accuracy: to choose a
+            setting by its test accuracy would bias that accuracy upwards.
         """
-        for row in self.rows:
-            if row.status == COMPLETED:
-                return Run(self.directory / row.job, trust=self.trust)
-        raise UserError(f"{self.directory}: no job is completed ({count_by_status(self.rows)}).")
+        if not self._completed:
+            raise UserError(
+                f"{self.directory}: no job is completed ({count_by_status(self.rows)})."
+            )
+        if not best_by_validation(self.rows):
+            raise UserError(
+                f"{self.directory}: has no best run, since a completed job has no validation "
+                "accuracy, and test images must not choose. Set validation images aside "
+                "(cv=holdout), or choose among .rows or .runs yourself."
+            )
+        return self._run(self._completed[0])
 
-    def over_seeds(self) -> list[dict[str, Any]]:
+    def over_seeds(self) -> Any:
         """Summarise the completed jobs that differ in their seed alone.
 
         Returns
         -------
-        list of dict
-            In the order of `rows`: the settings other than the seed, then ``accuracy`` (mean),
-            ``std`` (of the sample; None for a single job) and ``n``, the number of jobs.
+        DataFrame or list of dict
+            As `table`, in the order of `rows`: the settings other than the seed, ``accuracy`` and
+            ``std_accuracy`` (mean and sample standard deviation; None for a single job) and ``n``,
+            the number of jobs.
         """
         groups: dict[tuple[tuple[str, str], ...], list[float]] = {}
-        for row in self.rows:
+        for row in self._completed:
+            settings = tuple((k, v) for k, v in row.overrides.items() if k != SEED)
             if row.accuracy is not None:
-                settings = sorted((k, v) for k, v in row.overrides.items() if k != SEED)
-                groups.setdefault(tuple(settings), []).append(row.accuracy)
-        return [
-            {
-                **dict(settings),
-                "accuracy": statistics.fmean(accuracies),
-                "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-                "n": len(accuracies),
-            }
-            for settings, accuracies in groups.items()
-        ]
+                groups.setdefault(tuple(sorted(settings)), []).append(row.accuracy)
+        return as_table([_summary(dict(group), found) for group, found in groups.items()])
+
+    @property
+    def _completed(self) -> list[Row]:
+        return [row for row in self.rows if row.status == COMPLETED]
+
+    def _run(self, row: Row) -> Run:
+        return Run(self.directory / row.job, trust=self.trust)
+
+
+def _summary(settings: dict[str, str], accuracies: list[float]) -> dict[str, Any]:
+    over = mean_and_std(accuracies)
+    values = {name: _value(text) for name, text in settings.items()}
+    return {**values, "accuracy": over["mean"], "std_accuracy": over["std"], "n": over["n"]}
+
+
+def _value(text: str | None) -> Any:
+    """Return a setting's value as a number if it is one."""
+    for kind in (int, float):
+        with contextlib.suppress(TypeError, ValueError):
+            return kind(text)  # type: ignore[arg-type]
+    return text

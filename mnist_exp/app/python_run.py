@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import os
-import threading
-import time
-from collections.abc import Iterator
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.singleton import Singleton
-from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_exp.app.hydra_callback import check_job, composition_message
-from mnist_exp.app.run_directories import Claim, claim_directory
+from mnist_exp.app.composition import composed, own_hydra
+from mnist_exp.app.hydra_callback import check_job
+from mnist_exp.app.run_directories import Claim, claim_directory, use_directory
 from mnist_exp.app.runs import Run
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import Interrupted, StopSignals
-from mnist_exp.run.saved_config import key_of, make_paths_absolute, own_part
+from mnist_exp.run.saved_config import as_typed, key_of, make_paths_absolute, own_part
 
-HYDRA_FILES = ".hydra"
-# Keys of the command line that name another run; there are functions and arguments for these.
-INSTEAD = {
-    "resume": "resume a run by command line",
-    "reproduce": "repeat a run by command line",
-    "sweep.resume": "resume a sweep by command line",
-}
-_COMPOSING = threading.Lock()  # Hydra's state is global
+OF_THE_COMMAND_LINE = ("resume", "reproduce", "sweep.resume")
+RUN_DIR = "hydra.run.dir"
 
 
 def run_experiment(
@@ -39,11 +26,11 @@ def run_experiment(
     directory: str | os.PathLike[str] | None = None,
     config_dir: str | os.PathLike[str] | None = None,
 ) -> Run:
-    """Train once and return the run, as ``python -m mnist_exp`` with these overrides does.
+    """Train as ``python -m mnist_exp`` does with these overrides, and return the run.
 
-    Folds train one after the other unless ``cv.n_jobs`` asks for more. Stop signals end the
-    training after its batch, as `mnist_exp.interruption.Interrupted`; outside the main thread no
-    signal is handled.
+    The run directory is that of the command line, which can resume it. Torch's threads, random
+    generators and deterministic mode are restored, and so is Hydra, if it was initialised. Folds
+    train one after the other unless ``cv.n_jobs`` asks for more.
 
     Parameters
     ----------
@@ -55,90 +42,84 @@ def run_experiment(
     config_dir : path or None
         A directory with options of your own, as ``--config-dir``.
 
+    Returns
+    -------
+    Run
+        As from `mnist_exp.load_run`; classes of your own are trusted.
+
     Raises
     ------
     UserError
-        If a setting is wrong, with the text the command line prints. Nothing is left behind then.
+        With the text that the command line prints. Nothing is left behind, unless the training
+        had begun.
+    KeyboardInterrupt, Interrupted
+        If the training was stopped by Ctrl-C or another stop signal, which only the main thread
+        handles. A checkpoint is written first; the text has the command to go on with.
     """
-    with _COMPOSING:
-        config = composed_settings(overrides, config_dir)
+    for override in overrides:
+        if isinstance(override, str) and key_of(override) in OF_THE_COMMAND_LINE:
+            raise UserError(
+                f"{override}: belongs to the command line: python -m mnist_exp {override}"
+            )
+    with own_hydra():
+        config = composed([*overrides, "hydra.mode=RUN"], config_dir, with_hydra=True)
+        wanted = Path(config.hydra.run.dir if directory is None else directory)
     check_job(config)
-    make_paths_absolute(config, Path.cwd())
-    if directory is None:
-        now = time.strftime(f"%Y-%m-%d{os.sep}%H-%M-%S")
-        wanted = Path("outputs", f"{now}-{config.model.name}")
-    else:
-        wanted = Path(directory)
-    held = claim_directory(wanted, "run", directory is not None, HYDRA_FILES, key="directory")
+    named = RUN_DIR in map(key_of, as_typed(config.hydra.overrides.hydra))
+    held = claim_directory(
+        wanted,
+        "run",
+        named or directory is not None,
+        config.hydra.output_subdir,
+        key=RUN_DIR if directory is None else "directory",
+    )
     try:
-        train(config, overrides, held)
-    except (UserError, Interrupted, KeyboardInterrupt):
-        held.give_back()
+        use_directory(config, "run", held.wanted)
+        _write_hydra_files(config, held.directory)
+        _train(own_part(config), overrides, held)
+    except BaseException as error:
+        outcome = (
+            " before it began to train"
+            if held.give_back()
+            else f"; go on with: {held.command_to_go_on()}"
+        )
+        if isinstance(error, Interrupted | KeyboardInterrupt):
+            _raise_stopped(error, outcome)
         raise
     finally:
         if held.lock is not None:
             held.lock.release()
-    return Run(held.wanted, trust=True)  # its settings are the caller's own
+    return Run(held.wanted, trust=True)
 
 
-def train(config: DictConfig, overrides: tuple[str, ...], held: Claim) -> None:
-    """Write the files Hydra writes, then train in a directory that is held."""
-    from mnist_exp.experiment import run as experiment
+def _train(config: DictConfig, overrides: Sequence[str], held: Claim) -> None:
     from mnist_exp.experiment.ignored_settings import keys_of
+    from mnist_exp.experiment.run import run_experiment as train
+    from mnist_exp.experiment.trained import torch_settings_restored
 
-    files = held.directory / HYDRA_FILES
-    files.mkdir()
-    OmegaConf.save(config, files / "config.yaml")
-    OmegaConf.save(OmegaConf.create([*overrides]), files / "overrides.yaml")
-    signals = StopSignals()
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    with signals if in_main_thread else contextlib.nullcontext():
-        said = keys_of([*overrides])
-        experiment.run_experiment(config, held.directory, signals, held.lock, said=said)
+    make_paths_absolute(config, Path.cwd())
+    with torch_settings_restored(), StopSignals() as signals:
+        train(config, held.directory, signals, held.lock, said=keys_of([*overrides]))
 
 
-def composed_settings(
-    overrides: tuple[str, ...], config_dir: str | os.PathLike[str] | None = None
-) -> DictConfig:
-    """Compose the configuration of a command line; Hydra's global state stays as it was.
-
-    Raises
-    ------
-    UserError
-        If Hydra cannot compose it, or a key belongs to the command line alone.
-    """
-    for override in overrides:
-        if not isinstance(override, str):
-            raise UserError(f"{override!r}: give each setting as a text, such as 'seed=1'.")
-        if key_of(override) in INSTEAD:
-            raise UserError(f"{override}: {INSTEAD[key_of(override)]}: python -m mnist_exp ...")
-        if key_of(override).split(".")[0].split("/")[0] == "hydra":
-            raise UserError(f"{override}: hydra.* are settings of the command line; leave it out.")
-    try:
-        with hydra_restored(), initialize_config_dir(str(config_directory()), version_base="1.3"):
-            place = [] if config_dir is None else [searched(Path(config_dir))]
-            config = compose("config", [*place, *overrides])
-    except CompactHydraException as error:
-        raise UserError(composition_message(error)) from error
-    return own_part(config)
+def _write_hydra_files(config: DictConfig, directory: Path) -> None:
+    """Write the configuration and the overrides as Hydra does before it runs a job."""
+    if config.hydra.output_subdir is None:
+        return
+    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+        config.hydra.runtime.output_dir = str(directory)
+    place = directory / config.hydra.output_subdir
+    place.mkdir()
+    OmegaConf.save(own_part(config), place / "config.yaml")
+    OmegaConf.save(OmegaConf.masked_copy(config, ["hydra"]), place / "hydra.yaml")
+    OmegaConf.save(config.hydra.overrides.task, place / "overrides.yaml")
 
 
-def searched(config_dir: Path) -> str:
-    """Return the override that adds a directory to Hydra's search path."""
-    if not config_dir.is_dir():
-        raise UserError(f"config_dir={config_dir}: there is no such directory.")
-    quoted = str(config_dir.absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"hydra.searchpath=['file://{quoted}']"
-
-
-@contextlib.contextmanager
-def hydra_restored() -> Iterator[None]:
-    """Let a block use Hydra's compose API, also where Hydra is initialised already."""
-    before = copy.copy(Singleton.get_state())
-    hydra = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        Singleton.set_state(before)
-        GlobalHydra.instance().hydra = hydra
+def _raise_stopped(stop: Interrupted | KeyboardInterrupt, outcome: str) -> None:
+    """Raise ``stop`` with what became of the run in its text; Ctrl-C as KeyboardInterrupt."""
+    name = str(stop) if isinstance(stop, Interrupted) else signal.Signals.SIGINT.name
+    text = f"stopped by {name}{outcome}"
+    if name == signal.Signals.SIGINT.name:
+        raise KeyboardInterrupt(text) from stop
+    stop.args = (text,)
+    raise stop

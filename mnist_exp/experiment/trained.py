@@ -91,7 +91,8 @@ def torch_settings_restored() -> Iterator[None]:
     """Restore torch's threads, deterministic mode and random generators after a block."""
     settle_threads()
     mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
-    with cpu_threads(torch.get_num_threads()), torch.random.fork_rng():
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with cpu_threads(torch.get_num_threads()), torch.random.fork_rng(devices):
         try:
             yield
         finally:
