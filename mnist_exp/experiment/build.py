@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import traceback
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -16,7 +17,7 @@ from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
-from mnist_exp.experiment.instantiate import call_target, find_target
+from mnist_exp.experiment.instantiate import call_target, find_target, takes_argument
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.optim.schedule import check_schedule
 from mnist_exp.optim.weight_averaging import averaged_model
@@ -99,14 +100,54 @@ def build_images(config: DictConfig, dataset: Dataset, device: torch.device) -> 
 
 
 def build_model(config: DictConfig, num_classes: int) -> nn.Module:
-    """Build the network with ``num_classes`` outputs."""
-    model = call_target(config, "model", num_classes=num_classes)
+    """Build the network; a target that takes ``num_classes`` gets it."""
+    target = find_target(config, "model")
+    extra = {}
+    if target is not None and takes_argument(target, "num_classes"):
+        extra["num_classes"] = num_classes
+    model = call_target(config, "model", **extra)
     if not isinstance(model, nn.Module):
         raise UserError(
             f"model._target_={config.model.get('_target_')}: must make a torch.nn.Module."
         )
     check_shapes(model, "model")
     return model
+
+
+@torch.no_grad()
+def check_logits(config: DictConfig, model: nn.Module, inputs: Tensor, num_classes: int) -> None:
+    """Check that the network maps ``inputs`` [B, 1, 28, 28] to logits [B, num_classes].
+
+    Raises
+    ------
+    UserError
+        With the sizes, or with what the network's ``forward`` raised and where.
+    """
+    name, was_training = config.model.get("_target_"), model.training
+    try:
+        logits = model.eval()(inputs)
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise UserError(
+            f"model: {name} fails on a batch of images {list(inputs.shape)}: "
+            f"{type(error).__name__}: {error}{_place(error)}."
+        ) from error
+    finally:
+        model.train(was_training)
+    expected = [len(inputs), num_classes]
+    if not isinstance(logits, Tensor) or list(logits.shape) != expected:
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"model: {name} gives {found} for a batch of images {list(inputs.shape)}; expected are "
+            f"logits {expected}, one a class. Give the last layer {num_classes} outputs."
+        )
+
+
+def _place(error: Exception) -> str:
+    """Return " (file, line)" of the user's code that raised; empty if torch's layers alone did."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    torchs = os.path.dirname(torch.__file__)
+    own = [frame for frame in frames if not frame.filename.startswith((torchs, "<"))]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:

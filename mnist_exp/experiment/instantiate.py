@@ -16,7 +16,7 @@ from mnist_exp.schema.rule import refuse
 
 # keys that mnist_exp reads itself, not arguments of the target
 OWN_KEYS = {
-    "model": {"name"},
+    "model": {"name", "weights", "strict"},
     "data": {"classes", "subset", "normalization", "mean", "std"},
     "scheduler": {"interval"},
     "cv": {"n_jobs"},
@@ -49,6 +49,7 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     settings = {key: value for key, value in config[group].items() if key not in own}
     # instantiates nested targets too
     keywords = instantiate(settings, _convert_="all") | extra
+    args = (*args, *keywords.pop("_args_", ()))  # Hydra's key for positional arguments
     _check_arguments(target, path, group, args, keywords)
     refuse(f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords))
     try:
@@ -80,6 +81,17 @@ def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
             "class or function that Python finds, such as torch.optim.SGD."
         ) from error
     return target
+
+
+def takes_argument(target: Callable[..., Any], name: str) -> bool:
+    """Return whether a target can be called with the keyword ``name``."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some built-in types have no signature
+        return False
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    any_name = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return any_name or (name in parameters and parameters[name].kind in by_name)
 
 
 def _check_arguments(

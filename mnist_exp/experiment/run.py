@@ -172,8 +172,9 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     Raises
     ------
     UserError
-        If a learning rate or momentum leaves its range, or the gradients to collect do not fit on
-        the disk. With ``begun``, the former is only a warning and the latter is not checked.
+        If a learning rate or momentum leaves its range, the network gives no logit a class, or the
+        gradients to collect do not fit on the disk. With ``begun``, the first is only a warning and
+        the others are not checked.
     """
     parts, model, indices = first.parts, first.state.model, first.train_indices
     config = parts.config
@@ -188,6 +189,8 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             raise
         if begun:
             return []
+        two = parts.images.batch(indices[:2])[0]
+        build.check_logits(config, model, two, parts.dataset.num_classes)
         if config.training.gradient_norm or config.verbose:
             first_weight(model)
         if first.collector is not None:
