@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from mnist_exp.experiment.instantiate import call_target, find_target, takes_arg
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.optim.schedule import check_schedule
 from mnist_exp.optim.weight_averaging import averaged_model
+from mnist_exp.run.pretrained import Pretrained, read_pretrained
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.train.backprop.choose import fast_precision
 from mnist_exp.train.compute_device import compute_device
@@ -272,12 +274,29 @@ def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
     )
 
 
+def build_pretrained(config: DictConfig) -> Pretrained | None:
+    """Read the weights that ``model.weights`` names; None for a training from random ones."""
+    path = config.model.get("weights")
+    return None if path is None else read_pretrained(Path(path))
+
+
 def build_state(
-    config: DictConfig, num_classes: int, train_size: int, device: torch.device, seed: int
+    config: DictConfig,
+    num_classes: int,
+    train_size: int,
+    device: torch.device,
+    seed: int,
+    pretrained: Pretrained | None = None,
 ) -> TrainState:
-    """Build the model, its optimizer, scheduler and constraint; ``seed`` draws the weights."""
+    """Build the model, its optimizer, scheduler and constraint; ``seed`` draws the weights.
+
+    Pretrained weights take their place before the constraint maps them to conductances.
+    """
     torch.manual_seed(seed)
-    model = build_model(config, num_classes).to(device)
+    model = build_model(config, num_classes)
+    if pretrained is not None:
+        pretrained.load_into(model, config.model.get("strict", True))
+    model.to(device)
     model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
     constraint = call_target(config, "constraint")
     averaging = config.training.averaging

@@ -58,7 +58,8 @@ def open_directory(parts: Parts, directory: Path) -> RunDirectory:
     """Open ``directory`` as the run directory for this configuration, data and splits."""
     split_sha256 = {split.fold: split.sha256() for split in parts.splits}
     config = training_config(parts.config)
-    return RunDirectory(directory, config, sha256(parts.dataset), split_sha256)
+    weights = None if parts.pretrained is None else parts.pretrained.sha256
+    return RunDirectory(directory, config, sha256(parts.dataset), split_sha256, weights)
 
 
 class Fold:
@@ -87,7 +88,12 @@ class Fold:
         self.train_indices = split.train.to(parts.device)
         self.seed = fold_seed(config.seed, split.fold)
         self.state = build.build_state(
-            config, parts.dataset.num_classes, len(split.train), parts.device, self.seed
+            config,
+            parts.dataset.num_classes,
+            len(split.train),
+            parts.device,
+            self.seed,
+            parts.pretrained,
         )
         # an augmentation of the user's may keep state, which no other fold must see
         own = copy.deepcopy(parts.recipe.augmentation)

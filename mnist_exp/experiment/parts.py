@@ -12,6 +12,7 @@ from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.experiment import build
+from mnist_exp.run.pretrained import Pretrained
 from mnist_exp.train.loop import Recipe
 
 
@@ -33,6 +34,8 @@ class Parts:
         The data set on the device.
     recipe : Recipe
         The fixed settings of the training loop.
+    pretrained : Pretrained or None
+        Weights that all networks start from.
     """
 
     config: DictConfig
@@ -41,6 +44,7 @@ class Parts:
     splits: Sequence[Split]
     images: Images
     recipe: Recipe
+    pretrained: Pretrained | None = None
 
 
 def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Parts:
@@ -52,6 +56,7 @@ def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Pa
         If a part rejects its settings.
     """
     device = build.prepare_torch(config)
+    pretrained = build.build_pretrained(config)
     dataset = build.build_dataset(config)
     if splits is None:
         splits = build.build_splits(config, dataset)
@@ -62,4 +67,5 @@ def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Pa
         splits=splits,
         images=build.build_images(config, dataset, device),
         recipe=build.build_recipe(config, device),
+        pretrained=pretrained,
     )

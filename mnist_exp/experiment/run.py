@@ -99,6 +99,10 @@ def run_experiment(
     if (slower := ops.absence(parts.device)) is not None:
         print(f"note: {slower}", file=sys.stderr)
     results = facts(config, parts.dataset, run, rule, parts.device)
+    if parts.pretrained is not None:
+        results["weights_from"] = parts.pretrained.facts()
+        if parts.pretrained.left_out:
+            print(f"note: {parts.pretrained.left_out_line()}", file=sys.stderr)
     saved = run.restore(checkpoints)
     warn_of_changes(directory, results, begun=bool(saved))
     results["wall_seconds"] = sum(c["state"]["wall_seconds"] for c in saved.values()) / jobs

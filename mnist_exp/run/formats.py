@@ -83,6 +83,7 @@ RESULTS: dict[str, Shape] = {
     "status": one_of(*STATUSES),
     "error?": optional(STRING),
     "reproduction?": REPRODUCTION,
+    "weights_from?": {"path": STRING, "sha256": STRING},
     **{f"{key}?": shape for key, shape in (FACTS | NUMBERS).items()},
 }
 

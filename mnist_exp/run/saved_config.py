@@ -20,11 +20,15 @@ from mnist_exp.schema import LENGTH_ARGUMENTS
 # keys that select a run and do not affect its training
 RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 EPOCHS = "training.epochs"
-# Data paths do not affect results; the data's checksum is compared instead.
-PLACES = ("data.root",)
+# Paths of what goes in, which may move; the checksum of what they lead to is compared instead.
+PLACES = ("data.root", "model.weights")
+NOT_HASHED = ("data.root",)
 # Keys missing from configurations saved by older versions, with the value that reproduces the
 # behaviour of that time.
-OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {"training": {"averaging_warmup": False}}
+OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
+    "training": {"averaging_warmup": False},
+    "model": {"weights": None, "strict": True},
+}
 CONFIG_FILE = "config.yaml"  # the resolved configuration, in the run directory
 SHOWN = 8  # most differences listed in a message
 
@@ -71,24 +75,27 @@ def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
     keys = {key for key in old if values.get(key) == old[key]}
     if values.get("training.averaging") is None:
         keys.add("training.averaging_warmup")
+    if values.get("model.weights") is None:
+        keys.add("model.strict")
     return _without(config, keys)
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a resolved configuration, ignoring key order and `PLACES`."""
-    return _sha256(_without(config, PLACES))
+    """Return the SHA-256 of a resolved configuration, ignoring key order and `NOT_HASHED`."""
+    return _sha256(_without(config, NOT_HASHED))
 
 
 def has_hash(config: Mapping[str, Any], recorded: str | None) -> bool:
     """Whether ``recorded`` is this configuration's hash, as computed by this or an older version.
 
-    Older versions included `PLACES`, and keys of `OLD_BEHAVIOUR` with their old values.
+    Older versions included `NOT_HASHED`, and those keys of `OLD_BEHAVIOUR` that they knew, with
+    their old values.
     """
-    written_out = {
-        group: {**OLD_BEHAVIOUR.get(group, {}), **values} if isinstance(values, Mapping) else values
-        for group, values in config.items()
-    }
-    forms = (config, written_out)
+    forms = [dict(config)]
+    for group, keys in OLD_BEHAVIOUR.items():  # in the order in which they were added
+        values = config.get(group)
+        if isinstance(values, Mapping):
+            forms.append({**forms[-1], group: {**keys, **values}})
     return recorded in [take(form) for form in forms for take in (hash_config, _sha256)]
 
 
@@ -106,7 +113,7 @@ def _without(config: Mapping[str, Any], keys: Iterable[str], prefix: str = "") -
 
 
 def make_paths_absolute(config: DictConfig, start: str | Path) -> None:
-    """Resolve relative data paths against ``start``, the directory the command ran in."""
+    """Resolve relative `PLACES` against ``start``, the directory the command ran in."""
     for key in PLACES:
         path = OmegaConf.select(config, key)
         if isinstance(path, str):

@@ -66,6 +66,7 @@ CHECKPOINT: dict[str, Shape] = {
     "config": KEYS,
     "data_sha256": STRING,
     "split_sha256?": optional(STRING),
+    "weights_sha256?": STRING,
     "fold": optional(integer(1)),
     "state": STATE,
 }
