@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,16 @@ MEMORY_FORMATS = {
 def prepare_torch(config: DictConfig) -> torch.device:
     """Apply ``deterministic`` to torch and return the compute device."""
     device = compute_device(config.runtime.device)
+    set_deterministic(config)
+    return device
+
+
+def set_deterministic(config: DictConfig) -> None:
+    """Apply ``deterministic`` to torch."""
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses without it
     torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     torch.backends.cudnn.benchmark = not config.deterministic
-    return device
 
 
 def build_dataset(config: DictConfig) -> Dataset:
@@ -81,17 +87,31 @@ def _checked(scheme: Any) -> Scheme:
     return scheme
 
 
-def build_images(config: DictConfig, dataset: Dataset, device: torch.device) -> Images:
-    """Put the images on the device, normalised as ``data`` specifies."""
-    mean, std = 0.0, 1.0
-    if config.data.normalization == "mean_std":
-        mean, std = config.data.mean, config.data.std
-        if mean is None or std is None or config.data.classes is not None:
-            own_mean, own_std = dataset.pixel_mean_std()
-            mean = own_mean if mean is None else mean
-            std = own_std if std is None else std
-        if std == 0:
-            raise UserError(f"data.std: every pixel of {dataset.name} is equal; set data.std=1.")
+def pixel_mean_std(config: DictConfig, dataset: Callable[[], Dataset]) -> tuple[float, float]:
+    """Return the mean and std that normalise pixels in [0, 1], as ``data`` specifies.
+
+    ``dataset`` loads the training data; it is called only where they follow from it.
+    """
+    if config.data.normalization != "mean_std":
+        return 0.0, 1.0
+    mean, std = config.data.mean, config.data.std
+    if mean is None or std is None:
+        own_mean, own_std = dataset().pixel_mean_std()
+        mean = own_mean if mean is None else mean
+        std = own_std if std is None else std
+    if std == 0:
+        raise UserError(f"data.std: every pixel of {dataset().name} is equal; set data.std=1.")
+    return mean, std
+
+
+def build_images(
+    config: DictConfig,
+    dataset: Dataset,
+    device: torch.device,
+    scale: tuple[float, float] | None = None,
+) -> Images:
+    """Put the images on the device, normalised by ``scale`` or else as ``data`` specifies."""
+    mean, std = pixel_mean_std(config, lambda: dataset) if scale is None else scale
     return Images(
         dataset,
         device=device,

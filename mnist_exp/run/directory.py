@@ -54,7 +54,7 @@ class RunDirectory:
     @property
     def splits_sha256(self) -> str:
         """Combined checksum of all folds' indices."""
-        return hashlib.sha256("".join(self.split_sha256.values()).encode()).hexdigest()
+        return splits_sha256(self.split_sha256)
 
     def checkpoints(self, fold: int | None) -> Path:
         """Return the checkpoint directory of a fold, or of the only split (None)."""
@@ -146,6 +146,11 @@ class RunDirectory:
     def append_metrics(self, row: Row, fold: int | None) -> None:
         """Append an epoch's row to metrics.jsonl."""
         append_json_line(self.path / "metrics.jsonl", _with_fold(row, fold))
+
+
+def splits_sha256(split_sha256: Mapping[int | None, str]) -> str:
+    """Return the combined checksum of the folds' indices, from that of each."""
+    return hashlib.sha256("".join(split_sha256.values()).encode()).hexdigest()
 
 
 def check_links(path: Path) -> None:

@@ -16,6 +16,7 @@ from mnist_exp.files.regular import read_regular
 from mnist_exp.run.checkpoints import has_checksum, load_plain, unpack_checkpoint
 from mnist_exp.run.formats import check_format
 from mnist_exp.run.saved_state import KEYS
+from mnist_exp.run.weights import BEST_FILE, folds_of, weights_in
 
 KEY = "model.weights"
 SHOWN = 8  # most entries named in a message
@@ -134,38 +135,29 @@ def _file(path: Path) -> Path:
         if not path.exists():
             raise UserError(f"{KEY}={path}: there is no such file or run directory.")
         return path
-    best = path / "checkpoints" / "best.pt"
-    if best.is_file():
-        return best
-    folds = sorted(path.glob("checkpoints/fold_*/best.pt"))
-    if folds:
+    first = folds_of(path)[0]
+    if first is not None:
+        example = path / "checkpoints" / f"fold_{first}" / BEST_FILE
         raise UserError(
-            f"{KEY}={path}: is a run of {len(folds)} folds; give the weights of one, such as "
-            f"{KEY}={folds[0]}"
+            f"{KEY}={path}: is a run with folds; give the weights of one, such as {KEY}={example}"
         )
-    raise UserError(
-        f"{KEY}={path}: has no checkpoints/best.pt. Give the directory of a run that has finished "
-        "an epoch, or a file."
-    )
+    best = path / "checkpoints" / BEST_FILE
+    if not best.is_file():
+        raise UserError(
+            f"{KEY}={path}: has no checkpoints/{BEST_FILE}. Give the directory of a run that has "
+            "finished an epoch, or a file."
+        )
+    return best
 
 
-def _of_checkpoint(saved: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
-    """Return the weights of best.pt, or those that an epoch's checkpoint would be evaluated by."""
+def _of_checkpoint(saved: Mapping[str, Any], file: Path) -> Mapping[str, Tensor]:
+    """Return the effective weights in a checkpoint, as its epoch was evaluated."""
     check_format(saved, {"config": KEYS}, file)
-    state = saved.get("model")
-    if state is None:
-        check_format(saved, {"state": {"model": KEYS}}, file)
-        state = saved["state"]["model"]
-        averaged = saved["state"].get("averaged")
-        if averaged is not None:
-            check_format(averaged, KEYS, file)
-            inside = "module."
-            state = {n.removeprefix(inside): t for n, t in averaged.items() if inside in n}
-    check_format(state, KEYS, file)
-    constraint = saved["config"].get("constraint")
-    if isinstance(constraint, Mapping) and constraint.get("_target_") == DEVICES:
+    state, constraint = weights_in(saved, file).state, saved["config"].get("constraint")
+    of_devices = isinstance(constraint, Mapping) and constraint.get("_target_") == DEVICES
+    if of_devices and all(map(_is_entry, state.items())):
         return effective_state(state, constraint)
-    return dict(state)
+    return state
 
 
 def _safetensors(content: bytes, file: Path) -> dict[str, Tensor]:

@@ -67,6 +67,8 @@ def test_a_training_starts_from_the_best_weights_of_a_run(
 ) -> None:
     results = run_experiment(composed(*recipe, "training.epochs=1"), tmp_path / "first")
     pretrained = read_pretrained(tmp_path / "first")
+    epoch = read_pretrained(tmp_path / "first/checkpoints/epoch_00001.pt")
+    assert all(torch.equal(epoch.state[name], value) for name, value in pretrained.state.items())
     free = [override for override in recipe if not override.startswith("constraint")]
     fold = first_fold(tmp_path / "x", *free, f"model.weights={tmp_path / 'first'}")
     started = evaluated(fold)
