@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from mnist_exp.app.runs import Run
 
 FORMATS = ("onnx", "safetensors", "torch")
+TRUST = "trust=true"
 
 
 def main(arguments: list[str]) -> int:
     """Write the file and print what was compared; the exit code is 1 if the logits differ."""
     parser = argument_parser("export")
+    parser.usage = f"%(prog)s [-h] RUN_DIR --format {{{','.join(FORMATS)}}} [{TRUST}] ..."
     parser.epilog = (
         "The input is normalised images [B, 1, 28, 28]; the file says how, and names the classes. "
-        "It is read back and compared before it is written; the exit code is 1 if it differs."
+        "It is read back and compared before it is written; the exit code is 1 if it differs. "
+        f"{TRUST} allows classes and functions of your own that RUN_DIR names."
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory of a run")
     parser.add_argument(
@@ -42,10 +45,9 @@ def main(arguments: list[str]) -> int:
         help="a new file (default: RUN_DIR/export/MODEL.onnx, .safetensors or .pt2, which is "
         "replaced)",
     )
-    parser.add_argument(
-        "--trust", action="store_true", help="call classes and functions of your own in RUN_DIR"
-    )
-    options = parser.parse_args(arguments)
+    options, settings = parser.parse_known_args(arguments)
+    if not set(settings) <= {TRUST}:
+        parser.error(f"{' '.join(settings)}: the only setting is {TRUST}")
     if options.output is not None and options.output.exists():
         raise UserError(f"--output {options.output}: exists already; delete it, or give another.")
 
@@ -53,7 +55,7 @@ def main(arguments: list[str]) -> int:
     from mnist_exp.experiment import export
     from mnist_exp.files.atomic import write_atomic
 
-    run = Run(options.run_dir, trust=options.trust, key="RUN_DIR")
+    run = Run(options.run_dir, trust=bool(settings), key="RUN_DIR")
     epoch = int(options.epoch) if options.epoch.isdecimal() else options.epoch
     network = export.effective_network(run.model(epoch, options.fold))
     ending, write = export.FORMATS[options.format]
