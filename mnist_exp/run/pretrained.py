@@ -21,6 +21,11 @@ from mnist_exp.run.weights import BEST_FILE, folds_of, weights_in
 KEY = "model.weights"
 SHOWN = 8  # most entries named in a message
 DEVICES = "mnist_exp.device.DeviceConstraint"
+HINT = (
+    "Entries behind parametrizations are conductances, which the file does not say how to map to "
+    "weights: give the run directory or a checkpoint of it. For a constraint of your own, "
+    "`python -m mnist_exp export RUN_DIR --format safetensors trust=true` writes the weights."
+)
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,6 @@ class Pretrained:
         yield from (f"{name} is not in the network" for name in self.state if name not in own)
 
 
-HINT = (
-    "The file holds conductances without the settings that map them to weights; give the run "
-    "directory, or a checkpoint of it."
-)
-
-
 def read_pretrained(path: Path) -> Pretrained:
     """Read the weights of a run directory or file; nothing in it is executed.
 
@@ -116,6 +115,7 @@ def read_pretrained(path: Path) -> Pretrained:
         content = read_regular(file)
     except OSError as error:
         raise UserError(f"{KEY}={path}: {file} cannot be read ({error.strerror}).") from error
+    state: Any
     if file.suffix == ".safetensors":
         state = _safetensors(content, file)
     elif has_checksum(content):

@@ -41,7 +41,7 @@ def test_weights_are_bitwise_those_of_the_network(settings: dict[str, Any]) -> N
 
 def test_half_a_pair_stays_out() -> None:
     model = MLP(hidden_sizes=[], num_classes=2)
-    settings = {"mapping": "differential"}
+    settings: dict[str, Any] = {"mapping": "differential"}
     DeviceConstraint(**settings).attach(model, seed=1)
     state = model.state_dict()
     assert sorted(filter(is_conductance, state)) == [

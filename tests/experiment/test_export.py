@@ -46,7 +46,7 @@ def constrained() -> nn.Module:
             assert layer.running_mean is not None
             layer.running_mean.normal_()
     DeviceConstraint(mapping="differential", quantize=True).attach(model, seed=0)
-    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last).eval()
 
 
 def test_a_program_computes_the_logits_and_says_how_to_use_it() -> None:
@@ -80,7 +80,7 @@ def test_onnx_computes_the_logits_and_says_how_to_use_it(capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
-def test_safetensors_are_the_effective_weights(tmp_path: object) -> None:
+def test_safetensors_are_the_effective_weights() -> None:
     library = pytest.importorskip("safetensors.torch", reason="an extra: safetensors")
     model, images = constrained(), torch.randn(5, 1, 28, 28)
     content, compared = to_safetensors(effective_network(model), FACTS)

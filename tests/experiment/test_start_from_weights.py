@@ -29,6 +29,8 @@ MLP = ("model=mlp100", "cv=none", "data.subset=100", *SMALL)
 class Own(nn.Sequential):
     """A user's network with a buffer."""
 
+    seen: Tensor
+
     def __init__(self, num_classes: int) -> None:
         super().__init__(nn.Flatten(), nn.Linear(784, num_classes))
         self.register_buffer("seen", torch.zeros(()))

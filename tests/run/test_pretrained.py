@@ -84,7 +84,7 @@ def test_conductances_without_their_settings_are_recognised(tmp_path: Path) -> N
     weights = small().state_dict()
     weights["network.0.parametrizations.weight.original0"] = weights.pop("network.0.weight")
     torch.save(weights, file)
-    with pytest.raises(UserError, match="holds conductances without the settings that map them"):
+    with pytest.raises(UserError, match="are conductances, which the file does not say how to map"):
         read_pretrained(file).load_into(small(), strict=True)
 
 

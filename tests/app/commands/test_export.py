@@ -96,19 +96,21 @@ def test_what_cannot_be_exported_is_refused(
     own = [f"model._target_={__name__}.Own", "~model.hidden_sizes", "~model.activation",
            "~model.dropout", "constraint=none"]  # fmt: skip
     run_experiment(composed(*MEMRISTOR, *own), tmp_path / "own")
-    for directory, more, words in (
+    refused: tuple[tuple[Path, tuple[str, ...], str], ...] = (
         (tmp_path / "nowhere", (), "there is no such directory"),
         (memristor_run, ("--epoch", "7"), "allowed is 'best', 1, 2"),
         (memristor_run, ("--fold", "1"), "has a single split"),
         (tmp_path / "folds", (), "give fold=1 or 2"),
         (tmp_path / "own", (), "add trust=true"),
-    ):
+    )
+    for directory, more, words in refused:
         assert run_word("export", str(directory), "--format", "torch", *more) == 2
         assert words in capsys.readouterr().err
-    for directory, more, name in (
+    written: tuple[tuple[Path, tuple[str, ...], str], ...] = (
         (tmp_path / "folds", ("--fold", "2", "--epoch", "last"), "mlp100_fold_2_epoch_last.pt2"),
         (tmp_path / "own", ("trust=true",), "mlp100.pt2"),
-    ):
+    )
+    for directory, more, name in written:
         assert run_word("export", str(directory), "--format", "torch", *more) == 0
         assert (directory / "export" / name).is_file()
 
