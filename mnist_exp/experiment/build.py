@@ -148,11 +148,13 @@ def check_logits(config: DictConfig, model: nn.Module, inputs: Tensor, num_class
     name, was_training = config.model.get("_target_"), model.training
     try:
         logits = model.eval()(inputs)
-    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+    except RuntimeError as error:  # torch's, such as for sizes that do not fit
         raise UserError(
             f"model: {name} fails on a batch of images {list(inputs.shape)}: "
             f"{type(error).__name__}: {error}{_place(error)}."
         ) from error
+    except Exception:  # a bug of the network's: training ends with its traceback
+        return
     finally:
         model.train(was_training)
     expected = [len(inputs), num_classes]

@@ -88,14 +88,10 @@ def hash_config(config: Mapping[str, Any]) -> str:
 def has_hash(config: Mapping[str, Any], recorded: str | None) -> bool:
     """Whether ``recorded`` is this configuration's hash, as computed by this or an older version.
 
-    Older versions included `NOT_HASHED`, and those keys of `OLD_BEHAVIOUR` that they knew, with
-    their old values.
+    Older versions included `NOT_HASHED`, and ``averaging_warmup`` with its old value.
     """
-    forms = [dict(config)]
-    for group, keys in OLD_BEHAVIOUR.items():  # in the order in which they were added
-        values = config.get(group)
-        if isinstance(values, Mapping):
-            forms.append({**forms[-1], group: {**keys, **values}})
+    training = {"averaging_warmup": False, **config.get("training", {})}
+    forms = (config, {**config, "training": training})
     return recorded in [take(form) for form in forms for take in (hash_config, _sha256)]
 
 
