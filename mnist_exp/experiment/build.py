@@ -24,6 +24,7 @@ from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.train.backprop.choose import fast_precision
 from mnist_exp.train.compute_device import compute_device
 from mnist_exp.train.loop import Recipe, TrainState
+from mnist_exp.train.losses import Loss
 
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
@@ -218,8 +219,8 @@ def precision_on(device: torch.device, config: DictConfig) -> str:
     return fast_precision(device, find_target(config, "model"))
 
 
-def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
-    """Collect the fixed settings of the training loop."""
+def build_recipe(config: DictConfig, device: torch.device, loss: Loss | None = None) -> Recipe:
+    """Collect the fixed settings of the training loop; ``loss`` as `Recipe` takes it."""
     training = config.training
     return Recipe(
         epochs=training.epochs,
@@ -229,6 +230,7 @@ def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
         on_nan=training.on_nan,
         augmentation=call_target(config, "augmentation"),
         log_every=training.log_every,
+        loss=loss,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -44,12 +45,7 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     target = find_target(config, group)
     if target is None:
         return None
-    node = OmegaConf.select(config, group)
-    path = node["_target_"]
-    own = {"_target_"} | OWN_KEYS.get(group, set())
-    settings = {key: value for key, value in node.items() if key not in own}
-    # instantiates nested targets too
-    keywords = instantiate(settings, _convert_="all") | extra
+    path, keywords = target_path(config, group), settings(config, group) | extra
     _check_arguments(target, path, group, args, keywords)
     refuse(f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords))
     try:
@@ -58,6 +54,76 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"{group}: {path} refuses its settings: {error}") from error
+
+
+def function_of(config: DictConfig, key: str, inputs: Sequence[str], **extra: Any) -> Any:
+    """Return the function at the ``_target_`` of ``key``, with its other keys as arguments.
+
+    A class is called with them, and makes the function. Null settings that the target does not
+    know are left out.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The whole configuration.
+    key : str
+        For example ``"loss"`` or ``"metrics.mine"``.
+    inputs : sequence of str
+        What the function will be called with.
+    **extra
+        Further arguments, which override those of the configuration.
+
+    Raises
+    ------
+    UserError
+        As `call_target`, or if the target makes nothing that can be called.
+    """
+    target, path = find_target(config, key), target_path(config, key)
+    assert target is not None, "a rule of the schema"
+    keywords = settings(config, key) | extra
+    known = argument_names(target)
+    keywords = {name: v for name, v in keywords.items() if v is not None or name in known}
+    is_class = inspect.isclass(target)
+    _check_arguments(target, path, key, () if is_class else tuple(inputs), keywords)
+    refuse(f"{key}.{mistake}" for mistake in wrong_kinds(target, keywords))
+    if not is_class:
+        return partial(target, **keywords)
+    try:
+        function = target(**keywords)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{key}: {path} refuses its settings: {error}") from error
+    if not callable(function):
+        raise UserError(
+            f"{key}._target_={path}: makes a {type(function).__name__}, which cannot be called; "
+            f"allowed is a function of {' and '.join(inputs)}, or a class that makes one."
+        )
+    return function
+
+
+def settings(config: DictConfig, key: str) -> dict[str, Any]:
+    """Return the arguments of the target of ``key``, nested targets instantiated."""
+    own = {"_target_"} | OWN_KEYS.get(key, set())
+    node = OmegaConf.select(config, key)
+    values = {name: value for name, value in node.items() if name not in own}
+    found: dict[str, Any] = instantiate(values, _convert_="all")
+    return found
+
+
+def target_path(config: DictConfig, key: str) -> str:
+    """Return the dotted path of the target of ``key``."""
+    path: str = OmegaConf.select(config, key)["_target_"]
+    return path
+
+
+def argument_names(target: Callable[..., Any]) -> dict[str, str]:
+    """Return the names of a target's parameters with their annotations as text."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:  # some built-in types have no signature
+        return {}
+    return {p.name: str(p.annotation) for p in parameters}
 
 
 def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:

@@ -43,6 +43,7 @@ ENTRIES = Rule(
         isinstance(value, Mapping)
         and all(
             is_plain_name(name)
+            and "." not in name
             and isinstance(entry, Mapping)
             and TEXT.accepts(entry.get("_target_"))
             for name, entry in value.items()
@@ -75,6 +76,8 @@ RULES: dict[str, Rule] = {
     "training.gradient_norm": BOOLEAN,
     "training.log_every": optional(integer(1)),
     "callbacks": ENTRIES,
+    "metrics": ENTRIES,
+    "loss._target_": TEXT,
     "tracker": ENTRIES,
     "plots.enabled": BOOLEAN,
     "plots.dpi": integer(10, 2400),

@@ -60,6 +60,15 @@ HOLDOUT = {
 }
 FOLDS = {"n_splits": integer(2), "n_repeats": integer(1), "shuffle": BOOLEAN}
 
+CLASS_WEIGHTS = optional(
+    list_of(AT_LEAST_0, "a list with a number of at least 0 for each class, such as [1,2]")
+)
+CROSS_ENTROPY = {
+    "weight": CLASS_WEIGHTS,
+    "label_smoothing": number(lambda value: 0 <= value < 1, "0 <= s < 1"),
+}
+FOCAL = {"gamma": AT_LEAST_0, "alpha": CLASS_WEIGHTS}
+
 ASYMMETRIC_SGD = {"lr_pos": ABOVE_0, "lr_neg": ABOVE_0, "momentum": BELOW_1}
 MUON = {
     "lr": ABOVE_0,
@@ -178,6 +187,11 @@ PARTS: dict[str, dict[str, Rule]] = {
     "sklearn.model_selection.KFold": FOLDS,
     "sklearn.model_selection.StratifiedKFold": FOLDS,
     "sklearn.model_selection.RepeatedStratifiedKFold": FOLDS,
+    "mnist_exp.train.losses.cross_entropy": CROSS_ENTROPY,
+    "mnist_exp.train.losses.focal": FOCAL,
+    "mnist_exp.train.metrics.top_k_accuracy": {"k": integer(1)},
+    "mnist_exp.train.metrics.expected_calibration_error": {"bins": integer(1, 1_000_000)},
+    "mnist_exp.train.metrics.f1": {"average": optional(one_of("macro", "micro", "weighted"))},
     "mnist_exp.optim.AsymmetricSGD": ASYMMETRIC_SGD,
     "mnist_exp.optim.Muon": MUON,
     "torch.optim.SGD": SGD,

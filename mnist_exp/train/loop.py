@@ -64,7 +64,9 @@ def train(
     while not state.finished(recipe.epochs):
         state.begin_epoch(indices)
         model.train()
-        backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
+        backpropagate = backpropagation(
+            model, recipe.label_smoothing, recipe.precision, recipe.loss
+        )
         started = time.perf_counter() - state.seconds
         for batch in state.remaining_batches(recipe.batch_size):
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
