@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mnist_exp.interruption import Interrupted
 from mnist_exp.run.checkpoints import epoch_checkpoint, remove_old_checkpoints
 from mnist_exp.run.directory import RunDirectory
 from mnist_exp.run.saved_state import check_plain
@@ -51,10 +52,12 @@ class Recorder(Callback):
 
     def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
         """After a stop signal, save the batches done, unless epochs must be whole, and stop."""
-        if self.training.signals.received is not None:
+        try:
+            self.training.signals.check()
+        except Interrupted:
             if all(other.resumes_within_epochs for other in self.others.values()):
                 self._save(state)
-            self.training.signals.check()
+            raise
 
     def on_step_logged(self, state: TrainState, row: Row) -> None:
         """Keep the row until the next checkpoint."""
@@ -83,7 +86,7 @@ class Recorder(Callback):
         self._steps = []
         content = {
             "epoch": state.epoch,
-            "step": state.epoch * self.training.batches + state.batch * (state.order is not None),
+            "step": self.training.steps(state),
             "state": state.state_dict(),
             "callbacks": self._states(),
         }

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Callback:
@@ -46,7 +43,7 @@ class Callback:
         """After the optimizer step, with gradients still set; ``loss`` is the batch's mean []."""
 
     def on_step_logged(self, state: TrainState, row: Row) -> None:
-        """Every ``training.log_every`` steps: epoch, step, loss and lr of the batch.
+        """Every ``training.log_every`` steps: epoch, step, loss, accuracy and lr of the batch.
 
         Entries added to ``row`` go into steps.jsonl.
         """
@@ -67,8 +64,8 @@ class Callback:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; not called if that was empty."""
 
-    def figures(self, folds: Sequence[Any]) -> dict[str, Figure]:
-        """Return figures to draw at the end of the run, by name.
+    def figures(self, folds: Sequence[Any]) -> dict[str, Any]:
+        """Return matplotlib figures to draw at the end of the run, by name.
 
         Parameters
         ----------

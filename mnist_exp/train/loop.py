@@ -90,11 +90,13 @@ def train(
             del inputs  # so that the next batch reuses this memory while it is in cache
             state.seconds = time.perf_counter() - started
             notify(callbacks, "on_batch_end", state, loss)
-            step = state.epoch * training.batches + state.batch
+            step = training.steps(state)
             if recipe.log_every is not None and step % recipe.log_every == 0:
-                row = {"epoch": state.epoch + 1, "step": step, "loss": loss_value, "lr": state.lr}
+                row = {"epoch": state.epoch + 1, "step": step, "loss": loss_value}
+                row |= {"accuracy": correct / len(labels), "lr": state.lr}
                 notify(callbacks, "on_step_logged", state, row)
-        row = state.end_epoch()
+        step = training.steps(state)
+        row = state.end_epoch() | {"step": step}
         if scheduler is not None and state.scheduler_interval == "epoch":
             scheduler.step()
         row |= evaluate(state.evaluated_model)

@@ -15,6 +15,7 @@ from mnist_exp.data.batches import Augmentation
 from mnist_exp.interruption import StopSignals
 from mnist_exp.train.losses import Loss
 from mnist_exp.train.metrics import Metric
+from mnist_exp.train.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -121,3 +122,7 @@ class Training:
     def batches(self) -> int:
         """Optimizer steps in an epoch, counting a smaller last batch."""
         return -(-len(self.indices) // self.recipe.batch_size)
+
+    def steps(self, state: TrainState) -> int:
+        """Return the number of optimizer steps so far; between epochs, of whole epochs."""
+        return state.epoch * self.batches + (0 if state.order is None else state.batch)
