@@ -15,7 +15,6 @@ from mnist_exp.train import compute_device
 from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
 from mnist_exp.train.backprop.mlp import LinearLayers
-from mnist_exp.train.functions import name_of
 from mnist_exp.train.losses import Loss
 
 # Tolerances by precision, as shares of the norms of logits and gradients: above rounding errors
@@ -95,7 +94,7 @@ def description(model: nn.Module, precision: str, loss: Loss | None) -> str:
     fastest = _fastest_kind(model, precision)
     if loss is None or fastest is Autograd:
         return WORDS[fastest]
-    return f"{WORDS[Autograd]}; {WORDS[fastest]} cannot compute {name_of(loss)}"
+    return f"{WORDS[Autograd]} ({WORDS[fastest]}: for plain cross-entropy only)"
 
 
 def fast_precision(device: torch.device, kind: object) -> str:
