@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,10 +18,11 @@ from mnist_exp.train.functions import call_named, name_of
 # From logits [N, C] in float32 and labels [N] in int64, on the CPU, to a number or several by name.
 # An attribute `minimize` says that smaller values are better.
 Metric = Callable[[Tensor, Tensor], Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
 TAKEN = ("loss", "accuracy")  # what every evaluation has
 
 
-def smaller_is_better(metric: Metric) -> Metric:
+def smaller_is_better(metric: Function) -> Function:
     """Mark a metric whose smallest value is the best one."""
     metric.minimize = True  # type: ignore[attr-defined]
     return metric
