@@ -69,6 +69,7 @@ NOT_IN_CONF = {
     "mnist_exp.optim.AsymmetricSGD": {"params"},
     "mnist_exp.optim.Muon": {"params"},
     "mnist_exp.train.losses.cross_entropy": {"label_smoothing"},
+    "mnist_exp.device.DeviceConstraint": {"effects"},  # in conf: how to build them
 }
 INPUTS = {"logits", "labels"}  # of losses and metrics
 

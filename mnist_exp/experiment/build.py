@@ -16,6 +16,7 @@ from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
+from mnist_exp.experiment.constraint import build_constraint
 from mnist_exp.experiment.instantiate import call_target, find_target
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.optim.schedule import check_schedule
@@ -241,7 +242,7 @@ def build_state(
     torch.manual_seed(seed)
     model = build_model(config, num_classes).to(device)
     model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
-    constraint = call_target(config, "constraint")
+    constraint = build_constraint(config)
     averaging = config.training.averaging
     if constraint is not None:
         if averaging is not None:

@@ -26,6 +26,7 @@ PLACES = ("data.root",)
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "training": {"averaging_warmup": False, "log_every": None},
+    "constraint": {"effects": []},
 }
 # Cross-entropy with training.label_smoothing.
 PLAIN_LOSS = {"_target_": "mnist_exp.train.losses.cross_entropy", "weight": None}

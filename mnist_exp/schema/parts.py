@@ -120,6 +120,8 @@ STEP = {"step_size": integer(1), "gamma": AT_LEAST_0}
 LABEL = number(
     lambda value: abs(value) <= LARGEST_LABEL, f"from -{LARGEST_LABEL:g} to {LARGEST_LABEL:g}"
 )
+PLACES = ("before_update", "after_update", "after_retention", "after_rounding")
+PLACE = one_of(*PLACES)
 DEVICE = {
     "mapping": one_of("direct", "reference", "differential"),
     "gain": ABOVE_0,
@@ -143,6 +145,10 @@ DEVICE = {
     "stuck_at_min": SHARE,
     "stuck_at_max": SHARE,
     "diagnose_every": integer(1),
+    "effects": Rule(
+        lambda value: isinstance(value, (list, tuple)),
+        "a list of effects, such as [{_target_: my.TemperatureDrift, rate: 1e-4}]",
+    ),
 }
 
 # Other entries of a run directory.

@@ -91,7 +91,7 @@ def train(
             state.seconds = time.perf_counter() - started
             notify(callbacks, "on_batch_end", state, loss)
             step = training.steps(state)
-            if recipe.log_every is not None and step % recipe.log_every == 0:
+            if training.logs(step):
                 row = {"epoch": state.epoch + 1, "step": step, "loss": loss_value}
                 row |= {"accuracy": correct / len(labels), "lr": state.lr}
                 notify(callbacks, "on_step_logged", state, row)

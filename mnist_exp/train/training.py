@@ -126,3 +126,7 @@ class Training:
     def steps(self, state: TrainState) -> int:
         """Return the number of optimizer steps so far; between epochs, of whole epochs."""
         return state.epoch * self.batches + (0 if state.order is None else state.batch)
+
+    def logs(self, step: int) -> bool:
+        """Whether `Callback.on_step_logged` follows this optimizer step, counted from 1."""
+        return self.recipe.log_every is not None and step % self.recipe.log_every == 0
