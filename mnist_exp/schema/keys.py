@@ -45,7 +45,7 @@ ENTRIES = Rule(
             is_plain_name(name)
             and "." not in name
             and isinstance(entry, Mapping)
-            and TEXT.accepts(entry.get("_target_"))
+            and "_target_" in entry
             for name, entry in value.items()
         )
     ),
@@ -131,6 +131,7 @@ def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
     for group, settings in values.items():
         if RULES.get(group) is ENTRIES and ENTRIES.accepts(settings):
             for name, entry in settings.items():
+                rules[f"{group}.{name}._target_"] = TEXT
                 rules |= _rules_of_part(f"{group}.{name}", entry)
         elif isinstance(settings, dict):
             rules |= _rules_of_part(group, settings)
