@@ -43,6 +43,7 @@ BASE = {
     "mnist_exp.optim.Muon": "optimizer/muon",
     "mnist_exp.device.DeviceConstraint": "constraint/_ideal",
     "mnist_exp.gradients.GradientCollector": "gradients/epoch",
+    "mnist_exp.callbacks.early_stopping.EarlyStopping": "callbacks/early_stopping",
 }
 # Arguments without a default, although conf/ has a value.
 REQUIRED = {
@@ -68,6 +69,8 @@ def settings_of(option: str) -> dict[str, Any]:
     group = option.partition("/")[0]
     content: Any = OmegaConf.to_container(OmegaConf.load(config_directory() / f"{option}.yaml"))
     content = content.get(group, content)  # the group's package, or the global one
+    if group == "callbacks" and content:  # an entry with a name of its own
+        (content,) = content.values()
     return content if isinstance(content, dict) else {}
 
 

@@ -100,9 +100,7 @@ class EarlyStopping(Callback):
 
     def _stop_if_due(self, state: TrainState) -> None:
         if self.waited >= self.patience and state.epoch < self.epochs:
-            state.stop(
-                f"{self.column} was best, {self.best:.4g}, {self.waited} epochs before"
-            )
+            state.stop(f"{self.column} was best, {self.best:.4g}, {self.waited} epochs before")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and the epochs since."""

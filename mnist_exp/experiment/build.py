@@ -328,7 +328,8 @@ def build_state(
     """
     torch.manual_seed(seed)
     model = build_model(config, num_classes).to(device)
-    model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
+    if find_target(config, "optimizer") is not LBFGS:  # which takes contiguous weights only
+        model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
     constraint = call_target(config, "constraint")
     averaging = config.training.averaging
     if constraint is not None:

@@ -30,6 +30,7 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
             ),
         ]
     lines += [
+        *_stopped(folds),
         _most_confused(results),
         f"{results['wall_seconds']:.1f} s without start-up, "
         f"{results['samples_per_second']:,.0f} samples/s in training, "
@@ -58,6 +59,15 @@ def _fold_table(results: dict[str, Any]) -> list[str]:
         f"accuracy {shown_accuracy(accuracy['mean'], accuracy['std'])} (mean +- sample std of "
         f"{len(folds)} folds; {results['selection_rule']})",
     ]
+
+
+def _stopped(folds: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in folds:
+        if (reason := row.get("stopped")) is not None:
+            fold = f"fold {row['fold']}: " if len(folds) > 1 else ""
+            lines.append(f"{fold}stopped after {len(row['epochs'])} epochs: {reason}")
+    return lines
 
 
 def _most_confused(results: dict[str, Any]) -> str:

@@ -97,10 +97,9 @@ LBFGS = {
 
 def _monitor(*parts: str) -> Rule:
     """Names of values measured on these images: ``validation_loss`` or ``validation.loss``."""
+    pattern = re.compile(rf"({'|'.join(parts)})[_.].+")
     return Rule(
-        lambda value: (
-            isinstance(value, str) and re.fullmatch(rf"({'|'.join(parts)})[_.].+", value) is not None
-        ),
+        lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None,
         f"a value on {' or '.join(parts)} images, such as {parts[0]}_loss (test images decide "
         "nothing about training)",
     )

@@ -89,8 +89,7 @@ def monitored(row: Row, column: str) -> float:
     if column not in row:
         names = [name for name in row if name.startswith(("train_", "validation_"))]
         raise UserError(
-            f"monitor={column}: epoch {row['epoch']} has no such value; it has "
-            f"{', '.join(names)}."
+            f"monitor={column}: epoch {row['epoch']} has no such value; it has {', '.join(names)}."
         )
     value = row[column]
     if not isinstance(value, float | int) or not math.isfinite(value):
