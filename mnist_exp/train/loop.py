@@ -105,7 +105,8 @@ def train(
         row |= evaluate(state.evaluated_model)
         if scheduler is not None and state.scheduler_interval == "epoch":
             watched = state.scheduler_monitor
-            scheduler.step(*([] if watched is None else [monitored(row, watched)]))
+            values = [] if watched is None else [monitored(row, watched)]
+            scheduler.step(*values)  # type: ignore[arg-type]
         state.history.append(row)
         notify(callbacks, "on_epoch_end", state, row)
 

@@ -13,13 +13,13 @@ from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.interruption import Interrupted
 from mnist_exp.run.report import summary_lines
-from mnist_exp.schema import check
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.loop import train
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
 from tests.app.test_resume import StopAfter
 from tests.conftest import Compose
+from tests.experiment.test_torch_parts import check_and_run
 from tests.helpers.fault_injection import SMALL, composed, outcome
 from tests.train.test_loop import Setup
 
@@ -104,8 +104,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     words = [word for word in RUN if "cv=" not in str(overrides) or not word.startswith("cv.")]
     config = composed(*words, *overrides)
     with pytest.raises(UserError, match=message):
-        check(config)
-        run_experiment(config, tmp_path)
+        check_and_run(config, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig
 from torch import optim
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
@@ -56,6 +57,11 @@ REFUSED = {
     "SequentialLR": "is made of schedulers.*function of the optimizer",
     "ChainedScheduler": "is made of schedulers.*function of the optimizer",
 }
+
+
+def check_and_run(config: DictConfig, directory: Path) -> None:
+    check(config)
+    run_experiment(config, directory)
 
 
 def runs_or_is_refused(name: str, path: str, overrides: list[str], directory: Path) -> None:
@@ -141,8 +147,7 @@ def test_what_cannot_be_monitored_is_refused(
         words = [word for word in words if not word.startswith("cv.validation")]
     config = composed(*words)
     with pytest.raises(UserError, match=message):
-        check(config)
-        run_experiment(config, tmp_path)
+        check_and_run(config, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -48,7 +48,7 @@ def test_lbfgs_equals_the_obvious_loop_bit_by_bit(
         for batch in torch.randperm(SIZE, generator=generator).split(50):
             inputs, labels = setup.images.batch(batch)
             before = torch.get_rng_state()
-            evaluated = []
+            evaluated: list[float] = []
 
             def closure(
                 inputs: Tensor = inputs,
@@ -63,7 +63,7 @@ def test_lbfgs_equals_the_obvious_loop_bit_by_bit(
                 evaluated.append(loss.item())
                 return loss
 
-            optimizer.step(closure)  # type: ignore[no-untyped-call]
+            optimizer.step(closure)
             assert len(evaluated) > 1
             loss_sum += evaluated[0] * len(batch)
         losses.append(loss_sum / SIZE)
@@ -142,8 +142,8 @@ def test_plateau_falls_as_in_the_obvious_loop(compose_config: Compose, mnist: Da
     values = [1.0, 0.9, 0.95, 0.91, 0.5, 0.6, 0.7, 0.8]
     setup = Setup(
         compose_config, mnist, "model=mlp100", "scheduler=plateau", "scheduler.patience=1",
-        "scheduler.factor=0.5", "scheduler.monitor=validation.loss", f"training.epochs={len(values)}",
-        "scheduler.cooldown=1", "optimizer.lr=0.1",
+        "scheduler.factor=0.5", "scheduler.cooldown=1", "scheduler.monitor=validation.loss",
+        f"training.epochs={len(values)}", "optimizer.lr=0.1",
     )  # fmt: skip
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
