@@ -93,7 +93,7 @@ class Fold:
             parts.device,
             self.seed,
             validated=split.validation is not None,
-            metrics=getattr(parts, "metrics", {}),
+            metrics=parts.metrics,
         )
         # parts of the user's may keep state, which no other fold must see
         own = {
