@@ -51,6 +51,7 @@ BASE = {
     "mnist_exp.callbacks.tracking.TensorBoard": "tracker/tensorboard",
     "mnist_exp.device.DeviceConstraint": "constraint/_ideal",
     "mnist_exp.gradients.GradientCollector": "gradients/epoch",
+    "mnist_exp.callbacks.early_stopping.EarlyStopping": "callbacks/early_stopping",
 }
 # Arguments without a default, although conf/ has a value.
 REQUIRED = {
@@ -81,6 +82,8 @@ def settings_of(option: str) -> dict[str, Any]:
     content = content.get(group, content)  # the group's package, or the global one
     if group in ("metrics", "tracker"):  # one entry, under its name
         (content,) = content.values() or ({},)
+    if group == "callbacks" and content:  # an entry with a name of its own
+        (content,) = content.values()
     return content if isinstance(content, dict) else {}
 
 

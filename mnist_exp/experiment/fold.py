@@ -87,7 +87,13 @@ class Fold:
         self.train_indices = split.train.to(parts.device)
         self.seed = fold_seed(config.seed, split.fold)
         self.state = build.build_state(
-            config, parts.dataset.num_classes, len(split.train), parts.device, self.seed
+            config,
+            parts.dataset.num_classes,
+            len(split.train),
+            parts.device,
+            self.seed,
+            validated=split.validation is not None,
+            metrics=parts.metrics,
         )
         # parts of the user's may keep state, which no other fold must see
         own = {

@@ -19,7 +19,7 @@ from mnist_exp.schema.rule import refuse
 OWN_KEYS = {
     "model": {"name"},
     "data": {"classes", "subset", "normalization", "mean", "std"},
-    "scheduler": {"interval"},
+    "scheduler": {"interval", "monitor"},
     "cv": {"n_jobs"},
     "constraint": {"effects"},
 }

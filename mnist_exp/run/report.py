@@ -32,6 +32,7 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         ]
     lines += [
         *metric_lines(results),
+        *_stopped(folds),
         _most_confused(results),
         f"{results['wall_seconds']:.1f} s without start-up, "
         f"{results['samples_per_second']:,.0f} samples/s in training, "
@@ -81,6 +82,15 @@ def shown_metric(found: Mapping[str, Any]) -> str:
     if found["mean"] is None:
         return "-"
     return f"{found['mean']:.4g}" + ("" if found["std"] is None else f" +- {found['std']:.2g}")
+
+
+def _stopped(folds: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in folds:
+        if (reason := row.get("stopped")) is not None:
+            fold = f"fold {row['fold']}: " if len(folds) > 1 else ""
+            lines.append(f"{fold}stopped after {len(row['epochs'])} epochs: {reason}")
+    return lines
 
 
 def _most_confused(results: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ Our classes check their arguments against these tables, and combinations of argu
 from __future__ import annotations
 
 import os
+import re
 
 from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 from mnist_exp.schema.rule import (
@@ -92,6 +93,27 @@ ADAM = {
 }
 
 
+LBFGS = {
+    "lr": AT_LEAST_0,
+    "max_iter": integer(1),
+    "max_eval": optional(integer(1)),
+    "tolerance_grad": AT_LEAST_0,
+    "tolerance_change": AT_LEAST_0,
+    "history_size": integer(1),
+    "line_search_fn": optional(one_of("strong_wolfe")),
+}
+
+
+def _monitor(*parts: str) -> Rule:
+    """Names of values measured on these images: ``validation_loss`` or ``validation.loss``."""
+    pattern = re.compile(rf"({'|'.join(parts)})[_.].+")
+    return Rule(
+        lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None,
+        f"a value on {' or '.join(parts)} images, such as {parts[0]}_loss (test images decide "
+        "nothing about training)",
+    )
+
+
 def _also_by_group(rule: Rule) -> Rule:
     """Values that ``rule`` accepts, or a list of them with one item per parameter group."""
     several = list_of(rule, "")
@@ -116,6 +138,29 @@ ONE_CYCLE = {
     "three_phase": BOOLEAN,
 }
 STEP = {"step_size": integer(1), "gamma": AT_LEAST_0}
+
+PLATEAU = {
+    "monitor": optional(_monitor("validation", "train")),
+    "mode": optional(one_of("min", "max")),
+    "factor": number(lambda value: 0 < value < 1, "above 0 and below 1"),
+    "patience": integer(0),
+    "threshold": AT_LEAST_0,
+    "threshold_mode": one_of("rel", "abs"),
+    "cooldown": integer(0),
+    "min_lr": _also_by_group(AT_LEAST_0),
+    "eps": AT_LEAST_0,
+}
+SWALR = {
+    "swa_lr": _also_by_group(AT_LEAST_0),
+    "anneal_epochs": integer(0),
+    "anneal_strategy": one_of("cos", "linear"),
+}
+EARLY_STOPPING = {
+    "monitor": _monitor("validation"),
+    "patience": integer(1),
+    "min_delta": AT_LEAST_0,
+    "mode": optional(one_of("min", "max")),
+}
 
 LABEL = number(
     lambda value: abs(value) <= LARGEST_LABEL, f"from -{LARGEST_LABEL:g} to {LARGEST_LABEL:g}"
@@ -203,10 +248,14 @@ PARTS: dict[str, dict[str, Rule]] = {
     "torch.optim.SGD": SGD,
     "torch.optim.Adam": ADAM,
     "torch.optim.AdamW": ADAM,
+    "torch.optim.LBFGS": LBFGS,
     "torch.optim.lr_scheduler.CosineAnnealingLR": COSINE,
     "torch.optim.lr_scheduler.OneCycleLR": ONE_CYCLE,
+    "torch.optim.lr_scheduler.ReduceLROnPlateau": PLATEAU,
     "torch.optim.lr_scheduler.StepLR": STEP,
+    "torch.optim.swa_utils.SWALR": SWALR,
     "mnist_exp.device.DeviceConstraint": DEVICE,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
+    "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
     "mnist_exp.callbacks.tracking.TensorBoard": {"flush_secs": integer(1)},
 }
