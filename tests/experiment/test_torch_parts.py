@@ -79,6 +79,7 @@ def runs_or_is_refused(name: str, path: str, overrides: list[str], directory: Pa
     assert outcome(directory / "pieces") == outcome(directory / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers(tmp_path: Path, name: str) -> None:
     others = [f"~optimizer.{key}" for key in PARAMETERS]
@@ -86,6 +87,7 @@ def test_optimizers(tmp_path: Path, name: str) -> None:
     runs_or_is_refused(name, OPTIMIZERS[name], [*overrides, "optimizer.lr=0.01"], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_schedulers(tmp_path: Path, name: str, interval: str) -> None:

@@ -73,6 +73,7 @@ def test_lbfgs_equals_the_obvious_loop_bit_by_bit(
         assert torch.equal(ours, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp100", "cnn21k", "cnn20k"])
 def test_lbfgs_learns_on_every_way_of_backpropagation(
     compose_config: Compose, mnist: Dataset, model: str
