@@ -25,7 +25,7 @@ from mnist_exp.gradients import GradientCollector
 from mnist_exp.models import MLP, CNN20k, CNN21k
 from mnist_exp.optim import AsymmetricSGD, Muon
 from mnist_exp.optim.weight_averaging import averaged_model
-from mnist_exp.train.loop import Recipe, train
+from mnist_exp.train.loop import Recipe, Training, train
 from mnist_exp.train.state import TrainState
 
 # The option whose values equal Python's defaults. If a target has several: the base of the others
@@ -145,7 +145,7 @@ def test_every_part_works_by_hand(mnist: Dataset) -> None:
     )
     images = Images(mnist, device=torch.device("cpu"), mean=0.1307, std=0.3081)
     recipe = Recipe(epochs=1, augmentation=Augmentation())
-    train(state, images, split.train[:256], recipe, lambda model: {})
+    train(state, Training(images, split.train[:256], recipe), lambda model: {})
     assert state.epoch == 1
     assert min(p.min().item() for p in model.parameters() if p.ndim > 1) >= 0.1
     inputs, _ = images.batch(split.test[:2])

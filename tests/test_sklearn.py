@@ -26,7 +26,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.experiment import build
 from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
-from mnist_exp.train.loop import train
+from mnist_exp.train.loop import Training, train
 from tests.conftest import Compose
 
 Samples = tuple[np.ndarray, np.ndarray]
@@ -97,7 +97,11 @@ def test_defaults_train_bit_for_bit_as_the_command_line_does(
     indices = torch.arange(len(digits[0]))
     state = build.build_state(config, 10, len(indices), cpu, seed=7)
     images = build.build_images(config, mnist, cpu)
-    train(state, images, indices, build.build_recipe(config, torch.device("cpu")), lambda model: {})
+    train(
+        state,
+        Training(images, indices, build.build_recipe(config, torch.device("cpu"))),
+        lambda model: {},
+    )
     expected = effective_copy(state.model).double().state_dict()
     fitted = PyTorchNNWrapper(device="cpu", random_state=7).fit(*digits)
     assert fitted.model_.state_dict().keys() == expected.keys()

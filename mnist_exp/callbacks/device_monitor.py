@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
+from typing import Any
+
 from torch.nn import functional as F
 
-from mnist_exp.data.batches import Images
 from mnist_exp.device import DeviceConstraint
+from mnist_exp.plots.device import levels_figure, shares_figure
+from mnist_exp.plots.figures import Figure
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
+from mnist_exp.train.training import Training
+
+SAMPLE = 1000  # training images whose gradient gives the share of lost updates before training
 
 
-class DeviceDiagnostics(Callback):
-    """Warn about dead zones and a wrong range, and report the constraint's figures each epoch.
+class DeviceMonitor(Callback):
+    """Warn about dead zones and a wrong range, and report the constraint's figures each epoch."""
 
-    Parameters
-    ----------
-    constraint : DeviceConstraint
-        Attached to the trained model.
-    images : Images
-        The data.
-    indices : Tensor
-        int64; images whose gradient gives the share of lost updates before training.
-    """
-
-    def __init__(self, constraint: DeviceConstraint, images: Images, indices: Tensor) -> None:
-        self.constraint = constraint
-        self.images = images
-        self.indices = indices
-
-    def on_train_start(self, state: TrainState) -> None:
+    def on_train_start(self, state: TrainState, training: Training) -> None:
         """Print the warnings, unless training resumes from a checkpoint."""
         if state.epoch or state.batch:
             return
-        inputs, labels = self.images.batch(self.indices)
+        inputs, labels = training.images.batch(training.indices[:SAMPLE], None, None)
         state.model.eval()  # draws no random numbers and leaves running statistics alone
         F.cross_entropy(state.model(inputs), labels).backward()
-        for sentence in self.constraint.warnings(_peak_rate(state)):
+        for sentence in _constraint(state).warnings(_peak_rate(state)):
             print(f"warning: {sentence}")
         state.optimizer.zero_grad()
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Add the constraint's figures and the occupancy of its levels to the row."""
-        row |= self.constraint.diagnostics()
-        levels, counts = self.constraint.histogram()
+        constraint = _constraint(state)
+        row |= constraint.diagnostics()
+        levels, counts = constraint.histogram()
         row["level_histogram"] = {"levels": levels.tolist(), "counts": counts.tolist()}
+
+    def figures(self, folds: Sequence[Any]) -> dict[str, Figure]:
+        """Draw the levels in use, and the shares of lost updates and of devices at bounds."""
+        histories = [fold.history for fold in folds]
+        return {
+            "device_levels": levels_figure(histories),
+            "device_shares": shares_figure(histories),
+        }
+
+
+def _constraint(state: TrainState) -> DeviceConstraint:
+    assert state.constraint is not None, "this callback is for runs with a constraint"
+    return state.constraint
 
 
 def _peak_rate(state: TrainState) -> float:

@@ -1,11 +1,19 @@
 """The norm of the first layer's gradient, batch by batch."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
 from mnist_exp.cpu.ops import norm
 from mnist_exp.errors import UserError
+from mnist_exp.plots.figures import Figure
+from mnist_exp.plots.run import gradient_norms_figure
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
+from mnist_exp.train.training import Training
 
 
 class GradientNorm(Callback):
@@ -16,7 +24,12 @@ class GradientNorm(Callback):
 
     first: Tensor | None = None
 
-    def on_batch_end(self, state: TrainState, loss: float) -> None:
+    def check(self, state: TrainState, training: Training, folds: int) -> Iterable[str]:
+        """Raise UserError if the model has no weight whose gradient could be recorded."""
+        first_weight(state.model)
+        return ()
+
+    def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
         """Append the norm to ``state.gradient_norms``."""
         if self.first is None:
             self.first = first_weight(state.model, with_gradient=True)
@@ -27,6 +40,10 @@ class GradientNorm(Callback):
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Report the epoch's norms in order of the batches."""
         row["gradient_norms"] = state.gradient_norms
+
+    def figures(self, folds: Sequence[Any]) -> dict[str, Figure]:
+        """Draw the norm for every batch."""
+        return {"gradient_norms": gradient_norms_figure([fold.history for fold in folds])}
 
 
 def first_weight(model: nn.Module, with_gradient: bool = False) -> Tensor:

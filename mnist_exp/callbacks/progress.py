@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
+from mnist_exp.train.training import Training
 
 
 class Progress(Callback):
@@ -18,10 +19,6 @@ class Progress(Callback):
 
     Parameters
     ----------
-    epochs, batches : int
-        Epochs of the training and batches per epoch.
-    label : str
-        Prefix of each line, for instance the fold.
     verbose : bool
         Whether to print the first layer's gradient norm after every batch.
     stream : TextIO or None
@@ -29,24 +26,19 @@ class Progress(Callback):
         main process, since other processes may print too.
     """
 
-    def __init__(
-        self,
-        epochs: int,
-        batches: int,
-        *,
-        label: str = "",
-        verbose: bool = False,
-        stream: TextIO | None = None,
-    ) -> None:
-        self.epochs = epochs
-        self.batches = batches
-        self.label = label
+    def __init__(self, *, verbose: bool = False, stream: TextIO | None = None) -> None:
         self.verbose = verbose
         self.stream = stream or sys.stdout
         self.draws_bar = self.stream.isatty() and multiprocessing.parent_process() is None
         self.bar: tqdm | None = None
 
-    def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
+    def on_train_start(self, state: TrainState, training: Training) -> None:
+        """Take the number of epochs and batches, and the fold's label."""
+        self.epochs = training.recipe.epochs
+        self.batches = training.batches
+        self.label = training.label
+
+    def on_batch_start(self, state: TrainState, indices: Tensor, inputs: Tensor) -> None:
         """Open the bar with the first batch of an epoch."""
         if self.bar is None and self.draws_bar:
             self.bar = tqdm(
@@ -60,7 +52,7 @@ class Progress(Callback):
                 dynamic_ncols=True,
             )
 
-    def on_batch_end(self, state: TrainState, loss: float) -> None:
+    def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
         """Advance the bar; loss and accuracy are those of the epoch so far."""
         if self.verbose:
             print(f"{self.label}batch {state.batch}: loss {loss:.4f}{_norm(state)}")

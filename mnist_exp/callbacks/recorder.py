@@ -2,71 +2,66 @@
 
 from __future__ import annotations
 
-import io
-import time
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor
 
-from mnist_exp.errors import UserError
-from mnist_exp.files.atomic import write_atomic
-from mnist_exp.models import MLP
+from mnist_exp.interruption import Interrupted
 from mnist_exp.run.checkpoints import epoch_checkpoint, remove_old_checkpoints
 from mnist_exp.run.directory import RunDirectory
-from mnist_exp.run.saved_state import check_state
+from mnist_exp.run.saved_state import check_plain
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
+from mnist_exp.train.training import Training
 
 
 class Recorder(Callback):
-    """Write each epoch's metrics and checkpoints as they happen.
+    """Write metrics and checkpoints as they happen; on a stop signal, save and stop.
+
+    Comes last, so that rows and checkpoints hold what the other callbacks add.
 
     Parameters
     ----------
     run : RunDirectory
         Destination.
-    fold : int or None
-        The fold, recorded with every row.
     keep : int
         Number of newest checkpoints to keep.
     by_validation : bool
         Whether ``best.pt`` is the epoch with the best validation accuracy, the earliest of
         equals; otherwise it is the last epoch.
+    others : mapping of str to Callback
+        Callbacks whose state the checkpoints hold, by name.
     """
 
-    def __init__(self, run: RunDirectory, fold: int | None, keep: int, by_validation: bool) -> None:
+    def __init__(
+        self, run: RunDirectory, keep: int, by_validation: bool, others: Mapping[str, Callback]
+    ) -> None:
         self.run = run
-        self.fold = fold
         self.keep = keep
         self.by_validation = by_validation
-        self.directory = run.checkpoints(fold)
+        self.others = others
+        self._steps: list[Row] = []  # rows of steps.jsonl not written yet
 
-    def restore(self, state: TrainState, saved: dict[str, Any]) -> None:
-        """Load a checkpoint's state into a freshly built ``state``.
-
-        Raises
-        ------
-        UserError
-            If it does not fit the model, or lacks validation accuracies that it needs.
-        """
-        if self.by_validation and any("validation_accuracy" not in r for r in saved["history"]):
-            raise UserError(f"{self.directory}: an epoch of the checkpoint was not validated.")
-        check_state(saved, state, self.directory)
-        try:
-            state.load_state_dict(saved)
-        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self.directory}: the newest checkpoint does not fit this model or machine: "
-                f"{error}"
-            ) from error
+    def on_train_start(self, state: TrainState, training: Training) -> None:
+        """Write best.pt again, which may be that of a later epoch than the checkpoint."""
+        self.training = training
+        self.directory = self.run.checkpoints(training.fold)
         if state.best is not None:
             self._save_best(state.best)
 
-    def start_clock(self, state: TrainState) -> None:
-        """Start measuring ``state.wall_seconds``, added to its current value."""
-        self._started = time.perf_counter() - state.wall_seconds
+    def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
+        """After a stop signal, save the batches done, unless epochs must be whole, and stop."""
+        try:
+            self.training.signals.check()
+        except Interrupted:
+            if all(other.resumes_within_epochs for other in self.others.values()):
+                self._save(state)
+            raise
+
+    def on_step_logged(self, state: TrainState, row: Row) -> None:
+        """Keep the row until the next checkpoint."""
+        self._steps.append(row)
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Write best.pt, the epoch's checkpoint, and then the row that vouches for both."""
@@ -77,23 +72,34 @@ class Recorder(Callback):
                 "model": {name: value.clone() for name, value in weights.items()},
             }
             self._save_best(state.best)
-        self.save(state)
+        self._save(state)
         remove_old_checkpoints(self.directory, self.keep)
-        self.run.append_metrics(row, self.fold)
+        self.run.append_metrics(row, self.training.fold)
+        self.training.signals.check()
 
-    def save(self, state: TrainState) -> None:
+    def _save(self, state: TrainState) -> None:
         """Write a checkpoint to resume from, at the end of an epoch or within it."""
-        state.wall_seconds = time.perf_counter() - self._started
+        state.read_clock()
         path = epoch_checkpoint(self.directory, state.epoch, partial=state.order is not None)
-        self.run.save(path, self.fold, {"epoch": state.epoch, "state": state.state_dict()})
+        # before the checkpoint: rows beyond it are dropped when the run resumes, lost ones are lost
+        self.run.append_steps(self._steps, self.training.fold)
+        self._steps = []
+        content = {
+            "epoch": state.epoch,
+            "step": self.training.steps(state),
+            "state": state.state_dict(),
+            "callbacks": self._states(),
+        }
+        self.run.save(path, self.training.fold, content)
+
+    def _states(self) -> dict[str, Any]:
+        states = {name: other.state_dict() for name, other in self.others.items()}
+        for name, saved in states.items():
+            check_plain(saved, f"{name}.state_dict()")
+        return {name: saved for name, saved in states.items() if saved}
 
     def _save_best(self, best: dict[str, Any]) -> None:
-        self.run.save(self.directory / "best.pt", self.fold, best)
-
-
-def fold_label(fold: int | None) -> str:
-    """Return the prefix of lines printed about a fold."""
-    return "" if fold is None else f"fold {fold} | "
+        self.run.save(self.directory / "best.pt", self.training.fold, best)
 
 
 def selected_epoch(history: list[Row], by_validation: bool) -> int:
@@ -101,16 +107,3 @@ def selected_epoch(history: list[Row], by_validation: bool) -> int:
     if not by_validation:
         return int(history[-1]["epoch"])
     return int(max(history, key=lambda row: row["validation_accuracy"])["epoch"])
-
-
-def export_weights(model: nn.Module, path: Path) -> None:
-    """Write an MLP's effective weights as a plain ``state_dict``; other models write no file."""
-    if isinstance(model, MLP):
-        weights = {}
-        for index, layer in enumerate(model.network):
-            for name in ("weight", "bias"):
-                if hasattr(layer, name):
-                    weights[f"network.{index}.{name}"] = getattr(layer, name).detach().cpu()
-        buffer = io.BytesIO()
-        torch.save(weights, buffer)
-        write_atomic(path, buffer.getvalue())

@@ -1,28 +1,44 @@
-"""Send each epoch's metrics to an experiment tracker."""
+"""Send each epoch's metrics to TensorBoard."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any
 
+from mnist_exp.errors import UserError
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
+from mnist_exp.train.training import Training
 
 
-class Writer(Protocol):
-    """The interface of a tracker, that of ``torch.utils.tensorboard.SummaryWriter``."""
+class TensorBoard(Callback):
+    """Write every number of an epoch's row, tagged with its column.
 
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Record a number."""
+    Parameters
+    ----------
+    flush_secs : int
+        Seconds between two writes to disk.
+    """
 
-    def close(self) -> None:
-        """Write what is recorded to disk."""
+    def __init__(self, flush_secs: int = 30) -> None:
+        self.flush_secs = flush_secs
+        self.writer: Any = None
 
+    def check(self, state: TrainState, training: Training, folds: int) -> Iterable[str]:
+        """Raise UserError if the package is not installed."""
+        try:
+            import torch.utils.tensorboard  # noqa: F401
+        except ImportError as error:
+            raise UserError("tracker=tensorboard: run `pip install tensorboard` first.") from error
+        return ()
 
-class Tracking(Callback):
-    """Write every number of an epoch's row, tagged with its column."""
+    def on_train_start(self, state: TrainState, training: Training) -> None:
+        """Open the files."""
+        from torch.utils.tensorboard import SummaryWriter
 
-    def __init__(self, writer: Writer) -> None:
-        self.writer = writer
+        self.writer = SummaryWriter(
+            str(training.directory / "tensorboard"), flush_secs=self.flush_secs
+        )
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Record the row's numbers; lists and strings go to metrics.jsonl only."""
@@ -32,4 +48,5 @@ class Tracking(Callback):
 
     def close(self) -> None:
         """Write what is recorded to disk."""
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()

@@ -293,6 +293,7 @@ def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
         precision=precision_on(device, config),
         on_nan=training.on_nan,
         augmentation=call_target(config, "augmentation"),
+        log_every=training.log_every,
     )
 
 

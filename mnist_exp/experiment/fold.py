@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,31 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from mnist_exp.callbacks.device_monitor import DeviceDiagnostics
-from mnist_exp.callbacks.gradient_norm import GradientNorm
-from mnist_exp.callbacks.progress import Progress
-from mnist_exp.callbacks.recorder import Recorder, export_weights, fold_label
-from mnist_exp.callbacks.stop import StopAtBatchEnd
-from mnist_exp.callbacks.tracking import Tracking
 from mnist_exp.cv import Split
 from mnist_exp.data.dataset import sha256
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
-from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.experiment.callbacks import build_callbacks
 from mnist_exp.experiment.parts import Parts
-from mnist_exp.gradients import GradientCollector
-from mnist_exp.interruption import Interrupted, StopSignals
+from mnist_exp.files.atomic import write_atomic
+from mnist_exp.interruption import StopSignals
+from mnist_exp.models import MLP
 from mnist_exp.models.parametrizations import count_parameters, state_sha256
-from mnist_exp.run.directory import RunDirectory, part_of_run
+from mnist_exp.run.directory import RunDirectory, read_steps
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.run.saved_config import training_config
-from mnist_exp.train.callback import Callback
+from mnist_exp.run.saved_state import check_state
 from mnist_exp.train.evaluate import Evaluation, evaluate
 from mnist_exp.train.loop import LossNotFinite, train
 from mnist_exp.train.state import Row
+from mnist_exp.train.training import Training
 
 
 def fold_seed(seed: int, fold: int | None) -> int:
@@ -63,7 +61,7 @@ def open_directory(parts: Parts, directory: Path) -> RunDirectory:
 
 
 class Fold:
-    """One split and the training state of its network.
+    """One split, the training state of its network and the callbacks of its training.
 
     Construction seeds torch's global generator and leaves it in the state where training starts.
 
@@ -83,8 +81,8 @@ class Fold:
         config = parts.config
         self.parts = parts
         self.split = split
+        self.run = run
         self.signals = signals
-        self.directory = part_of_run(run.path, split.fold)
         self.train_indices = split.train.to(parts.device)
         self.seed = fold_seed(config.seed, split.fold)
         self.state = build.build_state(
@@ -97,24 +95,17 @@ class Fold:
         )
         # an augmentation of the user's may keep state, which no other fold must see
         own = copy.deepcopy(parts.recipe.augmentation)
-        self.recipe = replace(parts.recipe, augmentation=own)
-        self.collector = self._collector(run)
-        self.recorder = Recorder(
-            run, split.fold, config.checkpoints.keep, by_validation(config, split)
+        self.training = Training(
+            images=parts.images,
+            indices=self.train_indices,
+            recipe=replace(parts.recipe, augmentation=own),
+            split=split,
+            run=run.path,
+            config=run.config,
+            signals=signals,
         )
-
-    def _collector(self, run: RunDirectory) -> GradientCollector | None:
-        collector: GradientCollector | None = call_target(self.parts.config, "gradients")
-        if collector is not None:
-            collector.bind(
-                self.parts.images,
-                self.train_indices,
-                self.recipe,
-                self.directory,
-                run.checkpoints(self.split.fold).relative_to(run.path).as_posix(),
-                self.signals,
-            )
-        return collector
+        self.by_validation = by_validation(config, split)
+        self.callbacks = build_callbacks(config, run, self.by_validation)
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
         """Restore the state from a checkpoint; do nothing if ``saved`` is None.
@@ -126,18 +117,29 @@ class Fold:
         """
         if saved is None:
             return
-        self.recorder.restore(self.state, saved["state"])
+        where, history = self.run.checkpoints(self.split.fold), saved["state"]["history"]
+        if self.by_validation and any("validation_accuracy" not in row for row in history):
+            raise UserError(f"{where}: an epoch of the checkpoint was not validated.")
+        check_state(saved["state"], self.state, where)
+        try:
+            self.state.load_state_dict(saved["state"])
+            for name, own in saved.get("callbacks", {}).items():
+                self.callbacks[name].load_state_dict(own)
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{where}: the newest checkpoint does not fit this model or machine: {error}"
+            ) from error
         order = self.state.order
         if order is not None and not order.sort().values.equal(self.train_indices.sort().values):
             raise UserError(
-                f"{self.recorder.directory}: the newest checkpoint is damaged: its order is not "
-                "that of the training images."
+                f"{where}: the newest checkpoint is damaged: its order is not that of the "
+                "training images."
             )
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs have been trained."""
-        return self.state.epoch >= self.parts.recipe.epochs
+        """Whether the training has ended."""
+        return self.state.finished(self.parts.recipe.epochs)
 
     def complete(self) -> None:
         """Train the remaining epochs.
@@ -150,52 +152,14 @@ class Fold:
         state = self.state
         if state.epoch > 0 or state.order is not None:
             batches = f" and {state.batch} batches" if state.order is not None else ""
-            label = fold_label(self.split.fold)
+            label = self.training.label
             print(f"{label}resumes after {state.epoch} epochs{batches}", flush=True)
-        self.recorder.start_clock(state)
-        callbacks = self._callbacks()
-        parts = self.parts
+        callbacks = list(self.callbacks.values())
         try:
-            train(
-                state,
-                parts.images,
-                self.train_indices,
-                self.recipe,
-                self.epoch_metrics,
-                callbacks,
-            )
-        except Interrupted:
-            # Between epochs the last checkpoint is complete. Batch gradients are stored by whole
-            # epochs, so such a run restarts the epoch.
-            in_batches = self.collector is not None and self.collector.mode == "batch"
-            if state.order is not None and not in_batches:
-                self.recorder.save(state)
-            raise
+            train(state, self.training, self.epoch_metrics, callbacks)
         finally:
             for callback in callbacks:
                 callback.close()
-
-    def _callbacks(self) -> list[Callback]:
-        """Build the callbacks, those that measure steps first."""
-        config, state = self.parts.config, self.state
-        callbacks: list[Callback] = []
-        if config.training.gradient_norm or config.verbose:
-            callbacks.append(GradientNorm())
-        if state.constraint is not None:
-            some = self.train_indices[:1000]
-            callbacks.append(DeviceDiagnostics(state.constraint, self.parts.images, some))
-        if self.collector is not None:
-            callbacks.append(self.collector)
-        writer = call_target(config, "tracker", log_dir=str(self.directory / "tensorboard"))
-        if writer is not None:
-            callbacks.append(Tracking(writer))
-        progress = Progress(
-            self.parts.recipe.epochs,
-            build.batches_an_epoch(config, len(self.split.train)),
-            label=fold_label(self.split.fold),
-            verbose=config.verbose,
-        )
-        return [*callbacks, progress, self.recorder, StopAtBatchEnd(self.signals)]
 
     def test(self) -> FoldResult:
         """Evaluate the weights of the selected epoch on the test images."""
@@ -203,13 +167,15 @@ class Fold:
         assert best is not None, "complete comes first"
         model.load_state_dict(best["model"])
         if self.split.fold is None:
-            export_weights(model, self.recorder.directory / "mnist_mlp.pth")
+            export_weights(model, self.run.checkpoints(None) / "mnist_mlp.pth")
         return FoldResult(
             fold=self.split.fold,
             seed=self.seed,
             epoch=best["epoch"],
             evaluation=self.evaluate_on(model, self.split.test),
             history=self.state.history,
+            steps=read_steps(self.run.path, self.split.fold),
+            stopped=self.state.stopped,
             parameters=count_parameters(self.state.model),
             weights_sha256=state_sha256(model),
             wall_seconds=self.state.wall_seconds,
@@ -270,3 +236,16 @@ def finish(fold: Fold, saved: Mapping[str, Any] | None) -> FoldResult:
         fold.complete()
     with fold.signals.at_once():
         return fold.test()
+
+
+def export_weights(model: nn.Module, path: Path) -> None:
+    """Write an MLP's effective weights as a plain ``state_dict``; other models write no file."""
+    if isinstance(model, MLP):
+        weights = {}
+        for index, layer in enumerate(model.network):
+            for name in ("weight", "bias"):
+                if hasattr(layer, name):
+                    weights[f"network.{index}.{name}"] = getattr(layer, name).detach().cpu()
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        write_atomic(path, buffer.getvalue())

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.errors import UserError
 from mnist_exp.schema.arguments import wrong_kinds
@@ -31,7 +31,7 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     config : DictConfig
         The whole configuration.
     group : str
-        For example ``"optimizer"``.
+        For example ``"optimizer"``, or ``"callbacks.mine"``.
     *args, **extra
         Further arguments of the call; ``extra`` overrides the group's keys.
 
@@ -44,9 +44,10 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     target = find_target(config, group)
     if target is None:
         return None
-    path = config[group]["_target_"]
+    node = OmegaConf.select(config, group)
+    path = node["_target_"]
     own = {"_target_"} | OWN_KEYS.get(group, set())
-    settings = {key: value for key, value in config[group].items() if key not in own}
+    settings = {key: value for key, value in node.items() if key not in own}
     # instantiates nested targets too
     keywords = instantiate(settings, _convert_="all") | extra
     args = (*args, *keywords.pop("_args_", ()))  # Hydra's key for positional arguments
@@ -68,7 +69,7 @@ def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
     UserError
         If it does not exist.
     """
-    path = config[group].get("_target_")
+    path = OmegaConf.select(config, group).get("_target_")
     if path is None:
         return None
     try:

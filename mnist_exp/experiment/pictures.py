@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
+from mnist_exp.experiment.fold import Fold
 from mnist_exp.experiment.parts import Parts
+from mnist_exp.files.names import check_plain_name
 from mnist_exp.gradients.pictures import draw_gradients
 from mnist_exp.plots import run as plots
-from mnist_exp.run.directory import part_of_run
+from mnist_exp.plots.figures import write_png
 from mnist_exp.run.fold_result import FoldResult
 
 
-def draw_pictures(parts: Parts, folds: Sequence[FoldResult], directory: Path) -> None:
-    """Draw the plots of a run and, if collected, the gradients of its first split."""
-    config, first = parts.config, parts.splits[0]
+def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
+    """Draw the plots of a run and those of its callbacks, and any gradients of its first split."""
+    parts, training = first.parts, first.training
+    config, directory = parts.config, training.run / "plots"
     plots.draw_run(
-        directory / "plots",
+        directory,
         parts.dataset,
         parts.splits,
         folds,
-        augmented_examples(parts, first.train),
+        augmented_examples(parts, first.split.train),
         num_samples=config.plots.num_samples,
         dpi=config.plots.dpi,
     )
+    for key, callback in first.callbacks.items():
+        for name, figure in callback.figures(folds).items():
+            check_plain_name(name, f"{key}: the name of a figure")
+            write_png(directory / f"{name}.png", figure, config.plots.dpi)
     if config.gradients.get("_target_") is not None:
         draw_gradients(
-            part_of_run(directory, first.fold) / config.gradients.directory,
+            training.directory / config.gradients.directory,
             parts.dataset.images,
-            directory / "plots",
+            directory,
             class_names=parts.dataset.class_names,
             dpi=config.plots.dpi,
         )

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from mnist_exp.callbacks.gradient_norm import first_weight
 from mnist_exp.cpu import ops
 from mnist_exp.cpu.threads import overload
 from mnist_exp.data.input_scale import scale_warning
@@ -20,7 +19,6 @@ from mnist_exp.experiment import build
 from mnist_exp.experiment.fold import Fold, finish, open_directory
 from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
-from mnist_exp.experiment.instantiate import find_target
 from mnist_exp.experiment.parts import build_parts
 from mnist_exp.experiment.pictures import draw_pictures
 from mnist_exp.experiment.summary import facts, selection_rule, summary
@@ -114,7 +112,9 @@ def run_experiment(
             results["reproduction"] = compare(config.reproduce, results)
         if config.plots.enabled:
             with signals.at_once():  # training is saved; a resumed run redraws
-                draw_pictures(parts, folds, directory)
+                draw_pictures(first, folds)
+        for callback in first.callbacks.values():
+            callback.on_run_end(results, directory)
         signals.check()
     return results
 
@@ -138,7 +138,7 @@ def run_folds(
     parts, signals = first.parts, first.signals
     elsewhere: set[int | None] = set()
     if jobs > 1:
-        done = {f for f, c in saved.items() if c["state"]["epoch"] >= parts.recipe.epochs}
+        done = {f for f, c in saved.items() if _is_done(c["state"], parts.recipe.epochs)}
         unfinished = [split for split in parts.splits if split.fold not in done]
         complete_in_processes(parts.config, run.path, unfinished, jobs, signals)
         elsewhere = {split.fold for split in unfinished}
@@ -148,6 +148,11 @@ def run_folds(
         newest = run.newest(split.fold) if split.fold in elsewhere else saved.get(split.fold)
         results.append(finish(fold, newest))
     return results
+
+
+def _is_done(saved: Mapping[str, Any], epochs: int) -> bool:
+    stopped = saved.get("stopped") is not None and saved["order"] is None
+    return stopped or saved["epoch"] >= epochs
 
 
 def room_for_folds(config: DictConfig, device: torch.device) -> int:
@@ -176,13 +181,12 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     Raises
     ------
     UserError
-        If a learning rate or momentum leaves its range, the network gives no logit a class, or the
-        gradients to collect do not fit on the disk. With ``begun``, the first is only a warning and
-        the others are not checked.
+        If a learning rate or momentum leaves its range, the network gives no logit a class, or a
+        callback cannot work. With ``begun``, the first is only a warning and the others are not
+        checked.
     """
     parts, model, indices = first.parts, first.state.model, first.train_indices
     config = parts.config
-    find_target(config, "tracker")
     # forked: training continues the random stream that drew the model's weights
     with torch.random.fork_rng([parts.device] if parts.device.type == "cuda" else []):
         try:
@@ -195,10 +199,11 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             return []
         two = parts.images.batch(indices[:2])[0]
         build.check_logits(config, model, two, parts.dataset.num_classes)
-        if config.training.gradient_norm or config.verbose:
-            first_weight(model)
-        if first.collector is not None:
-            first.collector.check(model, len(parts.splits))
+        warnings = [
+            warning
+            for callback in first.callbacks.values()
+            for warning in callback.check(first.state, first.training, len(parts.splits))
+        ]
         known = Facts(
             train_size=len(indices),
             test_size=len(first.split.test),
@@ -210,7 +215,7 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     scale = scale_warning(
         some, "data.normalization=mean_std data.mean=null data.std=null takes both from the data."
     )
-    return [*ignored_settings(config, said, known), *([scale] if scale else [])]
+    return [*warnings, *ignored_settings(config, said, known), *([scale] if scale else [])]
 
 
 def warn_of_changes(directory: Path, facts: dict[str, Any], begun: bool) -> None:

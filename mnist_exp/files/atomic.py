@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mnist_exp.files.regular import open_own
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -53,8 +51,8 @@ def json_line(row: dict[str, Any]) -> bytes:
     return (json.dumps(finite(row), allow_nan=False) + "\n").encode()
 
 
-def append_json_line(path: Path, row: dict[str, Any]) -> None:
-    """Append one row to a JSON-lines file and flush it to disk.
+def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Append rows to a JSON-lines file and flush it to disk.
 
     Raises
     ------
@@ -65,10 +63,10 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
     """
     with open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
         size = file.tell()
-        line = json_line(row)
+        lines = b"".join(map(json_line, rows))
         try:
-            if file.write(line) < len(line):  # the disk filled up on the way
-                file.write(line)  # write again to get the system's error
+            if file.write(lines) < len(lines):  # the disk filled up on the way
+                file.write(lines)  # write again to get the system's error
             os.fsync(file.fileno())
         except OSError:
             file.truncate(size)

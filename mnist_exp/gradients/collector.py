@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +19,17 @@ from mnist_exp.gradients.location import check_root, own_directory
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines, metrics
-from mnist_exp.interruption import StopSignals
 from mnist_exp.schema.parts import GRADIENTS
 from mnist_exp.schema.rule import check_settings
 from mnist_exp.train.callback import Callback
-from mnist_exp.train.loop import Recipe
 from mnist_exp.train.state import Row, TrainState
+from mnist_exp.train.training import Training
 
 
 class GradientCollector(Callback):
     """Collect per-sample gradients while a model is trained.
 
-    Call ``bind`` first. The parameters are the keys of ``conf/gradients/epoch.yaml``; those not
+    The parameters are the keys of ``conf/gradients/epoch.yaml``; those not
     listed here are described in ``CollectionSettings``.
 
     Parameters
@@ -84,6 +82,8 @@ class GradientCollector(Callback):
                 "gradients.at_start=false, or use gradients=epoch."
             )
         self.mode = mode
+        # the gradients of batches are stored by whole epochs
+        self.resumes_within_epochs = mode == "epoch"
         self.directory = directory
         self.root = root
         self.epochs = None if epochs is None else set(epochs)
@@ -106,32 +106,11 @@ class GradientCollector(Callback):
         self._recording: EpochRecording | None = None
         self._batch_sizes: list[int] = []
 
-    def bind(
-        self,
-        images: Images,
-        indices: Tensor,
-        recipe: Recipe,
-        directory: Path,
-        checkpoints: str = "checkpoints",
-        signals: StopSignals | None = None,
-    ) -> None:
-        """Attach to a training, once, before it starts.
-
-        Parameters
-        ----------
-        images : Images
-            The data set.
-        indices : Tensor
-            int64, the rows of the training images.
-        recipe : Recipe
-            The training's recipe.
-        directory : Path
-            The run directory, or a fold's part of it.
-        checkpoints : str
-            Directory of this training's checkpoints, relative to the run directory.
-        signals : StopSignals or None
-            They stop the collection after an epoch at once; on resume, that epoch is trained again.
-        """
+    def bind(self, training: Training) -> None:
+        """Take data, recipe and directories of a training; `check` and `on_train_start` do it."""
+        images, recipe = training.images, training.recipe
+        if not isinstance(images, Images):
+            raise UserError(f"gradients: needs images, not {type(images).__name__}.")
         augmentation = recipe.augmentation if self.augmented or self.mode == "batch" else None
 
         def inputs(pixels: Tensor) -> Tensor:
@@ -139,32 +118,38 @@ class GradientCollector(Callback):
             return images.inputs(pixels, augmentation, torch.default_generator)
 
         everything = Samples(
-            images.pixels, images.labels, indices, inputs, augmented=augmentation is not None
+            images.pixels,
+            images.labels,
+            training.indices,
+            inputs,
+            augmented=augmentation is not None,
         )
         self.samples = everything.subset(self.max_samples, self.sample_choice, self.settings.seed)
         self.settings = replace(self.settings, label_smoothing=recipe.label_smoothing)
         self.num_epochs = recipe.epochs
-        self._directory = self.path = directory / self.directory
-        self.checkpoints = checkpoints
-        self.signals = signals or StopSignals()
+        self._directory = self.path = training.directory / self.directory
+        self.checkpoints = training.checkpoints
+        self.signals = training.signals
 
-    def check(self, model: nn.Module, folds: int) -> None:
+    def check(self, state: TrainState, training: Training, folds: int) -> Iterable[str]:
         """Check before training that the gradients can be collected.
 
         Raises
         ------
         UserError
             If a requested epoch is beyond the training, or nothing would be collected; if the
-            gradients of all folds do not fit on the disk; or if those of ``model`` cannot be
+            gradients of all folds do not fit on the disk; or if those of the model cannot be
             collected.
         """
+        self.bind(training)
         never = sorted((self.epochs or set()) - set(range(1, self.num_epochs + 1)), key=str)
         if never or not (self.epochs is None or self.epochs or self.at_start):
             raise UserError(
                 f"gradients.epochs={never}: the training has the epochs 1 to {self.num_epochs}; "
                 "give some of them, or null for all."
             )
-        self._check_space(model, 0, folds)
+        self._check_space(state.model, 0, folds)
+        return ()
 
     def _check_space(self, model: nn.Module, first_epoch: int, folds: int = 1) -> None:
         directory = self.path if self.root is None else check_root(self.root)
@@ -181,7 +166,7 @@ class GradientCollector(Callback):
             return self.at_start
         return self.epochs is None or epoch in self.epochs
 
-    def on_train_start(self, state: TrainState) -> None:
+    def on_train_start(self, state: TrainState, training: Training) -> None:
         """Check the disk space and, with ``at_start``, collect at the initial weights.
 
         Raises
@@ -189,6 +174,7 @@ class GradientCollector(Callback):
         UserError
             If the gradients do not fit on the disk or cannot be collected from this model.
         """
+        self.bind(training)
         goes_on = state.epoch > 0 or state.order is not None  # the initial weights are gone
         with self.signals.at_once():
             self._check_space(state.model, state.epoch + 1 if goes_on else 0)
@@ -196,7 +182,7 @@ class GradientCollector(Callback):
             if self.at_start and not goes_on:
                 self._collect(0, state.model, checkpoint=None)
 
-    def on_batch_start(self, state: TrainState, indices: Tensor, images: Tensor) -> None:
+    def on_batch_start(self, state: TrainState, indices: Tensor, inputs: Tensor) -> None:
         """Record the gradients of a training batch, at the weights before its step.
 
         Raises
@@ -215,7 +201,7 @@ class GradientCollector(Callback):
         pixels, labels = self.samples.images[where], self.samples.labels[where]
         shades = preparation.pixels
         if shades is not None and not torch.equal(
-            shades[pixels.flatten().long()], images.flatten()
+            shades[pixels.flatten().long()], inputs.flatten()
         ):
             raise UserError(
                 f"The inputs of a batch in epoch {epoch} are not those of its images: something "
@@ -223,7 +209,7 @@ class GradientCollector(Callback):
             )
         preparation.model.load_weights(state.model)
         with replayed_randomness(preparation.device, self.settings.seed + len(self._batch_sizes)):
-            batch = preparation.model(images, labels)
+            batch = preparation.model(inputs, labels)
         gradients, norms = recording.add(batch, images=pixels, labels=labels, ids=indices)
         means = recording.moments.end_group()
         if self.settings.cosine:

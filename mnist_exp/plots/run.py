@@ -11,8 +11,7 @@ from torch import Tensor
 
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
-from mnist_exp.plots import device as device_plots
-from mnist_exp.plots.figures import Axes, Figure, write_png
+from mnist_exp.plots.figures import Axes, Figure, PercentFormatter, write_png
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.train.state import Row
 
@@ -45,9 +44,8 @@ def run_figures(
 ) -> Iterator[tuple[str, Figure]]:
     """Yield name and figure of every plot of a run."""
     first_split, first_fold = splits[0], folds[0]
-    histories = [fold.history for fold in folds]
     yield "mnist_samples", samples_figure(dataset, first_split.train[:num_samples])
-    yield "training_curves", curves_figure(histories)
+    yield "training_curves", curves_figure(folds)
     predicted = first_fold.evaluation.predictions
     yield "predictions", predictions_figure(dataset, first_split.test, predicted, num_samples)
     matrix = torch.stack([fold.evaluation.confusion_matrix for fold in folds]).double().mean(0)
@@ -56,11 +54,6 @@ def run_figures(
         yield "augmented_samples", augmented_figure(augmented)
     if len(folds) > 1:
         yield "accuracy_by_fold", folds_figure([fold.evaluation.accuracy for fold in folds])
-    if "gradient_norms" in first_fold.history[0]:
-        yield "gradient_norms", gradient_norms_figure(histories)
-    if "level_histogram" in first_fold.history[0]:
-        yield "device_levels", device_plots.levels_figure(histories)
-        yield "device_shares", device_plots.shares_figure(histories)
 
 
 def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:
@@ -87,30 +80,50 @@ def augmented_figure(examples: Tensor) -> Figure:
     return figure
 
 
-def curves_figure(histories: Sequence[Sequence[Row]]) -> Figure:
-    """Draw loss and accuracy over epochs; several folds get a thin line each."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axis, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+def curves_figure(folds: Sequence[FoldResult]) -> Figure:
+    """Draw loss, accuracy and learning rate over steps; several folds get a thin line each.
+
+    Training batches are a pale line where steps.jsonl holds them, whole epochs are points.
+    """
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    wide = 1.5 if len(folds) == 1 else 0.8
+    panels = figure.subplots(1, 3)
+    for axis, metric in zip(panels, ("loss", "accuracy"), strict=False):
+        for fold in folds:
+            batches = [(row["step"], row[metric]) for row in fold.steps if metric in row]
+            axis.plot(*_columns(batches), color=PARTS["train"], alpha=0.35, linewidth=0.8)
         for part, colour in PARTS.items():
             column = f"{part}_{metric}"
-            if column not in histories[0][0]:
-                continue
-            for number, history in enumerate(histories):
+            for number, fold in enumerate(folds):
+                epochs = [(_step(row), row[column]) for row in fold.history if column in row]
+                label = part if number == 0 and epochs else None
+                marker = "." if len(epochs) < 30 else None
                 axis.plot(
-                    [row["epoch"] for row in history],
-                    [row[column] for row in history],
-                    color=colour,
-                    marker="." if len(history) < 30 else None,
-                    linewidth=1.5 if len(histories) == 1 else 0.8,
-                    label=part if number == 0 else None,
+                    *_columns(epochs), color=colour, marker=marker, linewidth=wide, label=label
                 )
-        axis.set(xlabel="epoch", ylabel=metric)
+        axis.legend()
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    for fold in folds:
+        rates = [(_step(row), row["lr"]) for row in fold.steps or fold.history]
+        panels[2].plot(*_columns(rates), color="tab:gray", linewidth=wide)
+    over = "step" if "step" in folds[0].history[0] else "epoch"
+    for axis, name in zip(panels, ("loss", "accuracy", "learning rate"), strict=True):
+        axis.set(xlabel=over, ylabel=name)
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
-        axis.legend()
-    title = "Training" if len(histories) == 1 else f"Training, {len(histories)} folds"
-    figure.suptitle(title, fontsize=11)
+    title = "Training" if len(folds) == 1 else f"Training, {len(folds)} folds"
+    figure.suptitle(f"{title}: batches (pale) and epochs (points)", fontsize=11)
     return figure
+
+
+def _step(row: Row) -> int:
+    """Return a row's position on the x axis; version 0.1 recorded no steps."""
+    step: int = row["step"] if "step" in row else row["epoch"]
+    return step
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def predictions_figure(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
-from mnist_exp.files.atomic import append_json_line, json_line, remove_unfinished, write_atomic
+from mnist_exp.files.atomic import append_json_lines, json_line, remove_unfinished, write_atomic
+from mnist_exp.files.regular import read_regular
 from mnist_exp.run.checkpoints import load_newest, save_checkpoint
-from mnist_exp.run.formats import check_format
+from mnist_exp.run.formats import STEP, check_format, mistakes
 from mnist_exp.run.saved_config import check_extends, differences, without_old_behaviour
 from mnist_exp.run.saved_state import CHECKPOINT
 from mnist_exp.train.state import Row
 
+STEPS = "steps.jsonl"
 Checkpoint = tuple[Path, dict[str, Any]]  # file and content
 
 
@@ -112,7 +116,7 @@ class RunDirectory:
         return saved
 
     def restore(self, checkpoints: Mapping[Path, Checkpoint]) -> dict[int | None, dict[str, Any]]:
-        """Rewrite metrics.jsonl from the checkpoints and remove unfinished files.
+        """Rewrite metrics.jsonl from the checkpoints, cut steps.jsonl, remove unfinished files.
 
         Parameters
         ----------
@@ -131,6 +135,7 @@ class RunDirectory:
         """
         rows: list[Row] = []
         saved = {}
+        steps = []
         for fold in self.split_sha256:
             for directory in (self.path, self.checkpoints(fold)):
                 remove_unfinished(directory)
@@ -138,14 +143,21 @@ class RunDirectory:
             if checkpoint is not None:
                 saved[fold] = self._own(checkpoint, fold)
                 rows += [_with_fold(row, fold) for row in saved[fold]["state"]["history"]]
-        metrics = self.path / "metrics.jsonl"
-        if rows or metrics.exists():
-            write_atomic(metrics, b"".join(map(json_line, rows)))
+                done = saved[fold].get("step", 0)
+                steps += [row for row in read_steps(self.path, fold) if row["step"] <= done]
+        for name, content in (("metrics.jsonl", rows), (STEPS, steps)):
+            if content or (self.path / name).exists():
+                write_atomic(self.path / name, b"".join(map(json_line, content)))
         return saved
+
+    def append_steps(self, rows: Sequence[Row], fold: int | None) -> None:
+        """Append rows to steps.jsonl."""
+        if rows:
+            append_json_lines(self.path / STEPS, [_with_fold(row, fold) for row in rows])
 
     def append_metrics(self, row: Row, fold: int | None) -> None:
         """Append an epoch's row to metrics.jsonl."""
-        append_json_line(self.path / "metrics.jsonl", _with_fold(row, fold))
+        append_json_lines(self.path / "metrics.jsonl", [_with_fold(row, fold)])
 
 
 def splits_sha256(split_sha256: Mapping[int | None, str]) -> str:
@@ -211,10 +223,20 @@ def _named(weights_sha256: str | None) -> str:
     return f"pretrained weights (SHA-256 {weights_sha256[:12]}...)"
 
 
+def read_steps(path: Path, fold: int | None) -> list[Row]:
+    """Return a fold's rows of steps.jsonl, oldest first; lines cut off by a kill are left out."""
+    try:
+        lines = read_regular(path / STEPS).splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if not list(mistakes(row, STEP)) and row.get("fold") == fold:
+                rows.append(row)
+    return rows
+
+
 def _with_fold(row: Row, fold: int | None) -> Row:
     return row if fold is None else {"fold": fold, **row}
-
-
-def part_of_run(directory: Path, fold: int | None) -> Path:
-    """Return the directory for a fold's gradients and tracker files; the run's for one split."""
-    return directory if fold is None else directory / f"fold_{fold}"

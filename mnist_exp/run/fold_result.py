@@ -25,6 +25,10 @@ class FoldResult:
         Evaluation of those weights on the split's test images.
     history : list of dict
         Metrics, one row per epoch.
+    steps : list of dict
+        Rows of steps.jsonl.
+    stopped : str or None
+        Why a callback ended the training before its last epoch.
     parameters : int
         Trainable parameters of the model.
     weights_sha256 : str
@@ -38,6 +42,8 @@ class FoldResult:
     epoch: int
     evaluation: Evaluation
     history: list[Row]
+    steps: list[Row]
+    stopped: str | None
     parameters: int
     weights_sha256: str
     wall_seconds: float
@@ -55,4 +61,5 @@ class FoldResult:
             "weights_sha256": self.weights_sha256,
             "wall_seconds": self.wall_seconds,
             "epochs": self.history,
+            **({} if self.stopped is None else {"stopped": self.stopped}),
         }

@@ -50,7 +50,9 @@ FOLD: Shape = {
     "per_class_accuracy?": CLASS_SHARES,
     "confusion_matrix?": MATRIX,
     "epochs?": EPOCH_ROWS,
+    "stopped?": STRING,
 }
+STEP: Shape = {"step": integer(1), "epoch": integer(1)}  # row of steps.jsonl
 REPRODUCTION: Shape = {
     "reference": STRING,
     "identical": BOOLEAN,

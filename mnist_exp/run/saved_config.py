@@ -26,9 +26,13 @@ NOT_HASHED = ("data.root",)
 # Keys missing from configurations saved by older versions, with the value that reproduces the
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
-    "training": {"averaging_warmup": False},
+    "training": {"averaging_warmup": False, "log_every": None},
+    "callbacks": {},
     "model": {"weights": None, "strict": True},
 }
+# Version 0.1 had one tracker, without a name: null, or TensorBoard's writer.
+TENSORBOARD = "mnist_exp.callbacks.tracking.TensorBoard"
+OLD_TENSORBOARD = "torch.utils.tensorboard.SummaryWriter"
 CONFIG_FILE = "config.yaml"  # the resolved configuration, in the run directory
 SHOWN = 8  # most differences listed in a message
 
@@ -58,11 +62,34 @@ def training_config(config: DictConfig) -> dict[str, Any]:
 def bring_up_to_date(config: DictConfig) -> None:
     """Add keys missing from an older saved configuration, with values that keep its behaviour."""
     with open_dict(config):
+        if isinstance(config.get("tracker"), DictConfig):
+            config.tracker = _entries(OmegaConf.to_container(config.tracker))
         for group, keys in OLD_BEHAVIOUR.items():
             values = config.get(group)
+            if values is None:
+                config[group] = values = OmegaConf.create()
             if isinstance(values, DictConfig):
                 for key in keys.keys() - values.keys():
                     values[key] = keys[key]
+
+
+def _entries(tracker: Any) -> Any:
+    """Return the entries of a tracker group, also of version 0.1."""
+    if "_target_" not in tracker:
+        return tracker
+    if tracker["_target_"] == OLD_TENSORBOARD:
+        return {"tensorboard": {**tracker, "_target_": TENSORBOARD}}
+    return {} if tracker["_target_"] is None else {"old": tracker}
+
+
+def _as_in_version_0_1(tracker: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a tracker group as version 0.1 wrote it, where it could."""
+    if not tracker:
+        return {"_target_": None}
+    settings = tracker.get("tensorboard", {})
+    if len(tracker) == 1 and settings.get("_target_") == TENSORBOARD:
+        return {**settings, "_target_": OLD_TENSORBOARD}
+    return tracker
 
 
 def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,12 +99,15 @@ def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = flat(config)
     old = flat(OLD_BEHAVIOUR)
-    keys = {key for key in old if values.get(key) == old[key]}
+    keys = {key for key in old if key in values and values[key] == old[key]}
     if values.get("training.averaging") is None:
         keys.add("training.averaging_warmup")
     if values.get("model.weights") is None:
         keys.add("model.strict")
-    return _without(config, keys)
+    normal = _without(config, keys)
+    if isinstance(normal.get("tracker"), Mapping):
+        normal["tracker"] = _as_in_version_0_1(normal["tracker"])
+    return normal
 
 
 def hash_config(config: Mapping[str, Any]) -> str:

@@ -57,6 +57,7 @@ STATE: dict[str, Shape] = {
     "lr?": FLOAT,  # absent in version 0.1
     "seconds": AT_LEAST_0,
     "gradient_norms": ListOf(FLOAT),
+    "stopped?": optional(STRING),  # absent in version 0.1
     "generator": BYTES,
     "torch_random": BYTES,
     "device_random": optional(BYTES),
@@ -68,8 +69,11 @@ CHECKPOINT: dict[str, Shape] = {
     "split_sha256?": optional(STRING),
     "weights_sha256?": STRING,
     "fold": optional(integer(1)),
+    "step?": COUNT,  # absent in version 0.1
+    "callbacks?": KEYS,
     "state": STATE,
 }
+PLAIN_TYPES = (bool, int, float, str, bytes)
 # history columns present in all epochs or none
 EVERY_EPOCH = ("train_", "validation_", "test_", "level_histogram", "gradient_norms")
 
@@ -87,6 +91,27 @@ def check_state(saved: Mapping[str, Any], state: TrainState, file: object) -> No
     check_format(saved, STATE, file)
     for mistake in _misfits(saved, state):
         raise UserError(f"{file}: does not fit this training: {mistake}.")
+
+
+def check_plain(value: Any, where: str) -> None:
+    """Check that a checkpoint can hold ``value``: it is loaded without executing code.
+
+    Raises
+    ------
+    UserError
+        Naming the first part that is neither a plain value nor a tensor.
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            check_plain(item, f"{where}[{number}]")
+    elif not (value is None or type(value) in PLAIN_TYPES or isinstance(value, Tensor)):
+        raise UserError(
+            f"{where}: is a {type(value).__name__}; a checkpoint holds tensors, numbers, texts, "
+            "lists and dicts. Convert it, for instance with torch.as_tensor."
+        )
 
 
 def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:

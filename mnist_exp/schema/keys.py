@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_exp.files.names import is_plain_name
 from mnist_exp.schema.parts import PARTS
 from mnist_exp.schema.rule import (
     ABOVE_0,
@@ -36,6 +37,20 @@ LABELS = list_of(WHOLE, "a list of labels such as [3,5]")
 # Lengths of torch's schedulers, null in the YAML because they depend on the data.
 LENGTH_ARGUMENTS = ("total_steps", "T_max", "total_iters")
 
+# Groups of parts with names of their own: callbacks.mine._target_=...
+ENTRIES = Rule(
+    lambda value: (
+        isinstance(value, Mapping)
+        and all(
+            is_plain_name(name)
+            and isinstance(entry, Mapping)
+            and TEXT.accepts(entry.get("_target_"))
+            for name, entry in value.items()
+        )
+    ),
+    "a group of names with a _target_ each, such as {mine: {_target_: my_module.MyClass}}",
+)
+
 RULES: dict[str, Rule] = {
     "seed": integer(0),
     "deterministic": BOOLEAN,
@@ -58,6 +73,9 @@ RULES: dict[str, Rule] = {
     "training.test_every_epoch": BOOLEAN,
     "training.on_nan": one_of("stop", "skip"),
     "training.gradient_norm": BOOLEAN,
+    "training.log_every": optional(integer(1)),
+    "callbacks": ENTRIES,
+    "tracker": ENTRIES,
     "plots.enabled": BOOLEAN,
     "plots.dpi": integer(10, 2400),
     "plots.num_samples": integer(1),
@@ -82,7 +100,6 @@ RULES: dict[str, Rule] = {
     "cv.n_jobs": optional(integer(1)),
     "constraint._target_": optional(TEXT),
     "gradients._target_": optional(TEXT),
-    "tracker._target_": optional(TEXT),
     "runtime.device": one_of("auto", "cpu", "cuda", "mps"),
 }
 # Keys missing from some options of their group or from runs of older versions.
@@ -110,11 +127,18 @@ def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
     """Return the rules of all declared keys, including the arguments of each ``_target_``."""
     rules = RULES.copy()
     for group, settings in values.items():
-        target = settings.get("_target_") if isinstance(settings, dict) else None
-        if isinstance(target, str):
-            of_part = PARTS.get(target, {})
-            rules |= {f"{group}.{name}": of_part[name] for name in settings if name in of_part}
+        if RULES.get(group) is ENTRIES and ENTRIES.accepts(settings):
+            for name, entry in settings.items():
+                rules |= _rules_of_part(f"{group}.{name}", entry)
+        elif isinstance(settings, dict):
+            rules |= _rules_of_part(group, settings)
     return rules
+
+
+def _rules_of_part(key: str, settings: Mapping[str, Any]) -> dict[str, Rule]:
+    target = settings.get("_target_")
+    of_part = PARTS.get(target, {}) if isinstance(target, str) else {}
+    return {f"{key}.{name}": of_part[name] for name in settings if name in of_part}
 
 
 def _mistakes(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:

@@ -191,5 +191,5 @@ PARTS: dict[str, dict[str, Rule]] = {
     "torch.optim.lr_scheduler.StepLR": STEP,
     "mnist_exp.device.DeviceConstraint": DEVICE,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
-    "torch.utils.tensorboard.SummaryWriter": {"flush_secs": integer(1)},
+    "mnist_exp.callbacks.tracking.TensorBoard": {"flush_secs": integer(1)},
 }

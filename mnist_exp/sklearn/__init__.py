@@ -26,7 +26,7 @@ from mnist_exp.sklearn.training import (
     state_bytes,
     wrong_scales,
 )
-from mnist_exp.train.loop import Recipe, train
+from mnist_exp.train.loop import Recipe, Training, train
 from mnist_exp.train.state import TrainState
 
 
@@ -274,7 +274,9 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         features = Features(X, np.searchsorted(self.classes_, y), device)
         for sentence in wrong_scales(features.X, state):
             warnings.warn(sentence, stacklevel=3)  # points at the caller of fit
-        train(state, features, torch.arange(len(X), device=device), recipe, lambda model: {})
+        train(
+            state, Training(features, torch.arange(len(X), device=device), recipe), lambda model: {}
+        )
         self.model_ = effective_copy(state.model).cpu().double()
         self.history_ = state.history
         self._training = state_bytes(state)

@@ -5,8 +5,9 @@ Imports models, data, optim, device and cpu.
 
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.evaluate import Evaluation, evaluate
-from mnist_exp.train.loop import Batches, Evaluate, LossNotFinite, Recipe, train
+from mnist_exp.train.loop import Evaluate, LossNotFinite, train
 from mnist_exp.train.state import Row, TrainState
+from mnist_exp.train.training import Batches, Recipe, Training
 
 __all__ = [
     "Batches",
@@ -17,6 +18,7 @@ __all__ = [
     "Recipe",
     "Row",
     "TrainState",
+    "Training",
     "evaluate",
     "train",
 ]

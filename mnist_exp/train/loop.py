@@ -5,59 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Generator, Tensor, nn
+from torch import nn
 
 from mnist_exp.cpu.ops import correct_predictions, threads_for
-from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
 from mnist_exp.train.backprop.choose import backpropagation
-from mnist_exp.train.callback import Callback
+from mnist_exp.train.callback import Callback, notify
 from mnist_exp.train.state import Row, TrainState
+from mnist_exp.train.training import Batches, Recipe, Training
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """The fixed settings of a training.
-
-    Attributes
-    ----------
-    epochs : int
-        Passes over the training images.
-    batch_size : int
-        Images per optimizer step; the last batch of an epoch may be smaller.
-    label_smoothing : float
-        Share of the target spread over all classes.
-    precision : {"fp32", "bf16"}
-        Of convolutions and matrix products, except small ones; weights stay float32.
-    on_nan : {"stop", "skip"}
-        Response to a batch whose loss is not finite.
-    augmentation : Augmentation or None
-        Applied to the pixels of a training batch before normalisation.
-    """
-
-    epochs: int = 10
-    batch_size: int = 128
-    label_smoothing: float = 0.0
-    precision: str = "fp32"
-    on_nan: str = "stop"
-    augmentation: Augmentation | None = None
-
-
-class Batches(Protocol):
-    """Training data on the compute device, such as `mnist_exp.data.batches.Images`."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the batches live."""
-
-    def batch(
-        self, indices: Tensor, augmentation: Augmentation | None, generator: Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return network inputs [B, ...] and int64 labels [B] of ``indices``."""
+__all__ = ["Batches", "Evaluate", "LossNotFinite", "Recipe", "Training", "train"]
 
 
 class Evaluate(Protocol):
@@ -73,13 +32,11 @@ class LossNotFinite(UserError):
 
 def train(
     state: TrainState,
-    images: Batches,
-    indices: Tensor,
-    recipe: Recipe,
+    training: Training,
     evaluate: Evaluate,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Train ``state.model`` until ``recipe.epochs`` epochs are complete.
+    """Train ``state.model`` until its epochs are complete or a callback stops it.
 
     Continues from ``state``, even mid-epoch. Each epoch adds a row to ``state.history``.
 
@@ -87,12 +44,8 @@ def train(
     ----------
     state : TrainState
         Changed in place.
-    images : Batches
-        The data on the compute device.
-    indices : Tensor
-        int64, the images to train on.
-    recipe : Recipe
-        The fixed settings.
+    training : Training
+        Data and fixed settings.
     evaluate : callable
         Metrics to report with each epoch.
     callbacks : sequence of Callback
@@ -101,21 +54,21 @@ def train(
     Raises
     ------
     LossNotFinite
-        If a loss is NaN or infinite and ``recipe.on_nan`` is "stop".
+        If a loss is NaN or infinite and ``training.recipe.on_nan`` is "stop".
     """
+    images, indices, recipe = training.images, training.indices, training.recipe
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
-    for callback in callbacks:
-        callback.on_train_start(state)
+    state.start_clock()
+    notify(callbacks, "on_train_start", state, training)
     size = sum(p.numel() for p in model.parameters())
-    while state.epoch < recipe.epochs:
+    while not state.finished(recipe.epochs):
         state.begin_epoch(indices)
         model.train()
         backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
         started = time.perf_counter() - state.seconds
         for batch in state.remaining_batches(recipe.batch_size):
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
-            for callback in callbacks:
-                callback.on_batch_start(state, batch, inputs)
+            notify(callbacks, "on_batch_start", state, batch, inputs)
             loss, logits = backpropagate(inputs, labels)
             with threads_for(size):
                 loss_value = loss.item()
@@ -134,15 +87,19 @@ def train(
             state.end_batch(loss_value, correct, len(labels))
             del inputs  # so that the next batch reuses this memory while it is in cache
             state.seconds = time.perf_counter() - started
-            for callback in callbacks:
-                callback.on_batch_end(state, loss_value)
-        row = state.end_epoch()
+            notify(callbacks, "on_batch_end", state, loss)
+            step = training.steps(state)
+            if recipe.log_every is not None and step % recipe.log_every == 0:
+                row = {"epoch": state.epoch + 1, "step": step, "loss": loss_value}
+                row |= {"accuracy": correct / len(labels), "lr": state.lr}
+                notify(callbacks, "on_step_logged", state, row)
+        step = training.steps(state)
+        row = state.end_epoch() | {"step": step}
         if scheduler is not None and state.scheduler_interval == "epoch":
             scheduler.step()
         row |= evaluate(state.evaluated_model)
         state.history.append(row)
-        for callback in callbacks:
-            callback.on_epoch_end(state, row)
+        notify(callbacks, "on_epoch_end", state, row)
 
 
 def _not_finite_message(state: TrainState, loss: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ Row = dict[str, Any]  # the metrics of one epoch
 # Attributes saved as they are: numbers, tensors and rows.
 PLAIN = (
     *("epoch", "history", "best", "wall_seconds", "order", "batch"),
-    *("samples", "loss_sum", "correct", "skipped", "lr", "seconds", "gradient_norms"),
+    *("samples", "loss_sum", "correct", "skipped", "lr", "seconds", "gradient_norms", "stopped"),
 )
 # Attributes with a state_dict of their own; None where the run has no such part.
 STATEFUL = ("model", "optimizer", "scheduler", "constraint", "averaged")
@@ -51,6 +52,8 @@ class TrainState:
         ``epoch`` and ``model`` (a state_dict) of the epoch selected so far.
     wall_seconds : float
         Duration of the training up to its last save, evaluation included.
+    stopped : str or None
+        Why a callback ended the training before its last epoch.
     """
 
     model: nn.Module
@@ -73,11 +76,29 @@ class TrainState:
     history: list[Row] = field(default_factory=list)
     best: dict[str, Any] | None = None
     wall_seconds: float = 0.0
+    stopped: str | None = None
 
     @property
     def evaluated_model(self) -> nn.Module:
         """The model whose metrics are reported: the averaged one, if any."""
         return self.model if self.averaged is None else self.averaged.module
+
+    def start_clock(self) -> None:
+        """Start measuring ``wall_seconds``, added to its current value."""
+        self._started = time.perf_counter() - self.wall_seconds
+
+    def read_clock(self) -> None:
+        """Set ``wall_seconds``."""
+        self.wall_seconds = time.perf_counter() - self._started
+
+    def stop(self, reason: str) -> None:
+        """End the training after this batch or epoch, with at least one batch trained."""
+        self.stopped = reason
+
+    def finished(self, epochs: int) -> bool:
+        """Whether ``epochs`` epochs are complete, or the training was stopped."""
+        ended = self.epoch >= epochs or (self.stopped is not None and self.epoch > 0)
+        return self.order is None and ended
 
     def begin_epoch(self, indices: Tensor) -> None:
         """Draw the order of the next epoch, unless one is in progress."""
@@ -91,9 +112,11 @@ class TrainState:
             self.gradient_norms = []
 
     def remaining_batches(self, batch_size: int) -> Iterator[Tensor]:
-        """Yield the indices of each unfinished batch of the epoch."""
+        """Yield the indices of each unfinished batch of the epoch, until `stop` is called."""
         assert self.order is not None, "begin_epoch comes first"
         for start in range(self.batch * batch_size, len(self.order), batch_size):
+            if self.stopped is not None and self.batch > 0:
+                return
             yield self.order[start : start + batch_size]
 
     def end_batch(self, loss: float, correct: int, size: int) -> None:
@@ -109,13 +132,14 @@ class TrainState:
     def end_epoch(self) -> Row:
         """Close the current epoch and return its training metrics."""
         assert self.order is not None, "begin_epoch comes first"
+        trained = len(self.order) if self.stopped is None else self.samples
         row = {
             "epoch": self.epoch + 1,
             "train_loss": self.loss_sum / max(self.samples, 1),
             "train_accuracy": self.correct / max(self.samples, 1),
             "lr": self.lr,
             "seconds": self.seconds,
-            "samples_per_second": len(self.order) / self.seconds,
+            "samples_per_second": trained / self.seconds,
         }
         if self.skipped:
             row["skipped_batches"] = self.skipped
@@ -142,7 +166,9 @@ class TrainState:
 
         torch's global generators are left alone if their saved states are None.
         """
-        saved = {"lr": saved["optimizer"]["param_groups"][0]["lr"], **saved}  # v0.1 saved no lr
+        # version 0.1 saved no learning rate
+        rate = saved["optimizer"]["param_groups"][0]["lr"]
+        saved = {"lr": rate, "stopped": None, **saved}
         for name in PLAIN:
             setattr(self, name, saved[name])
         if self.order is not None:

@@ -26,7 +26,7 @@ from mnist_exp.cpu.float32_matmul import fast_float32_products
 from mnist_exp.data import Dataset, load_mnist
 from mnist_exp.experiment import build
 from mnist_exp.train.backprop.autograd import fast_products
-from mnist_exp.train.loop import train
+from mnist_exp.train.loop import Training, train
 from mnist_exp.train.state import TrainState
 
 Epoch = Callable[[], None]
@@ -80,7 +80,7 @@ def ours(*overrides: str) -> Epoch:
 
     def epoch() -> None:
         one_more = replace(recipe, epochs=state.epoch + 1)
-        train(state, images, indices, one_more, lambda model: {}, callbacks)
+        train(state, Training(images, indices, one_more), lambda model: {}, callbacks)
 
     return epoch
 

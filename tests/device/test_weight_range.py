@@ -13,7 +13,7 @@ from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.experiment import build
 from mnist_exp.train.evaluate import evaluate
-from mnist_exp.train.loop import train
+from mnist_exp.train.loop import Training, train
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")
@@ -30,7 +30,11 @@ def warnings(config: DictConfig) -> list[str]:
 def accuracy(config: DictConfig, mnist: Dataset) -> float:
     images = build.build_images(config, mnist, CPU)
     state = build.build_state(config, 10, 1000, CPU, seed=0)
-    train(state, images, torch.arange(1000), build.build_recipe(config, CPU), lambda model: {})
+    train(
+        state,
+        Training(images, torch.arange(1000), build.build_recipe(config, CPU)),
+        lambda model: {},
+    )
     test = torch.arange(60_000, 62_000)
     return evaluate(state.model, images, test, batch_size=2000, precision="fp32").accuracy
 

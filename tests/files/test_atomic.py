@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnist_exp.errors import UserError
-from mnist_exp.files.atomic import append_json_line, finite, remove_unfinished, write_atomic
+from mnist_exp.files.atomic import append_json_lines, finite, remove_unfinished, write_atomic
 from mnist_exp.run import lock
 from mnist_exp.run.lock import DirectoryLock, is_locked
 from mnist_exp.run.results import read_results, write_results
@@ -67,13 +67,13 @@ def test_a_row_that_does_not_fit_on_the_disk_leaves_the_rows_before(
     tmp_path_factory: pytest.TempPathFactory, size: int
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "metrics.jsonl"
-    append_json_line(path, {"epoch": 1})  # 13 bytes per row, so the third does not fit
+    append_json_lines(path, [{"epoch": 1}])  # 13 bytes per row, so the third does not fit
 
     def work() -> None:
-        append_json_line(path, {"epoch": 2})
+        append_json_lines(path, [{"epoch": 2}])
         largest_file(size, kill=False)()
         with pytest.raises(OSError, match="File too large"):
-            append_json_line(path, {"epoch": 3})
+            append_json_lines(path, [{"epoch": 3}])
 
     assert exit_code(start(work)) == 0
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]

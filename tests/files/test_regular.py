@@ -10,7 +10,7 @@ import pytest
 
 from mnist_exp.errors import UserError
 from mnist_exp.files import regular as regular_files
-from mnist_exp.files.atomic import append_json_line, remove_unfinished, write_atomic
+from mnist_exp.files.atomic import append_json_lines, remove_unfinished, write_atomic
 from mnist_exp.files.regular import open_own, open_regular, read_json, read_regular
 from mnist_exp.run.yaml_files import load_overrides, load_yaml
 
@@ -116,7 +116,7 @@ def test_a_file_that_a_link_leads_to_is_never_written_to(tmp_path: Path, kind: s
     run.mkdir()
     link(kind, run / "metrics.jsonl", own)
     with pytest.raises(UserError, match=r"metrics.jsonl: (is no regular|other paths lead)"):
-        append_json_line(run / "metrics.jsonl", {"epoch": 1})
+        append_json_lines(run / "metrics.jsonl", [{"epoch": 1}])
     link(kind, run / f".results.json.{os.getpid()}.tmp", own)
     write_atomic(run / "results.json", b"new")
     link(kind, run / "other", own)

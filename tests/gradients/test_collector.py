@@ -28,6 +28,7 @@ from tests.helpers.gradient_samples import (
     shift,
     shifted,
     small_network,
+    training_on,
 )
 
 IDS = torch.arange(500, 560)
@@ -75,7 +76,7 @@ def test_a_resumed_training_has_no_initial_weights(mnist: Dataset, tmp_path: Pat
     for done, order in ((1, None), (0, IDS)):
         shutil.rmtree(epoch, ignore_errors=True)
         state.epoch, state.order = done, order
-        collecting.on_train_start(state)
+        collecting.on_train_start(state, training_on(mnist, IDS, tmp_path))
         assert not epoch.exists()
 
 
@@ -267,5 +268,5 @@ def test_a_second_training_keeps_the_folder_under_the_root(mnist: Dataset, tmp_p
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     state = begin(collector, model, mnist, torch.arange(50), tmp_path / "run")
     first = collector.path
-    collector.on_train_start(state)
+    collector.on_train_start(state, training_on(mnist, torch.arange(50), tmp_path / "run"))
     assert collector.path == first

@@ -12,8 +12,8 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Augmentation, Images
 from mnist_exp.gradients import CollectionSettings, GradientCollector, Samples
 from mnist_exp.models import MLP
-from mnist_exp.train.loop import Recipe
 from mnist_exp.train.state import TrainState
+from mnist_exp.train.training import Recipe, Training
 
 
 def collection_settings(**changes: Any) -> CollectionSettings:
@@ -59,12 +59,17 @@ def begin(
     augmentation: Augmentation | None = None,
 ) -> TrainState:
     """Bind a collector to a training of 3 epochs in batches of 25, and start it."""
-    recipe = Recipe(3, 25, 0.0, "fp32", "stop", augmentation)
-    collector.bind(images_of(dataset), ids, recipe, directory)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     state = TrainState(model, optimizer, torch.Generator().manual_seed(1))
-    collector.on_train_start(state)
+    collector.on_train_start(state, training_on(dataset, ids, directory, augmentation))
     return state
+
+
+def training_on(
+    dataset: Dataset, ids: Tensor, directory: Path, augmentation: Augmentation | None = None
+) -> Training:
+    recipe = Recipe(3, 25, 0.0, "fp32", "stop", augmentation)
+    return Training(images_of(dataset), ids, recipe, run=directory)
 
 
 def samples_of(dataset: Dataset, ids: Tensor, *, augmented: bool = False) -> Samples:

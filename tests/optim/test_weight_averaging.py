@@ -15,7 +15,7 @@ from mnist_exp.experiment import build
 from mnist_exp.optim.weight_averaging import averaged_model, growing_decay
 from mnist_exp.run.saved_config import bring_up_to_date, hash_config, training_config
 from mnist_exp.train.evaluate import evaluate
-from mnist_exp.train.loop import train
+from mnist_exp.train.loop import Training, train
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")
@@ -95,7 +95,7 @@ def test_a_short_run_reports_about_what_its_last_weights_would(
     images = build.build_images(config, mnist, CPU)
     (split,) = build.build_splits(config, mnist)
     state = build.build_state(config, 10, 1000, CPU, seed=0)
-    train(state, images, split.train, build.build_recipe(config, CPU), lambda model: {})
+    train(state, Training(images, split.train, build.build_recipe(config, CPU)), lambda model: {})
     average, last = (
         evaluate(m, images, split.test[:2000], batch_size=1000, precision="fp32").accuracy
         for m in (state.evaluated_model, state.model)
@@ -118,7 +118,7 @@ def test_configurations_of_before_the_warm_up_train_as_they_did(
     for each in (config, older):
         state = build.build_state(each, 10, 300, CPU, seed=0)
         recipe = build.build_recipe(each, CPU)
-        train(state, images, torch.arange(300), recipe, lambda model: {})
+        train(state, Training(images, torch.arange(300), recipe), lambda model: {})
         averages.append(list(state.evaluated_model.parameters()))
     assert all(torch.equal(one, other) for one, other in zip(*averages, strict=True))
 

@@ -91,9 +91,13 @@ def test_a_group_that_is_no_option_is_refused(compose_config: Compose) -> None:
     OmegaConf.set_struct(config, False)
     for group in sorted(GROUPS - {"runtime"}):
         for hostile in HOSTILE:
+            if (group, hostile) == ("tracker", {}):  # no tracker
+                continue
             with (
                 changed(config, group, hostile),
-                pytest.raises(UserError, match=rf"^{group}\._target_: is missing"),
+                pytest.raises(
+                    UserError, match=rf"^{group}(\._target_: is missing|=.*: allowed is)"
+                ),
             ):
                 schema.check(config)
 

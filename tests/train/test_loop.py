@@ -18,6 +18,7 @@ from mnist_exp.train.callback import Callback
 from mnist_exp.train.evaluate import evaluate
 from mnist_exp.train.loop import LossNotFinite, train
 from mnist_exp.train.state import TrainState
+from mnist_exp.train.training import Training
 from tests.conftest import Compose
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ class Setup:
         return build.build_state(self.config, 10, SIZE, CPU, seed=3)
 
     def train(self, state: TrainState, *callbacks: Callback) -> TrainState:
-        train(state, self.images, self.indices, self.recipe, lambda model: {}, callbacks)
+        train(state, Training(self.images, self.indices, self.recipe), lambda model: {}, callbacks)
         return state
 
 
@@ -96,7 +97,7 @@ class StopAfter(Callback):
     def __init__(self, batches: int) -> None:
         self.left = batches
 
-    def on_batch_end(self, state: TrainState, loss: float) -> None:
+    def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt
@@ -135,7 +136,7 @@ def test_overfit_preset_learns_100_images_by_heart(
     (split,) = build.build_splits(config, mnist)
     assert len(split.train) == 100
     state = build.build_state(config, 10, 100, CPU, seed=0)
-    train(state, images, split.train, build.build_recipe(config, CPU), lambda model: {})
+    train(state, Training(images, split.train, build.build_recipe(config, CPU)), lambda model: {})
     result = evaluate(state.model, images, split.train, batch_size=100, precision="fp32")
     assert result.accuracy == 1.0
 
@@ -256,7 +257,7 @@ def test_averaged_weights_are_evaluated_and_follow_the_decay(
     seen: list[list[Tensor]] = []
 
     class Watch(Callback):
-        def on_batch_end(self, state: TrainState, loss: float) -> None:
+        def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
             seen.append([parameter.detach().clone() for parameter in state.model.parameters()])
 
     setup.train(setup.state, Watch())

@@ -200,7 +200,8 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_a_job_goes_on_without_keys_that_a_later_version_added() -> None:
-    before = {"seed": 1, "training": {"epochs": 2, "averaging_warmup": False}}
+    training = {"epochs": 2, "averaging_warmup": False, "log_every": None}
+    before = {"seed": 1, "training": training, "callbacks": {}}
     now = OmegaConf.create({**before, "training": {"epochs": 2, "new": 3}, "trust": False})
     restored = restore_config(now, before, "job 0")
     assert OmegaConf.to_container(restored) == {**before, "trust": False}

@@ -321,7 +321,7 @@ def test_training_goes_the_same_way_with_and_without_kernels(
     constraint: str, mnist: Dataset, compose_config: Compose
 ) -> None:
     from mnist_exp import build
-    from mnist_exp.train.loop import train
+    from mnist_exp.train.loop import Training, train
 
     def losses() -> list[float]:
         config = compose_config(
@@ -330,7 +330,7 @@ def test_training_goes_the_same_way_with_and_without_kernels(
         state = build.build_state(config, 10, 4000, CPU, seed=0)
         images = build.build_images(config, mnist, CPU)
         recipe = build.build_recipe(config, CPU)
-        train(state, images, torch.arange(4000), recipe, lambda model: {})
+        train(state, Training(images, torch.arange(4000), recipe), lambda model: {})
         return [state.history[0]["train_loss"], state.history[0]["train_accuracy"]]
 
     taken = losses()
