@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,13 @@ TARGET_IN_YAML = re.compile(r"_target_:\s*[\"']?([\w.]+)")
 HOMES = ("torch.nn.", "torch.optim.", "sklearn.model_selection.", "mnist_exp.models.")
 
 
-def judge_targets(config: DictConfig, where: str, own: set[str]) -> None:
+def judge_targets(
+    config: DictConfig,
+    where: str,
+    own: set[str],
+    groups: Collection[str] | None = None,
+    trusting: str = "trust=true",
+) -> None:
     """Check every target of a configuration read from a directory, without calling any.
 
     Allowed are classes of layers, optimizers, schedulers and splitters that torch, scikit-learn
@@ -34,13 +40,18 @@ def judge_targets(config: DictConfig, where: str, own: set[str]) -> None:
         Prefix of the message, for instance ``resume=DIR``.
     own : set of str
         Targets named by options on the caller's own config path; see `targets_of_options`.
+    groups : collection of str or None
+        The groups of the configuration to check; None: all.
+    trusting : str
+        What the message says to add where the directory is trusted.
 
     Raises
     ------
     UserError
         Naming every target that is not allowed.
     """
-    found = targets_in(OmegaConf.to_container(config, resolve=True), "")
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    found = targets_in({k: v for k, v in values.items() if groups is None or k in groups}, "")
     foreign = [
         f"{key}={target}"
         for key, target in found
@@ -51,7 +62,7 @@ def judge_targets(config: DictConfig, where: str, own: set[str]) -> None:
             f"{where}: its configuration calls targets that no option of this package or of your "
             f"--config-dir names: {', '.join(foreign)}. A run directory from elsewhere can run "
             "any program that way. If the directory is yours, or you know what these do, add "
-            "trust=true."
+            f"{trusting}."
         )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -24,10 +26,11 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.constraint import build_constraint
-from mnist_exp.experiment.instantiate import call_target, find_target
+from mnist_exp.experiment.instantiate import call_target, find_target, takes_argument
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.optim.schedule import check_schedule, steps_alone
 from mnist_exp.optim.weight_averaging import averaged_model
+from mnist_exp.run.pretrained import Pretrained, read_pretrained
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.train.backprop.choose import fast_precision
 from mnist_exp.train.compute_device import compute_device
@@ -58,11 +61,16 @@ REFUSED: dict[type, str] = {
 def prepare_torch(config: DictConfig) -> torch.device:
     """Apply ``deterministic`` to torch and return the compute device."""
     device = compute_device(config.runtime.device)
+    set_deterministic(config)
+    return device
+
+
+def set_deterministic(config: DictConfig) -> None:
+    """Apply ``deterministic`` to torch."""
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses without it
     torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     torch.backends.cudnn.benchmark = not config.deterministic
-    return device
 
 
 def build_dataset(config: DictConfig) -> Dataset:
@@ -102,17 +110,31 @@ def _checked(scheme: Any) -> Scheme:
     return scheme
 
 
-def build_images(config: DictConfig, dataset: Dataset, device: torch.device) -> Images:
-    """Put the images on the device, normalised as ``data`` specifies."""
-    mean, std = 0.0, 1.0
-    if config.data.normalization == "mean_std":
-        mean, std = config.data.mean, config.data.std
-        if mean is None or std is None or config.data.classes is not None:
-            own_mean, own_std = dataset.pixel_mean_std()
-            mean = own_mean if mean is None else mean
-            std = own_std if std is None else std
-        if std == 0:
-            raise UserError(f"data.std: every pixel of {dataset.name} is equal; set data.std=1.")
+def pixel_mean_std(config: DictConfig, dataset: Callable[[], Dataset]) -> tuple[float, float]:
+    """Return the mean and std that normalise pixels in [0, 1], as ``data`` specifies.
+
+    ``dataset`` loads the training data; it is called only where they follow from it.
+    """
+    if config.data.normalization != "mean_std":
+        return 0.0, 1.0
+    mean, std = config.data.mean, config.data.std
+    if mean is None or std is None:
+        own_mean, own_std = dataset().pixel_mean_std()
+        mean = own_mean if mean is None else mean
+        std = own_std if std is None else std
+    if std == 0:
+        raise UserError(f"data.std: every pixel of {dataset().name} is equal; set data.std=1.")
+    return mean, std
+
+
+def build_images(
+    config: DictConfig,
+    dataset: Dataset,
+    device: torch.device,
+    scale: tuple[float, float] | None = None,
+) -> Images:
+    """Put the images on the device, normalised by ``scale`` or else as ``data`` specifies."""
+    mean, std = pixel_mean_std(config, lambda: dataset) if scale is None else scale
     return Images(
         dataset,
         device=device,
@@ -123,14 +145,56 @@ def build_images(config: DictConfig, dataset: Dataset, device: torch.device) -> 
 
 
 def build_model(config: DictConfig, num_classes: int) -> nn.Module:
-    """Build the network with ``num_classes`` outputs."""
-    model = call_target(config, "model", num_classes=num_classes)
+    """Build the network; a target that takes ``num_classes`` gets it."""
+    target = find_target(config, "model")
+    extra = {}
+    if target is not None and takes_argument(target, "num_classes"):
+        extra["num_classes"] = num_classes
+    model = call_target(config, "model", **extra)
     if not isinstance(model, nn.Module):
         raise UserError(
             f"model._target_={config.model.get('_target_')}: must make a torch.nn.Module."
         )
     check_shapes(model, "model")
     return model
+
+
+@torch.no_grad()
+def check_logits(config: DictConfig, model: nn.Module, inputs: Tensor, num_classes: int) -> None:
+    """Check that the network maps ``inputs`` [B, 1, 28, 28] to logits [B, num_classes].
+
+    Raises
+    ------
+    UserError
+        With the sizes, or with what the network's ``forward`` raised and where.
+    """
+    name, was_training = config.model.get("_target_"), model.training
+    try:
+        logits = model.eval()(inputs)
+    except RuntimeError as error:  # torch's, such as for sizes that do not fit
+        raise UserError(
+            f"model: {name} fails on a batch of images {list(inputs.shape)}: "
+            f"{type(error).__name__}: {error}{_place(error)}."
+        ) from error
+    except Exception:  # a bug of the network's: training ends with its traceback
+        return
+    finally:
+        model.train(was_training)
+    expected = [len(inputs), num_classes]
+    if not isinstance(logits, Tensor) or list(logits.shape) != expected:
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"model: {name} gives {found} for a batch of images {list(inputs.shape)}; expected are "
+            f"logits {expected}, one a class. Give the last layer {num_classes} outputs."
+        )
+
+
+def _place(error: Exception) -> str:
+    """Return " (file, line)" of the user's code that raised; empty if torch's layers alone did."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    torchs = os.path.dirname(torch.__file__)
+    own = [frame for frame in frames if not frame.filename.startswith((torchs, "<"))]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:
@@ -315,6 +379,12 @@ def build_recipe(config: DictConfig, device: torch.device, loss: Loss | None = N
     )
 
 
+def build_pretrained(config: DictConfig) -> Pretrained | None:
+    """Read the weights that ``model.weights`` names; None for a training from random ones."""
+    path = config.model.get("weights")
+    return None if path is None else read_pretrained(Path(path))
+
+
 def build_state(
     config: DictConfig,
     num_classes: int,
@@ -323,14 +393,19 @@ def build_state(
     seed: int,
     validated: bool = True,
     metrics: Mapping[str, Any] = NO_METRICS,
+    pretrained: Pretrained | None = None,
 ) -> TrainState:
     """Build the model, its optimizer, scheduler and constraint; ``seed`` draws the weights.
 
     ``validated`` says whether there are validation images, and ``metrics`` what is measured on them
-    besides loss and accuracy: the scheduler may monitor it.
+    besides loss and accuracy: the scheduler may monitor it. Pretrained weights take their place
+    before the constraint maps them to conductances.
     """
     torch.manual_seed(seed)
-    model = build_model(config, num_classes).to(device)
+    model = build_model(config, num_classes)
+    if pretrained is not None:
+        pretrained.load_into(model, config.model.get("strict", True))
+    model.to(device)
     if find_target(config, "optimizer") is not LBFGS:  # which takes contiguous weights only
         model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
     constraint = build_constraint(config)

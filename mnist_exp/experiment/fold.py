@@ -58,7 +58,8 @@ def open_directory(parts: Parts, directory: Path) -> RunDirectory:
     """Open ``directory`` as the run directory for this configuration, data and splits."""
     split_sha256 = {split.fold: split.sha256() for split in parts.splits}
     config = training_config(parts.config)
-    return RunDirectory(directory, config, sha256(parts.dataset), split_sha256)
+    weights = None if parts.pretrained is None else parts.pretrained.sha256
+    return RunDirectory(directory, config, sha256(parts.dataset), split_sha256, weights)
 
 
 class Fold:
@@ -94,6 +95,7 @@ class Fold:
             self.seed,
             validated=split.validation is not None,
             metrics=parts.metrics,
+            pretrained=parts.pretrained,
         )
         # parts of the user's may keep state, which no other fold must see
         own = {

@@ -76,6 +76,8 @@ def _of_data(config: DictConfig, facts: Facts) -> Iterator[Ignored]:
     if config.augmentation.get("strength") == 0:
         keys = tuple(f"augmentation.{key}" for key in config.augmentation if key != "strength")
         yield keys, "augmentation.strength=0 multiplies it"
+    if config.model.get("weights") is None:
+        yield ("model.strict",), "model.weights=null starts from random weights"
     if config.model.get("hidden_sizes") == []:
         yield ("model.activation", "model.dropout"), "the network has no hidden layer"
     if (config.cv.get("n_jobs") or 1) > facts.folds:

@@ -17,7 +17,7 @@ from mnist_exp.schema.rule import refuse
 
 # keys that mnist_exp reads itself, not arguments of the target
 OWN_KEYS = {
-    "model": {"name"},
+    "model": {"name", "weights", "strict"},
     "data": {"classes", "subset", "normalization", "mean", "std"},
     "scheduler": {"interval", "monitor"},
     "cv": {"n_jobs"},
@@ -96,6 +96,8 @@ def _call(
     args: tuple[Any, ...],
     keywords: Mapping[str, Any],
 ) -> Any:
+    keywords = dict(keywords)
+    args = (*args, *keywords.pop("_args_", ()))  # Hydra's key for positional arguments
     _check_arguments(target, path, key, args, keywords)
     try:
         return target(*args, **keywords)
@@ -191,6 +193,17 @@ def _import(path: str, key: str) -> Callable[..., Any]:
             "class or function that Python finds, such as torch.optim.SGD."
         ) from error
     return target
+
+
+def takes_argument(target: Callable[..., Any], name: str) -> bool:
+    """Return whether a target can be called with the keyword ``name``."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some built-in types have no signature
+        return False
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    any_name = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return any_name or (name in parameters and parameters[name].kind in by_name)
 
 
 def _check_arguments(

@@ -13,6 +13,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.experiment import build
 from mnist_exp.experiment.functions import build_loss, build_metrics
+from mnist_exp.run.pretrained import Pretrained
 from mnist_exp.train.loop import Recipe
 from mnist_exp.train.metrics import Metric
 
@@ -37,6 +38,8 @@ class Parts:
         The fixed settings of the training loop.
     metrics : mapping
         Measured on validation and test images besides loss and accuracy, by name.
+    pretrained : Pretrained or None
+        Weights that all networks start from.
     """
 
     config: DictConfig
@@ -46,6 +49,7 @@ class Parts:
     images: Images
     recipe: Recipe
     metrics: Mapping[str, Metric]
+    pretrained: Pretrained | None = None
 
 
 def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Parts:
@@ -57,6 +61,7 @@ def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Pa
         If a part rejects its settings.
     """
     device = build.prepare_torch(config)
+    pretrained = build.build_pretrained(config)
     dataset = build.build_dataset(config)
     if splits is None:
         splits = build.build_splits(config, dataset)
@@ -68,4 +73,5 @@ def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Pa
         images=build.build_images(config, dataset, device),
         recipe=build.build_recipe(config, device, build_loss(config, dataset.num_classes, device)),
         metrics=build_metrics(config),
+        pretrained=pretrained,
     )

@@ -101,6 +101,10 @@ def run_experiment(
     results = facts(first, run, rule)
     if parts.recipe.loss is not None:
         print(f"note: backpropagation by {results['backpropagation']}", file=sys.stderr)
+    if parts.pretrained is not None:
+        results["weights_from"] = parts.pretrained.facts()
+        if parts.pretrained.left_out:
+            print(f"note: {parts.pretrained.left_out_line()}", file=sys.stderr)
     saved = run.restore(checkpoints)
     warn_of_changes(directory, results, begun=bool(saved))
     results["wall_seconds"] = sum(c["state"]["wall_seconds"] for c in saved.values()) / jobs
@@ -181,8 +185,9 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     Raises
     ------
     UserError
-        If a learning rate or momentum leaves its range, or a callback cannot work. With ``begun``,
-        the former is only a warning and the latter is not checked.
+        If a learning rate or momentum leaves its range, the network gives no logit a class, or a
+        callback cannot work. With ``begun``, the first is only a warning and the others are not
+        checked.
     """
     parts, model, indices = first.parts, first.state.model, first.train_indices
     config = parts.config
@@ -198,6 +203,8 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             raise
         if begun:
             return []
+        two = parts.images.batch(indices[:2])[0]
+        build.check_logits(config, model, two, parts.dataset.num_classes)
         warnings = [
             warning
             for callback in first.callbacks.values()

@@ -88,6 +88,7 @@ RESULTS: dict[str, Shape] = {
     "reproduction?": REPRODUCTION,
     "backpropagation?": STRING,
     "metrics?": MapOf({"mean": optional(FINITE), "std": optional(AT_LEAST_0), "n": COUNT}),
+    "weights_from?": {"path": STRING, "sha256": STRING},
     **{f"{key}?": shape for key, shape in (FACTS | NUMBERS).items()},
 }
 

@@ -20,13 +20,15 @@ from mnist_exp.schema import LENGTH_ARGUMENTS
 # keys that select a run and do not affect its training
 RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 EPOCHS = "training.epochs"
-# Data paths do not affect results; the data's checksum is compared instead.
-PLACES = ("data.root",)
+# Paths of what goes in, which may move; the checksum of what they lead to is compared instead.
+PLACES = ("data.root", "model.weights")
+NOT_HASHED = ("data.root",)
 # Keys missing from configurations saved by older versions, with the value that reproduces the
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "training": {"averaging_warmup": False, "log_every": None},
     "constraint": {"effects": []},
+    "model": {"weights": None, "strict": True},
 }
 # Cross-entropy with training.label_smoothing.
 PLAIN_LOSS = {"_target_": "mnist_exp.train.losses.cross_entropy", "weight": None}
@@ -105,6 +107,8 @@ def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
     keys |= {group for group, content in NEW_GROUPS.items() if config.get(group) == content}
     if values.get("training.averaging") is None:
         keys.add("training.averaging_warmup")
+    if values.get("model.weights") is None:
+        keys.add("model.strict")
     normal = _without(config, keys)
     if isinstance(normal.get("tracker"), Mapping):
         normal["tracker"] = _as_in_version_0_1(normal["tracker"])
@@ -112,14 +116,14 @@ def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a resolved configuration, ignoring key order and `PLACES`."""
-    return _sha256(_without(config, PLACES))
+    """Return the SHA-256 of a resolved configuration, ignoring key order and `NOT_HASHED`."""
+    return _sha256(_without(config, NOT_HASHED))
 
 
 def has_hash(config: Mapping[str, Any], recorded: str | None) -> bool:
     """Whether ``recorded`` is this configuration's hash, as computed by this or an older version.
 
-    Older versions included `PLACES`, and ``averaging_warmup`` with its old value.
+    Older versions included `NOT_HASHED`, and ``averaging_warmup`` with its old value.
     """
     training = {"averaging_warmup": False, **config.get("training", {})}
     forms = (config, {**config, "training": training})
@@ -140,7 +144,7 @@ def _without(config: Mapping[str, Any], keys: Iterable[str], prefix: str = "") -
 
 
 def make_paths_absolute(config: DictConfig, start: str | Path) -> None:
-    """Resolve relative data paths against ``start``, the directory the command ran in."""
+    """Resolve relative `PLACES` against ``start``, the directory the command ran in."""
     for key in PLACES:
         path = OmegaConf.select(config, key)
         if isinstance(path, str):

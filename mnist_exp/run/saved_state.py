@@ -68,6 +68,7 @@ CHECKPOINT: dict[str, Shape] = {
     "config": KEYS,
     "data_sha256": STRING,
     "split_sha256?": optional(STRING),
+    "weights_sha256?": STRING,
     "fold": optional(integer(1)),
     "step?": COUNT,  # absent in version 0.1
     "callbacks?": KEYS,

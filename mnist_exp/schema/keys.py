@@ -92,6 +92,8 @@ RULES: dict[str, Rule] = {
     "augmentation._target_": optional(TEXT),
     "model._target_": TEXT,
     "model.name": NAME,
+    "model.weights": optional(TEXT),
+    "model.strict": BOOLEAN,
     "optimizer._target_": TEXT,
     "optimizer.lr": AT_LEAST_0,
     "scheduler._target_": optional(TEXT),
@@ -106,7 +108,7 @@ RULES: dict[str, Rule] = {
 # Keys missing from some options of their group or from runs of older versions.
 NOT_EVERYWHERE = {
     *("cv.n_jobs", "cv.random_state"),
-    *("optimizer.lr", "trust"),
+    *("optimizer.lr", "trust", "model.weights", "model.strict"),
 }
 
 

@@ -197,7 +197,10 @@ DEVICE = {
 }
 
 # Other entries of a run directory.
-TAKEN = ("checkpoints", "plots", "tensorboard", "config.yaml", "results.json", "metrics.jsonl")
+TAKEN = (
+    *("checkpoints", "plots", "tensorboard", "export"),
+    *("config.yaml", "results.json", "metrics.jsonl"),
+)
 DIRECTORY = Rule(
     lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
     f"{PLAIN_NAME}; none of {', '.join(TAKEN)}",

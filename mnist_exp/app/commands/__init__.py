@@ -19,6 +19,7 @@ COMMANDS = {
     "view-results": "list the best and latest runs, and those that did not finish",
     "reproduce": "run a finished run again and compare the results",
     "seeds": "train recipes with several seeds: mean and spread of the accuracy",
+    "export": "write a run's network for other programs: onnx, safetensors or torch",
     "env-check": "show versions, processor, compiled kernels and data",
     "check-models": "check the networks' parameter counts and layer shapes",
 }

@@ -1,0 +1,127 @@
+"""The network of a finished training, rebuilt from its configuration and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from mnist_exp.cpu.threads import cpu_threads, settle_threads
+from mnist_exp.data.batches import Images
+from mnist_exp.errors import UserError
+from mnist_exp.experiment import build
+from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.run.weights import SavedWeights
+from mnist_exp.train.backprop.autograd import fast_products
+from mnist_exp.train.compute_device import compute_device
+
+
+def trained_model(config: DictConfig, weights: SavedWeights, num_classes: int) -> nn.Module:
+    """Build the network of a configuration on the CPU, in eval mode, with saved weights.
+
+    A device constraint is attached, so that its mapping computes the weights from the
+    conductances. torch's global random generator is left as it was.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The configuration that trained it; the targets of ``model`` and ``constraint`` are called.
+    weights : SavedWeights
+        Its weights, from `mnist_exp.run.weights.read_weights`.
+    num_classes : int
+        Number of outputs.
+
+    Raises
+    ------
+    UserError
+        If the network cannot be built, or the weights do not fit it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = build.build_model(config, num_classes)
+        model.to(memory_format=build.MEMORY_FORMATS[config.training.memory_format])
+        constraint = call_target(config, "constraint")
+        if constraint is not None:
+            constraint.attach(model, seed=config.seed)
+    try:
+        model.load_state_dict(dict(weights.state))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{weights.file}: its weights do not fit model._target_="
+            f"{config.model.get('_target_')} with the run's settings: {error}"
+        ) from error
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a run computed its results: on which device and in which precision."""
+
+    device: torch.device
+    precision: str
+
+
+@contextmanager
+def conditions_of(config: DictConfig, results: Mapping[str, Any]) -> Iterator[Conditions]:
+    """Compute as the run did in a block: device, threads, precision; then restore torch's settings.
+
+    Where torch finds no such device here, it is the CPU.
+    """
+    name = results.get("device", config.runtime.device)
+    try:
+        device = compute_device(name)
+    except UserError:
+        device = torch.device("cpu")
+    precision = results.get("precision") or build.precision_on(device, config)
+    with torch_settings_restored():
+        build.set_deterministic(config)
+        torch.set_num_threads(results.get("threads") or torch.get_num_threads())
+        yield Conditions(device, precision)
+
+
+@contextmanager
+def torch_settings_restored() -> Iterator[None]:
+    """Restore torch's threads, deterministic mode and random generators after a block."""
+    settle_threads()
+    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    with cpu_threads(torch.get_num_threads()), torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(mode)
+            torch.backends.cudnn.benchmark = benchmark
+
+
+@torch.no_grad()
+def predicted_logits(
+    model: nn.Module, images: Images, *, batch_size: int, precision: str
+) -> Tensor:
+    """Return the logits, float32 [N, K] on the CPU, of all images, computed as `evaluate` does."""
+    indices = torch.arange(len(images.labels), device=images.device)
+    logits = []
+    for inputs, _ in images.batches(indices, batch_size):
+        with fast_products(images.device, precision):
+            logits.append(model(inputs).float().cpu())
+    return torch.cat(logits)
+
+
+def as_pixels(images: Any) -> Tensor:
+    """Return images as a uint8 tensor [N, 28, 28] or [28, 28] on the CPU.
+
+    Raises
+    ------
+    UserError
+        If they have another type or shape.
+    """
+    pixels = images.cpu() if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+    if pixels.dtype != torch.uint8 or pixels.ndim not in (2, 3) or pixels.shape[-2:] != (28, 28):
+        raise UserError(
+            f"images: are {pixels.dtype} {list(pixels.shape)}; give pixels from 0 to 255 as uint8 "
+            "[N, 28, 28], or [28, 28] for one image. The run's own normalisation is applied."
+        )
+    return pixels
