@@ -5,33 +5,56 @@ from __future__ import annotations
 import math
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import LBFGS, Optimizer, SparseAdam
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    LRScheduler,
+    ReduceLROnPlateau,
+    SequentialLR,
+    _LRScheduler,
+)
 
 from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
+from mnist_exp.experiment.constraint import build_constraint
 from mnist_exp.experiment.instantiate import call_target, find_target, takes_argument
 from mnist_exp.models.parametrizations import check_shapes, check_weights
-from mnist_exp.optim.schedule import check_schedule
+from mnist_exp.optim.schedule import check_schedule, steps_alone
 from mnist_exp.optim.weight_averaging import averaged_model
 from mnist_exp.run.pretrained import Pretrained, read_pretrained
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.train.backprop.choose import fast_precision
 from mnist_exp.train.compute_device import compute_device
 from mnist_exp.train.loop import Recipe, TrainState
+from mnist_exp.train.losses import Loss
+from mnist_exp.train.monitor import NO_METRICS, check_column, column_of, mode_of
 
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
+}
+# Classes of torch that no configuration makes work, with the reason.
+OF_PARTS = (
+    "is made of schedulers that need the optimizer, which a configuration cannot give them; name a "
+    "function of the optimizer that returns it (docs/extending.md)"
+)
+REFUSED: dict[type, str] = {
+    Optimizer: "is the base class of optimizers",
+    LRScheduler: "is the base class of schedulers",
+    _LRScheduler: "is the base class of schedulers",
+    SparseAdam: "takes sparse gradients only, which no network here has; use optimizer=adam",
+    torch.optim.Muon: "takes matrices only, and biases are vectors; use optimizer=muon",
+    SequentialLR: OF_PARTS,
+    ChainedScheduler: OF_PARTS,
 }
 
 
@@ -176,9 +199,15 @@ def _place(error: Exception) -> str:
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:
     """Build the optimizer; ``training.decay_norm_and_bias`` sets whether vectors decay."""
+    _check_target(config, "optimizer")
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[Any] = parameters
     if not config.training.decay_norm_and_bias:
+        if find_target(config, "optimizer") is LBFGS:
+            raise UserError(
+                "training.decay_norm_and_bias=false: torch.optim.LBFGS has no weight decay and "
+                "takes all parameters as one group; set it to true."
+            )
         # weights have 2 or more dimensions; biases and normalisation scales have 1
         groups = [
             {"params": [p for p in parameters if p.ndim > 1]},
@@ -194,16 +223,29 @@ def build_optimizer(config: DictConfig, model: nn.Module) -> Optimizer:
     return optimizer
 
 
+def _check_target(config: DictConfig, group: str) -> None:
+    target = find_target(config, group)
+    reason = REFUSED.get(target) if isinstance(target, type) else None
+    if reason is not None:
+        raise UserError(f"{group}._target_={config[group].get('_target_')}: {reason}.")
+
+
 def build_scheduler(
-    config: DictConfig, optimizer: Optimizer, batches_per_epoch: int
+    config: DictConfig,
+    optimizer: Optimizer,
+    batches_per_epoch: int,
+    metrics: Mapping[str, Any] = NO_METRICS,
 ) -> LRScheduler | None:
     """Build the scheduler; null lengths become the run's, a null ``max_lr`` the optimizer's lr.
+
+    A null ``mode`` becomes that of the monitored value, which may be one of ``metrics``.
 
     Raises
     ------
     UserError
         If the schedule is shorter than the training, or the scheduler rejects its settings.
     """
+    _check_target(config, "scheduler")
     settings = config.scheduler
     length = scheduler_steps(config, batches_per_epoch)
     derived: dict[str, Any] = {
@@ -214,8 +256,47 @@ def build_scheduler(
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
     if settings.get("cycle_momentum") and not has_momentum(optimizer):
         derived["cycle_momentum"] = False  # else OneCycleLR fails, or adds momentum to plain SGD
+    if find_target(config, "scheduler") is ReduceLROnPlateau and settings.get("mode") is None:
+        derived["mode"] = mode_of(column_of(settings.get("monitor") or "validation_loss"), metrics)
     scheduler: LRScheduler | None = call_target(config, "scheduler", optimizer, **derived)
+    if scheduler is not None and not isinstance(scheduler, LRScheduler):
+        raise UserError(
+            f"scheduler._target_={settings.get('_target_')}: must make a "
+            "torch.optim.lr_scheduler.LRScheduler."
+        )
     return scheduler
+
+
+def scheduler_monitor(
+    config: DictConfig,
+    scheduler: LRScheduler | None,
+    validated: bool,
+    metrics: Mapping[str, Any] = NO_METRICS,
+) -> str | None:
+    """Return the column whose value the scheduler is stepped with, or None if it takes none.
+
+    If ``scheduler.monitor`` is null or absent, it is the validation loss, or the training loss in a
+    run without validation images.
+
+    Raises
+    ------
+    UserError
+        If the scheduler takes a value, but is stepped after batches or the value does not exist;
+        or if it takes none, but ``scheduler.monitor`` is set.
+    """
+    given, target = config.scheduler.get("monitor"), config.scheduler.get("_target_")
+    if scheduler is None or steps_alone(scheduler):
+        if given is not None:
+            raise UserError(f"scheduler.monitor={given}: {target} monitors nothing; remove it.")
+        return None
+    if config.scheduler.interval != "epoch":
+        raise UserError(
+            f"scheduler.interval={config.scheduler.interval}: {target} is stepped with a value of "
+            "the epoch; set scheduler.interval=epoch."
+        )
+    column = column_of(given or ("validation_loss" if validated else "train_loss"))
+    check_column(column, f"scheduler.monitor={given}", validated, metrics, ("train", "validation"))
+    return column
 
 
 def scheduler_steps(config: DictConfig, batches_per_epoch: int) -> int:
@@ -283,8 +364,8 @@ def precision_on(device: torch.device, config: DictConfig) -> str:
     return fast_precision(device, find_target(config, "model"))
 
 
-def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
-    """Collect the fixed settings of the training loop."""
+def build_recipe(config: DictConfig, device: torch.device, loss: Loss | None = None) -> Recipe:
+    """Collect the fixed settings of the training loop; ``loss`` as `Recipe` takes it."""
     training = config.training
     return Recipe(
         epochs=training.epochs,
@@ -294,6 +375,7 @@ def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
         on_nan=training.on_nan,
         augmentation=call_target(config, "augmentation"),
         log_every=training.log_every,
+        loss=loss,
     )
 
 
@@ -309,19 +391,24 @@ def build_state(
     train_size: int,
     device: torch.device,
     seed: int,
+    validated: bool = True,
+    metrics: Mapping[str, Any] = NO_METRICS,
     pretrained: Pretrained | None = None,
 ) -> TrainState:
     """Build the model, its optimizer, scheduler and constraint; ``seed`` draws the weights.
 
-    Pretrained weights take their place before the constraint maps them to conductances.
+    ``validated`` says whether there are validation images, and ``metrics`` what is measured on them
+    besides loss and accuracy: the scheduler may monitor it. Pretrained weights take their place
+    before the constraint maps them to conductances.
     """
     torch.manual_seed(seed)
     model = build_model(config, num_classes)
     if pretrained is not None:
         pretrained.load_into(model, config.model.get("strict", True))
     model.to(device)
-    model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
-    constraint = call_target(config, "constraint")
+    if find_target(config, "optimizer") is not LBFGS:  # which takes contiguous weights only
+        model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
+    constraint = build_constraint(config)
     averaging = config.training.averaging
     if constraint is not None:
         if averaging is not None:
@@ -336,12 +423,14 @@ def build_state(
         check_weights(model, "training.averaging")
         averaged = averaged_model(model, averaging, config.training.averaging_warmup)
     batches = batches_an_epoch(config, train_size)
+    scheduler = build_scheduler(config, optimizer, batches, metrics)
     return TrainState(
         model=model,
         optimizer=optimizer,
         generator=torch.Generator(device).manual_seed(seed),
-        scheduler=build_scheduler(config, optimizer, batches),
+        scheduler=scheduler,
         scheduler_interval=config.scheduler.interval,
+        scheduler_monitor=scheduler_monitor(config, scheduler, validated, metrics),
         constraint=constraint,
         averaged=averaged,
     )

@@ -43,6 +43,7 @@ ROW: dict[str, Shape] = {
     "level_histogram?": {"levels": ListOf(FLOAT), "counts": ListOf(COUNT)},
     "gradient_norms?": ListOf(FLOAT),
 }
+EFFECTS = ListOf({"state": KEYS, "generator": optional(BYTES)})  # of the user's
 STATE: dict[str, Shape] = {
     "epoch": COUNT,
     "history": ListOf(ROW),
@@ -139,6 +140,7 @@ def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:
         counts = {key: built[key] for key in ("devices", "tally", "until_sample")}
         known = {key: found.get(key) for key in counts} if isinstance(found, Mapping) else found
         yield from _differences(known, counts, "constraint")
+        yield from mistakes(found, {"effects?": EFFECTS}, "constraint")
     groups = state.optimizer.state_dict()["param_groups"]
     yield from _differences(saved["optimizer"].get("param_groups"), groups, "param_groups")
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
@@ -166,13 +168,25 @@ def _wrong_optimizer_state(saved: Any, parameters: Sequence[Tensor]) -> Iterator
     if not set(saved) <= set(range(len(parameters))):
         yield f"optimizer.state is of {len(saved)} parameters, and there are {len(parameters)}"
         return
+    together = torch.Size([sum(p.numel() for p in parameters)])  # of LBFGS's vectors
     for number, memory in saved.items():
+        shape = parameters[number].shape
         for name, value in memory.items():
-            if isinstance(value, Tensor):
-                if value.shape not in (parameters[number].shape, torch.Size(())):
-                    yield f"optimizer.state.{number}.{name} has shape {tuple(value.shape)}"
-            elif not optional(FLOAT).accepts(value):
-                yield f"optimizer.state.{number}.{name} is {shown(value)}"
+            where = f"optimizer.state.{number}.{name}"
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Tensor):
+                    if not _fits(item.shape, shape) and item.shape != together:
+                        yield f"{where} has shape {tuple(item.shape)}"
+                elif not optional(FLOAT).accepts(item):
+                    yield f"{where} is {shown(item)}"
+
+
+def _fits(memory: torch.Size, parameter: torch.Size) -> bool:
+    """Whether a tensor holds a number, or one a weight or a row of weights, as Adafactor's does."""
+    same_dimensions = len(memory) in (0, len(parameter))
+    return same_dimensions and all(
+        size in (1, full) for size, full in zip(memory, parameter, strict=False)
+    )
 
 
 def _differences(saved: Any, fresh: Any, where: str) -> Iterator[str]:
