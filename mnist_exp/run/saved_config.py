@@ -70,7 +70,7 @@ def bring_up_to_date(config: DictConfig) -> None:
             config.tracker = _entries(OmegaConf.to_container(config.tracker))
         for group, keys in OLD_BEHAVIOUR.items():
             values = config.get(group)
-            if isinstance(values, DictConfig):
+            if isinstance(values, DictConfig) and values.get("_target_", "") is not None:
                 for key in keys.keys() - values.keys():
                     values[key] = keys[key]
         for group in NEW_GROUPS.keys() - config.keys():
