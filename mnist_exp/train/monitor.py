@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Any
 
 from mnist_exp.errors import UserError
+from mnist_exp.train.metrics import is_minimized
 from mnist_exp.train.state import Row
 
 ALWAYS = ("loss", "accuracy")  # of every evaluation
@@ -74,8 +74,8 @@ def mode_of(column: str, metrics: Mapping[str, Any]) -> str:
     """Return "min" for a loss and for a metric that says ``minimize``, else "max"."""
     value = column.partition("_")[2]
     metric = metrics.get(value.partition(".")[0])
-    function = metric.func if isinstance(metric, partial) else metric
-    return "min" if getattr(function, "minimize", value == "loss") else "max"
+    falls = value == "loss" if metric is None else is_minimized(metric)
+    return "min" if falls else "max"
 
 
 def monitored(row: Row, column: str) -> float:
