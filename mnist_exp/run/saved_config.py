@@ -29,7 +29,7 @@ OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "callbacks": {},
 }
 # Version 0.1 had one tracker, without a name: null, or TensorBoard's writer.
-TENSORBOARD = "mnist_exp.callbacks.tracking.TensorBoard"
+TENSORBOARD = "mnist_exp.trackers.TensorBoard"
 OLD_TENSORBOARD = "torch.utils.tensorboard.SummaryWriter"
 CONFIG_FILE = "config.yaml"  # the resolved configuration, in the run directory
 SHOWN = 8  # most differences listed in a message

@@ -137,7 +137,10 @@ DEVICE = {
 }
 
 # Other entries of a run directory.
-TAKEN = ("checkpoints", "plots", "tensorboard", "config.yaml", "results.json", "metrics.jsonl")
+TAKEN = (
+    *("checkpoints", "plots", "tensorboard", "wandb", "config.yaml", "results.json"),
+    *("metrics.jsonl", "steps.jsonl", "metrics.csv", "steps.csv", "results.csv"),
+)
 DIRECTORY = Rule(
     lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
     f"{PLAIN_NAME}; none of {', '.join(TAKEN)}",
@@ -188,5 +191,17 @@ PARTS: dict[str, dict[str, Rule]] = {
     "torch.optim.lr_scheduler.StepLR": STEP,
     "mnist_exp.device.DeviceConstraint": DEVICE,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
-    "mnist_exp.callbacks.tracking.TensorBoard": {"flush_secs": integer(1)},
+    "mnist_exp.trackers.TensorBoard": {"flush_secs": integer(1)},
+    "mnist_exp.trackers.MLflow": {
+        "experiment": TEXT,
+        "tracking_uri": optional(TEXT),
+        "patience": AT_LEAST_0,
+    },
+    "mnist_exp.trackers.WandB": {
+        "project": TEXT,
+        "entity": optional(TEXT),
+        "mode": optional(one_of("online", "offline")),
+        "patience": AT_LEAST_0,
+    },
+    "mnist_exp.trackers.Trackio": {"project": TEXT, "patience": AT_LEAST_0},
 }
