@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from mnist_exp.errors import UserError
+from mnist_exp.interruption import StopSignals
 from mnist_exp.run.saved_config import flat, load_config, training_config
 from mnist_exp.terminal import printable
 from mnist_exp.trackers.tracked_run import TrackedRun
@@ -20,8 +22,8 @@ from mnist_exp.train.training import Training
 
 EXIT_SECONDS = 5.0  # to end what an error left open
 
-# Run directories and trackers that failed in this process: other folds need not try again.
-_given_up: set[tuple[Path, str]] = set()
+# Trackers that failed in a run, known by its stop signals: its other folds need not try again.
+_given_up: WeakKeyDictionary[StopSignals, set[str]] = WeakKeyDictionary()
 
 
 class Tracker(Callback):
@@ -51,6 +53,7 @@ class Tracker(Callback):
     __run: TrackedRun | None = None
     __training: Training | None = None
     __complete = False
+    __settings: str | None = None
 
     def prepare(self) -> None:
         """Import what is slow to import, in the main thread: it would hold up training."""
@@ -92,6 +95,7 @@ class Tracker(Callback):
 
     def check(self, state: TrainState, training: Training, folds: int) -> Iterable[str]:
         """Raise UserError if the tracker's package is not installed."""
+        self.__training = training
         try:
             self.prepare()
         except ImportError as error:
@@ -99,6 +103,8 @@ class Tracker(Callback):
                 f"tracker={self.extra}: {error}. Install it with `pip install "
                 f"mnist_exp[{self.extra}]`, or from a checkout `pip install .[{self.extra}]`."
             ) from error
+        except Exception as error:
+            self.__fail(error)
         return ()
 
     def on_train_start(self, state: TrainState, training: Training) -> None:
@@ -106,10 +112,7 @@ class Tracker(Callback):
         self.__training = training
         step = state.epoch * training.batches + state.batch * (state.order is not None)
         config = flat(training.config)
-        run = TrackedRun(training.run, training.fold, config, step)
-        if run.fold in (None, 1):  # perhaps resumed in the same process
-            _given_up.discard(self.__key(run))
-        self.__begin(run)
+        self.__begin(TrackedRun(training.run, training.fold, config, step))
 
     def on_step_logged(self, state: TrainState, row: Row) -> None:
         """Queue the step's numbers."""
@@ -152,15 +155,24 @@ class Tracker(Callback):
             where = self.where()
             if where is not None:
                 print(f"{self.__name}: {printable(where)}", flush=True)
-        if self.__run is not None:
-            _given_up.discard(self.__key(self.__run))
 
     @property
     def __name(self) -> str:
         return f"tracker {type(self).__name__}"
 
-    def __key(self, run: TrackedRun) -> tuple[Path, str]:
-        return run.directory.absolute(), type(self).__name__
+    @property
+    def __others_given_up(self) -> set[str]:
+        if self.__training is None:
+            return set()
+        return _given_up.setdefault(self.__training.signals, set())
+
+    @property
+    def __identity(self) -> str:
+        """The class and its settings, which are the same for each fold."""
+        if self.__settings is None:
+            plain = {k: v for k, v in vars(self).items() if isinstance(v, str | int | float)}
+            self.__settings = f"{type(self).__name__} {plain}"
+        return self.__settings
 
     def __add(self, kind: str, *arguments: Any) -> None:
         if self.__worker is not None:
@@ -168,7 +180,7 @@ class Tracker(Callback):
 
     def __begin(self, run: TrackedRun) -> None:
         self.__run = run
-        if self.__key(run) in _given_up:
+        if self.__has_given_up():
             return
         try:
             self.prepare()
@@ -201,11 +213,10 @@ class Tracker(Callback):
         return True
 
     def __has_given_up(self) -> bool:
-        return self.__run is not None and self.__key(self.__run) in _given_up
+        return self.__identity in self.__others_given_up
 
     def __fail(self, error: Exception) -> None:
-        if self.__run is not None:
-            _given_up.add(self.__key(self.__run))
+        self.__others_given_up.add(self.__identity)
         self.__warn(
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Nothing more is sent "
             "to it; the run goes on"
