@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import inspect
 import pickle
+import pydoc
 import random
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import torch
 from hydra.utils import get_class
 from joblib import Parallel, delayed
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -23,9 +25,11 @@ from torch.nn import functional as F
 
 from mnist_exp import PyTorchNNWrapper
 from mnist_exp.data import Dataset
+from mnist_exp.device import DeviceSettings, Effect
 from mnist_exp.experiment import build
 from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
+from mnist_exp.sklearn import device_parameters
 from mnist_exp.train.loop import Training, train
 from tests.conftest import Compose
 
@@ -73,6 +77,7 @@ def test_defaults_are_those_of_the_configuration(compose_config: Compose) -> Non
     }
     constraint = {k: v for k, v in config.constraint.items() if not k.startswith("_target_")}
     constraint.pop("diagnose_every")
+    constraint["effects"] = tuple(constraint["effects"])
     assert {name: defaults.pop(name) for name in constraint} == constraint
     optimizer = {name: defaults.pop(name) for name in ("lr_pos", "lr_neg", "momentum")}
     assert optimizer == {k: v for k, v in config.optimizer.items() if k != "_target_"}
@@ -338,3 +343,67 @@ def test_usual_features_raise_no_warning(digits: Samples) -> None:
     X, y = digits
     for features in (X, (X - 0.1307) / 0.3081, X * 5):
         PyTorchNNWrapper(epochs=1, random_state=0).fit(features, y)
+
+
+def test_every_setting_of_devices_is_a_parameter(digits: Samples) -> None:
+    fields = {f.name for f in dataclasses.fields(DeviceSettings)} - {"diagnose_every"}
+    assert fields <= set(PyTorchNNWrapper().get_params())
+    page = pydoc.plain(pydoc.render_doc(PyTorchNNWrapper))
+    assert "levels: 'int' = 100" in page
+    assert "effects: 'Sequence[Effect]' = ()" in page
+    with pytest.raises(TypeError, match="unexpected keyword argument 'level'"):
+        PyTorchNNWrapper(level=3)
+    changed = clone(PyTorchNNWrapper(levels=5).set_params(write_noise=0.1))
+    assert (changed.levels, changed.get_params()["write_noise"]) == (5, 0.1)
+    assert str(changed) == "PyTorchNNWrapper(levels=5, write_noise=0.1)"
+
+
+def test_a_new_setting_of_devices_needs_no_edit_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass(kw_only=True)
+    class Newer(DeviceSettings):
+        humidity: float = 0.5
+
+    monkeypatch.setattr(device_parameters, "DEVICE_FIELDS", dataclasses.fields(Newer))
+
+    class Classifier(BaseEstimator):
+        @device_parameters.with_device_parameters
+        def __init__(self, width: int = 3, *, mapping: str = "direct", **device: Any) -> None:
+            self.width = width
+            self.mapping = mapping
+
+    assert Classifier().humidity == 0.5
+    assert clone(Classifier(humidity=0.7)).get_params()["humidity"] == 0.7
+    assert Classifier(4).get_params()["width"] == 4
+
+
+class Wander(Effect):
+    """A random walk whose steps grow."""
+
+    steps = 0
+
+    def __call__(self, w: torch.Tensor, before: torch.Tensor) -> None:
+        self.steps += 1
+        w += 1e-3 * self.steps * torch.rand(w.shape, generator=self.generator)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.steps = saved["steps"]
+
+
+def test_effects_of_the_users_start_afresh_with_every_fit(digits: Samples) -> None:
+    effect = Wander()
+    settings: dict[str, Any] = {"random_state": 0, "batch_size": 100, "scheduler": "constant"}
+    classifier = PyTorchNNWrapper(**settings, epochs=2, effects=[effect])
+    first = clone(classifier).fit(*digits)
+    assert same_weights(first, classifier.fit(*digits))
+    assert same_weights(first, classifier.fit(*digits))
+    assert effect.steps == 0
+    assert not same_weights(first, PyTorchNNWrapper(**settings, epochs=2).fit(*digits))
+    parts = PyTorchNNWrapper(**settings, effects=[effect])
+    parts = parts.partial_fit(*digits, classes=np.arange(10))
+    parts = pickle.loads(pickle.dumps(parts)).partial_fit(*digits)
+    assert same_weights(first, parts)
+    with pytest.raises(ValueError, match=r"constraint\.effects\[0\]: int is no effect"):
+        PyTorchNNWrapper(effects=[3]).fit(*digits)

@@ -22,6 +22,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.saved_config import own_part
 from mnist_exp.run.sweep_table import Row, print_table, write_table
+from mnist_exp.schema.parts import PARTS
 from mnist_exp.terminal import printable_lines
 
 USER_ERROR_EXIT_CODE = 2
@@ -119,6 +120,12 @@ def composition_message(error: CompactHydraException) -> str:
     if unknown is None:
         return message
     key = unknown[1]
+    if key.removeprefix("constraint.") in PARTS["mnist_exp.device.DeviceConstraint"]:
+        return (
+            f"{key}: there is no such key in this configuration; it is a setting of devices, and "
+            "constraint=none has none. Choose some, such as constraint=memristor or "
+            "constraint=clip."
+        )
     close = difflib.get_close_matches(key, schema.RULES, n=1)
     meant = (
         f"did you mean {close[0]}?" if close else "python -m mnist_exp --cfg job lists all keys."

@@ -51,17 +51,22 @@ class Recorder(Callback):
             self._save_best(state.best)
 
     def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
-        """After a stop signal, save the batches done, unless epochs must be whole, and stop."""
+        """After a stop signal, save the batches done and stop."""
+        if not self.training.logs(self.training.steps(state)):  # else its row comes first
+            self._stop_on_signal(state)
+
+    def on_step_logged(self, state: TrainState, row: Row) -> None:
+        """Keep the row until the next checkpoint; after a stop signal, save and stop."""
+        self._steps.append(row)
+        self._stop_on_signal(state)
+
+    def _stop_on_signal(self, state: TrainState) -> None:
         try:
             self.training.signals.check()
         except Interrupted:
             if all(other.resumes_within_epochs for other in self.others.values()):
                 self._save(state)
             raise
-
-    def on_step_logged(self, state: TrainState, row: Row) -> None:
-        """Keep the row until the next checkpoint."""
-        self._steps.append(row)
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
         """Write best.pt, the epoch's checkpoint, and then the row that vouches for both."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mnist_exp.device.dead_zones import dead_zone_warnings
 from mnist_exp.device.diagnostics import Tally, level_histogram, occupancy
-from mnist_exp.device.effects import Effect, Stuck, build_effects, draw_devices
+from mnist_exp.device.effect import AddedEffect
+from mnist_exp.device.effects import StepEffect, Stuck, build_effects, draw_devices, placed
 from mnist_exp.device.mapping import (
     DifferentialPair,
     Direct,
@@ -25,6 +26,7 @@ from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.synapses import find_synapses, gather, map_to_conductances
 from mnist_exp.device.weight_range import range_warnings
+from mnist_exp.errors import UserError
 
 
 class DeviceConstraint(DeviceSettings):
@@ -34,7 +36,8 @@ class DeviceConstraint(DeviceSettings):
     their biases too; BatchNorm and the like stay free. Layers that share a weight share its
     devices. A frozen weight (``requires_grad=False``) is also on devices: it is never programmed,
     but it drifts. Order within a step: the optimizer's update as the devices carry it out,
-    retention, clip, quantize.
+    retention, clip, quantize, stuck devices. ``effects`` of your own come between these, at the
+    place each of them states.
 
     Parameters
     ----------
@@ -58,7 +61,9 @@ class DeviceConstraint(DeviceSettings):
     _before: Tensor | None  # conductances at the end of the last step, where needed
     _devices: dict[str, Tensor]
     _random: RandomSource
-    _effects: list[Effect]
+    _added: list[AddedEffect]  # the user's effects, in order
+    _before_update: list[AddedEffect]  # those that change the update asked for
+    _effects: list[StepEffect]  # all others, and the package's own
     _tally: Tally
     range_warnings: list[str]  # about the initial weights
     _until_sample: int  # steps until the next diagnostics sample
@@ -81,7 +86,7 @@ class DeviceConstraint(DeviceSettings):
         ------
         UserError
             If the model has no synapses, already has a constraint, or has a synapse that devices
-            cannot hold.
+            cannot hold; or if no checkpoint can hold the state of an effect.
         """
         mapping = self._mapping()
         self._parameters = [
@@ -93,7 +98,11 @@ class DeviceConstraint(DeviceSettings):
         self.range_warnings = range_warnings(self, self._conductances)
         self._random = RandomSource(seed, self._conductances.device)
         self._devices = draw_devices(self, len(self._conductances), self._random)
-        self._effects = build_effects(self, self._devices, self._random)
+        self._added = [AddedEffect(effect, number) for number, effect in enumerate(self.effects)]
+        for added in self._added:
+            added.bind(seed, self._conductances.device)
+        self._before_update = placed(self._added, "before_update")
+        self._effects = build_effects(self, self._devices, self._random, self._added)
         if self.mapping != "direct":
             self._program_initial_weights()
         self._begin_epoch()
@@ -105,7 +114,8 @@ class DeviceConstraint(DeviceSettings):
         Raises
         ------
         RuntimeError
-            If the parameters were moved to other memory since `attach`.
+            If the parameters were moved to other memory since `attach`, or an effect of the
+            user's raises an error.
         """
         w, before = self._conductances, self._before
         if self._parameters[0].data_ptr() != w.data_ptr():
@@ -113,10 +123,12 @@ class DeviceConstraint(DeviceSettings):
                 "the model's parameters moved since the constraint was attached; call "
                 "model.to(device) before constraint.attach(model, seed)."
             )
+        for effect in self._before_update:
+            effect(w, before)
         sampled = self._until_sample == 0
         asked = clip(w, *self._bounds) if sampled else None
-        for effect in self._effects:
-            effect(w, before)
+        for change in self._effects:
+            change(w, before)
         if asked is not None and before is not None:
             self._sample(asked, before)
         self._until_sample = (self.diagnose_every if sampled else self._until_sample) - 1
@@ -158,13 +170,15 @@ class DeviceConstraint(DeviceSettings):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that a bitwise resume needs besides the model and the optimizer."""
-        return {
+        state = {
             "random": self._random.state_dict(),
             "devices": self._devices,
             "before": self._before,
             "tally": vars(self._tally).copy(),
             "until_sample": self._until_sample,
         }
+        # absent without effects, as in version 0.1
+        return state | ({"effects": [e.state_dict() for e in self._added]} if self._added else {})
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore a saved state; the constraint must be attached, with the same settings."""
@@ -175,6 +189,14 @@ class DeviceConstraint(DeviceSettings):
         self._before = None if before is None else before.to(self._conductances.device)
         self._tally = Tally(**saved["tally"])
         self._until_sample = saved["until_sample"]
+        states = saved.get("effects", [])
+        if len(states) != len(self._added):
+            raise UserError(
+                f"constraint.effects: the saved state has {len(states)} effects, and there are "
+                f"{len(self._added)} now; train from the start with other effects."
+            )
+        for added, state in zip(self._added, states, strict=True):
+            added.load_state_dict(state)
 
     @property
     def _bounds(self) -> tuple[float | Tensor, float | Tensor]:
@@ -211,7 +233,8 @@ class DeviceConstraint(DeviceSettings):
         self._keep_for_next_step()
 
     def _keep_for_next_step(self) -> None:
-        needed = self._until_sample == 0 or any(e.needs_before for e in self._effects)
+        effects = (*self._before_update, *self._effects)
+        needed = self._until_sample == 0 or any(effect.needs_before for effect in effects)
         self._before = self._conductances.clone() if needed else None
 
     def _sample(self, asked: Tensor, before: Tensor) -> None:

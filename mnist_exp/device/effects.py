@@ -1,12 +1,13 @@
-"""Device effects on the conductances in a step: small classes, applied in order.
+"""The package's own effects on the conductances in a step: small classes, applied in order.
 
 ``effect(w, before)`` changes ``w``, the flat tensor of all conductances, in place. ``before`` holds
 the conductances at the end of the last step and is a tensor whenever an effect sets
-``needs_before``. To add an effect, write a class and place it in `build_effects`.
+``needs_before``. A user's effects, see `mnist_exp.device.effect`, come between them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.cpu.ops import round_nearest_, round_stochastic_
+from mnist_exp.device.effect import AddedEffect
 from mnist_exp.device.pulses import curve_parameter, program, write_noise
 from mnist_exp.device.quantization import (
     Number,
@@ -32,10 +34,12 @@ from mnist_exp.device.settings import DeviceSettings
 Grid = tuple[float, float, float, float, float]
 
 
-class Effect(Protocol):
+class StepEffect(Protocol):
     """A change to all conductances in a step."""
 
-    needs_before: ClassVar[bool]
+    @property
+    def needs_before(self) -> bool:
+        """Whether it needs the conductances of the last step."""
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Change ``w`` in place."""
@@ -166,8 +170,11 @@ class Stuck:
 
 
 def build_effects(
-    settings: DeviceSettings, devices: dict[str, Tensor], random: RandomSource
-) -> list[Effect]:
+    settings: DeviceSettings,
+    devices: dict[str, Tensor],
+    random: RandomSource,
+    added: Sequence[AddedEffect] = (),
+) -> list[StepEffect]:
     """Return the effects that are switched on, in the order they act.
 
     Parameters
@@ -178,32 +185,44 @@ def build_effects(
         Per-device values, from `draw_devices`.
     random : RandomSource
         For rounding and noise.
+    added : sequence of AddedEffect
+        A user's effects. Those placed before the update are left out: they change the update that
+        the optimizer asks for.
     """
     W_min: Number = devices.get("W_min", settings.W_min)
     W_max: Number = devices.get("W_max", settings.W_max)
     linear = settings.nonlinearity_ltp == settings.nonlinearity_ltd == 0
     exact = settings.pulse_rounding == "none" and settings.write_noise == 0
-    effects: list[Effect] = []
+    effects: list[StepEffect] = []
     if not (linear and exact and "rate_factor" not in devices):
         factor: Number = devices.get("rate_factor", 1.0)
         effects.append(Programming(settings, W_min, W_max, factor, random))
+    effects += placed(added, "after_update")
     retention = settings.retention_rate if settings.retain else 0.0
     resting = W_min if settings.retention_target is None else settings.retention_target
-    if settings.rounds_on_write and "remainder" not in devices:  # also clips
+    rounds = settings.rounds_on_write and "remainder" not in devices
+    between = placed(added, "after_retention")
+    if retention > 0 and (between or not rounds):
+        effects.append(Retention(retention, resting))
+        retention = 0.0  # otherwise rounding includes it
+    effects += between
+    if rounds:  # also clips
         source = random if settings.rounding == "stochastic" else None
-        drift = (retention, resting)
-        effects.append(Round(*drift, W_min, W_max, settings.levels, source))
-    else:
-        if retention > 0:
-            effects.append(Retention(retention, resting))
-        if settings.rounds_on_write:
-            remainder = devices["remainder"]
-            effects.append(Accumulate(W_min, W_max, settings.levels, remainder))
-        elif settings.clip:
-            effects.append(Clip(W_min, W_max))
+        effects.append(Round(retention, resting, W_min, W_max, settings.levels, source))
+    elif settings.rounds_on_write:
+        remainder = devices["remainder"]
+        effects.append(Accumulate(W_min, W_max, settings.levels, remainder))
+    elif settings.clip:
+        effects.append(Clip(W_min, W_max))
+    effects += placed(added, "after_rounding")
     if "stuck_indices" in devices:
         effects.append(Stuck(devices["stuck_indices"], devices["stuck_values"]))
     return effects
+
+
+def placed(added: Sequence[AddedEffect], place: str) -> list[AddedEffect]:
+    """Return the effects of a place, in order."""
+    return [effect for effect in added if effect.place == place]
 
 
 def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> dict[str, Tensor]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mnist_exp.device.effect import Effect, wrong_effects
 from mnist_exp.device.retention import retention_of_tau
 from mnist_exp.schema.parts import DEVICE
 from mnist_exp.schema.rule import mistakes, refuse
@@ -59,6 +60,8 @@ class DeviceSettings:
         Shares of devices that never leave ``W_min`` or ``W_max``.
     diagnose_every : int
         Optimizer steps between two samples of the diagnostics.
+    effects : sequence of Effect
+        Effects of your own, in the order they act; each states its place in the step.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class DeviceSettings:
     stuck_at_min: float = 0.0
     stuck_at_max: float = 0.0
     diagnose_every: int = 50
+    effects: Sequence[Effect] = ()
 
     def __post_init__(self) -> None:
         refuse(mistakes(DEVICE, vars(self), "constraint") or self._contradictions())
@@ -110,7 +114,8 @@ class DeviceSettings:
         return self.quantize and self.rounding != "straight_through"
 
     def _contradictions(self) -> Iterator[str]:
-        """Yield a message for each set of values that are valid alone but not together."""
+        """Yield a message for each effect that is none, and for values that exclude each other."""
+        yield from wrong_effects(self.effects)
         if self.W_min >= self.W_max:
             yield (
                 f"constraint.W_min={self.W_min}: must be below W_max={self.W_max}; swap or spread "

@@ -16,6 +16,7 @@ from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
+from mnist_exp.experiment.constraint import build_constraint
 from mnist_exp.experiment.instantiate import call_target, find_target
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.optim.schedule import check_schedule
@@ -24,6 +25,7 @@ from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.train.backprop.choose import fast_precision
 from mnist_exp.train.compute_device import compute_device
 from mnist_exp.train.loop import Recipe, TrainState
+from mnist_exp.train.losses import Loss
 
 MEMORY_FORMATS = {
     "contiguous": torch.contiguous_format,
@@ -218,8 +220,8 @@ def precision_on(device: torch.device, config: DictConfig) -> str:
     return fast_precision(device, find_target(config, "model"))
 
 
-def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
-    """Collect the fixed settings of the training loop."""
+def build_recipe(config: DictConfig, device: torch.device, loss: Loss | None = None) -> Recipe:
+    """Collect the fixed settings of the training loop; ``loss`` as `Recipe` takes it."""
     training = config.training
     return Recipe(
         epochs=training.epochs,
@@ -229,6 +231,7 @@ def build_recipe(config: DictConfig, device: torch.device) -> Recipe:
         on_nan=training.on_nan,
         augmentation=call_target(config, "augmentation"),
         log_every=training.log_every,
+        loss=loss,
     )
 
 
@@ -239,7 +242,7 @@ def build_state(
     torch.manual_seed(seed)
     model = build_model(config, num_classes).to(device)
     model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
-    constraint = call_target(config, "constraint")
+    constraint = build_constraint(config)
     averaging = config.training.averaging
     if constraint is not None:
         if averaging is not None:

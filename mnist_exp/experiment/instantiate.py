@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mnist_exp.errors import UserError
 from mnist_exp.schema.arguments import wrong_kinds
@@ -20,7 +21,10 @@ OWN_KEYS = {
     "data": {"classes", "subset", "normalization", "mean", "std"},
     "scheduler": {"interval"},
     "cv": {"n_jobs"},
+    "constraint": {"effects"},
 }
+# Keys by which a nested part asks for something else than a plain call; Hydra sees to them.
+HYDRA_KEYS = {"_partial_", "_args_", "_recursive_", "_convert_"}
 
 
 def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any:
@@ -44,20 +48,124 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     target = find_target(config, group)
     if target is None:
         return None
-    node = OmegaConf.select(config, group)
-    path = node["_target_"]
-    own = {"_target_"} | OWN_KEYS.get(group, set())
-    settings = {key: value for key, value in node.items() if key not in own}
-    # instantiates nested targets too
-    keywords = instantiate(settings, _convert_="all") | extra
-    _check_arguments(target, path, group, args, keywords)
-    refuse(f"{group}.{mistake}" for mistake in wrong_kinds(target, keywords))
+    return _call(target, target_path(config, group), group, args, settings(config, group) | extra)
+
+
+def plain_values(config: DictConfig | ListConfig) -> Any:
+    """Return a part of the configuration as dicts and lists, interpolations resolved."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def call_nested(value: Any, key: str) -> Any:
+    """Return a plain value with every ``_target_`` inside it called, innermost first.
+
+    Parameters
+    ----------
+    value
+        A setting; without targets it comes back as it is.
+    key : str
+        Its dotted key, for messages.
+
+    Raises
+    ------
+    UserError
+        As in `call_target`.
+    """
+    if isinstance(value, list):
+        return [call_nested(item, f"{key}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    path = value.get("_target_")
+    if path is not None and not HYDRA_KEYS.isdisjoint(value):
+        try:
+            return instantiate(value, _convert_="all")
+        except InstantiationException as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise UserError(f"{key}: {path} cannot be called: {reason}") from error
+    inside = {name: call_nested(item, f"{key}.{name}") for name, item in value.items()}
+    if path is None:
+        return inside
+    del inside["_target_"]
+    return _call(_import(path, key), path, key, (), inside)
+
+
+def _call(
+    target: Callable[..., Any],
+    path: str,
+    key: str,
+    args: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+) -> Any:
+    _check_arguments(target, path, key, args, keywords)
     try:
         return target(*args, **keywords)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"{group}: {path} refuses its settings: {error}") from error
+        raise UserError(f"{key}: {path} refuses its settings: {error}") from error
+
+
+def function_of(config: DictConfig, key: str, inputs: Sequence[str], **extra: Any) -> Any:
+    """Return the function at the ``_target_`` of ``key``, with its other keys as arguments.
+
+    A class is called with them, and makes the function. Null settings that the target does not
+    know are left out.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The whole configuration.
+    key : str
+        For example ``"loss"`` or ``"metrics.mine"``.
+    inputs : sequence of str
+        What the function will be called with.
+    **extra
+        Further arguments, which override those of the configuration.
+
+    Raises
+    ------
+    UserError
+        As `call_target`, or if the target makes nothing that can be called.
+    """
+    target, path = find_target(config, key), target_path(config, key)
+    assert target is not None, "a rule of the schema"
+    keywords = settings(config, key) | extra
+    known = argument_names(target)
+    keywords = {name: v for name, v in keywords.items() if v is not None or name in known}
+    if not inspect.isclass(target):
+        _check_arguments(target, path, key, inputs, keywords)
+        return partial(target, **keywords)
+    function = _call(target, path, key, (), keywords)
+    if not callable(function):
+        raise UserError(
+            f"{key}._target_={path}: makes a {type(function).__name__}, which cannot be called; "
+            f"allowed is a function of {' and '.join(inputs)}, or a class that makes one."
+        )
+    return function
+
+
+def settings(config: DictConfig, key: str) -> dict[str, Any]:
+    """Return the arguments of the target of ``key``, nested targets instantiated."""
+    own = {"_target_"} | OWN_KEYS.get(key, set())
+    node = OmegaConf.select(config, key)
+    values = {name: value for name, value in plain_values(node).items() if name not in own}
+    found: dict[str, Any] = call_nested(values, key)
+    return found
+
+
+def target_path(config: DictConfig, key: str) -> str:
+    """Return the dotted path of the target of ``key``."""
+    path: str = OmegaConf.select(config, key)["_target_"]
+    return path
+
+
+def argument_names(target: Callable[..., Any]) -> dict[str, str]:
+    """Return the names of a target's parameters with their annotations as text."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:  # some built-in types have no signature
+        return {}
+    return {p.name: str(p.annotation) for p in parameters}
 
 
 def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
@@ -69,15 +177,17 @@ def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
         If it does not exist.
     """
     path = OmegaConf.select(config, group).get("_target_")
-    if path is None:
-        return None
+    return None if path is None else _import(path, group)
+
+
+def _import(path: str, key: str) -> Callable[..., Any]:
     try:
         # Hydra rejects targets that let an untrusted config run commands
-        target = instantiate({"_target_": path, "_partial_": True}).func
+        target: Callable[..., Any] = instantiate({"_target_": path, "_partial_": True}).func
     except InstantiationException as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(
-            f"{group}._target_={path}: is no usable target ({reason}). Give the dotted path of a "
+            f"{key}._target_={path}: is no usable target ({reason}). Give the dotted path of a "
             "class or function that Python finds, such as torch.optim.SGD."
         ) from error
     return target
@@ -86,8 +196,8 @@ def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
 def _check_arguments(
     target: Callable[..., Any],
     path: str,
-    group: str,
-    args: tuple[Any, ...],
+    key: str,
+    args: Sequence[Any],
     keywords: Mapping[str, Any],
 ) -> None:
     try:
@@ -99,5 +209,6 @@ def _check_arguments(
     except TypeError as error:
         taken = list(signature.parameters)[len(args) :]
         raise UserError(
-            f"{group}: {path}: {error}. Its settings are: {', '.join(taken) or 'none'}."
+            f"{key}: {path}: {error}. Its settings are: {', '.join(taken) or 'none'}."
         ) from error
+    refuse(f"{key}.{mistake}" for mistake in wrong_kinds(target, keywords))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,9 @@ from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.experiment import build
+from mnist_exp.experiment.functions import build_loss, build_metrics
 from mnist_exp.train.loop import Recipe
+from mnist_exp.train.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Parts:
         The data set on the device.
     recipe : Recipe
         The fixed settings of the training loop.
+    metrics : mapping
+        Measured on validation and test images besides loss and accuracy, by name.
     """
 
     config: DictConfig
@@ -41,6 +45,7 @@ class Parts:
     splits: Sequence[Split]
     images: Images
     recipe: Recipe
+    metrics: Mapping[str, Metric]
 
 
 def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Parts:
@@ -61,5 +66,6 @@ def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Pa
         dataset=dataset,
         splits=splits,
         images=build.build_images(config, dataset, device),
-        recipe=build.build_recipe(config, device),
+        recipe=build.build_recipe(config, device, build_loss(config, dataset.num_classes, device)),
+        metrics=build_metrics(config),
     )

@@ -18,6 +18,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.fold import Fold, finish, open_directory
 from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
+from mnist_exp.experiment.functions import takes_label_smoothing
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.parts import build_parts
 from mnist_exp.experiment.pictures import draw_pictures
@@ -96,7 +97,9 @@ def run_experiment(
     warn_of_overload(config, jobs)
     if (slower := ops.absence(parts.device)) is not None:
         print(f"note: {slower}", file=sys.stderr)
-    results = facts(config, parts.dataset, run, rule, parts.device)
+    results = facts(first, run, rule)
+    if parts.recipe.loss is not None:
+        print(f"note: backpropagation by {results['backpropagation']}", file=sys.stderr)
     saved = run.restore(checkpoints)
     warn_of_changes(directory, results, begun=bool(saved))
     results["wall_seconds"] = sum(c["state"]["wall_seconds"] for c in saved.values()) / jobs
@@ -197,12 +200,15 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             for callback in first.callbacks.values()
             for warning in callback.check(first.state, first.training, len(parts.splits))
         ]
+        if parts.metrics:
+            first.try_metrics()
         known = Facts(
             train_size=len(indices),
             test_size=len(first.split.test),
             folds=len(parts.splits),
             momentum=build.has_momentum(first.state.optimizer),
             schedule_changes=schedule_changes,
+            smoothing=takes_label_smoothing(config),
         )
         some = parts.images.batch(indices[:SCALE_SAMPLE])[0]
     scale = scale_warning(

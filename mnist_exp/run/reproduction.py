@@ -21,10 +21,11 @@ ENVIRONMENT = {
     "precision": "precision",
     "float32_products": "library of float32 products",
     "kernels": "training-kernel build",
+    "backpropagation": "backpropagation",
     "threads": "threads",
     "git_commit": "git commit",
 }
-RESULT = ("weights_sha256", "accuracy", "loss", "confusion_matrix")  # compared per fold
+RESULT = ("weights_sha256", "accuracy", "loss", "confusion_matrix", "metrics")  # of each fold
 
 
 def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -100,4 +101,4 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
 def _short(value: Any) -> str:
     if isinstance(value, str) and len(value) == 64:  # a SHA-256
         return f"{value[:12]}..."
-    return "another one" if isinstance(value, list) else str(value)
+    return "another one" if isinstance(value, list | dict) else str(value)

@@ -26,8 +26,12 @@ PLACES = ("data.root",)
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "training": {"averaging_warmup": False, "log_every": None},
-    "callbacks": {},
+    "constraint": {"effects": []},
 }
+# Cross-entropy with training.label_smoothing.
+PLAIN_LOSS = {"_target_": "mnist_exp.train.losses.cross_entropy", "weight": None}
+# Groups missing there, with the content that reproduces that behaviour.
+NEW_GROUPS: dict[str, dict[str, Any]] = {"callbacks": {}, "metrics": {}, "loss": PLAIN_LOSS}
 # Version 0.1 had one tracker, without a name: null, or TensorBoard's writer.
 TENSORBOARD = "mnist_exp.trackers.TensorBoard"
 OLD_TENSORBOARD = "torch.utils.tensorboard.SummaryWriter"
@@ -64,11 +68,11 @@ def bring_up_to_date(config: DictConfig) -> None:
             config.tracker = _entries(OmegaConf.to_container(config.tracker))
         for group, keys in OLD_BEHAVIOUR.items():
             values = config.get(group)
-            if values is None:
-                config[group] = values = OmegaConf.create()
             if isinstance(values, DictConfig):
                 for key in keys.keys() - values.keys():
                     values[key] = keys[key]
+        for group in NEW_GROUPS.keys() - config.keys():
+            config[group] = NEW_GROUPS[group]
 
 
 def _entries(tracker: Any) -> Any:
@@ -91,13 +95,14 @@ def _as_in_version_0_1(tracker: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a resolved configuration without newer keys that leave the old behaviour unchanged.
+    """Return a resolved configuration without newer keys and groups that change no behaviour.
 
     Configurations then compare and hash equal across versions.
     """
     values = flat(config)
     old = flat(OLD_BEHAVIOUR)
     keys = {key for key in old if key in values and values[key] == old[key]}
+    keys |= {group for group, content in NEW_GROUPS.items() if config.get(group) == content}
     if values.get("training.averaging") is None:
         keys.add("training.averaging_warmup")
     normal = _without(config, keys)

@@ -43,6 +43,7 @@ ROW: dict[str, Shape] = {
     "level_histogram?": {"levels": ListOf(FLOAT), "counts": ListOf(COUNT)},
     "gradient_norms?": ListOf(FLOAT),
 }
+EFFECTS = ListOf({"state": KEYS, "generator": optional(BYTES)})  # of the user's
 STATE: dict[str, Shape] = {
     "epoch": COUNT,
     "history": ListOf(ROW),
@@ -138,6 +139,7 @@ def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:
         counts = {key: built[key] for key in ("devices", "tally", "until_sample")}
         known = {key: found.get(key) for key in counts} if isinstance(found, Mapping) else found
         yield from _differences(known, counts, "constraint")
+        yield from mistakes(found, {"effects?": EFFECTS}, "constraint")
     groups = state.optimizer.state_dict()["param_groups"]
     yield from _differences(saved["optimizer"].get("param_groups"), groups, "param_groups")
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]

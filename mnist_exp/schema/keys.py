@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.files.names import is_plain_name
-from mnist_exp.schema.parts import PARTS
+from mnist_exp.schema.parts import PARTS, PLACE
 from mnist_exp.schema.rule import (
     ABOVE_0,
     AT_LEAST_0,
@@ -43,6 +43,7 @@ ENTRIES = Rule(
         isinstance(value, Mapping)
         and all(
             is_plain_name(name)
+            and "." not in name
             and isinstance(entry, Mapping)
             and TEXT.accepts(entry.get("_target_"))
             for name, entry in value.items()
@@ -75,6 +76,8 @@ RULES: dict[str, Rule] = {
     "training.gradient_norm": BOOLEAN,
     "training.log_every": optional(integer(1)),
     "callbacks": ENTRIES,
+    "metrics": ENTRIES,
+    "loss._target_": TEXT,
     "tracker": ENTRIES,
     "plots.enabled": BOOLEAN,
     "plots.dpi": integer(10, 2400),
@@ -118,7 +121,8 @@ def check(config: DictConfig) -> None:
     refuse(f"{key}: a value is required" for key in sorted(OmegaConf.missing_keys(config)))
     values: Any = OmegaConf.to_container(config, resolve=True)
     rules = rules_for(values)
-    refuse([*_mistakes(values, rules), *_words_for_truth(values, "", rules)])
+    found = [*_mistakes(values, rules), *_wrong_effects(values.get("constraint"))]
+    refuse([*found, *_words_for_truth(values, "", rules)])
 
 
 def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
@@ -147,6 +151,24 @@ def _mistakes(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[
                 yield f"{key}: is missing; allowed is {rule.allowed}"
         elif not rule.accepts(value):
             yield refusal(key, value, rule)
+
+
+def _wrong_effects(constraint: Any) -> Iterator[str]:
+    """Yield a message for each entry of ``constraint.effects`` that is no effect's."""
+    effects = constraint.get("effects") if isinstance(constraint, dict) else None
+    if not isinstance(effects, list):
+        return
+    if effects and constraint.get("_target_") is None:
+        yield (
+            "constraint.effects: constraint=none has no devices on which effects could act; "
+            "choose some, such as constraint=clip, or leave the effects out"
+        )
+    for index, effect in enumerate(effects):
+        key = f"constraint.effects[{index}]"
+        if not isinstance(effect, dict) or not TEXT.accepts(effect.get("_target_")):
+            yield f"{key}: a _target_ is required, as in [{{_target_: my.TemperatureDrift}}]"
+        elif "place" in effect and not PLACE.accepts(effect["place"]):
+            yield refusal(f"{key}.place", effect["place"], PLACE)
 
 
 _ABSENT = object()

@@ -60,6 +60,15 @@ HOLDOUT = {
 }
 FOLDS = {"n_splits": integer(2), "n_repeats": integer(1), "shuffle": BOOLEAN}
 
+CLASS_WEIGHTS = optional(
+    list_of(AT_LEAST_0, "a list with a number of at least 0 for each class, such as [1,2]")
+)
+CROSS_ENTROPY = {
+    "weight": CLASS_WEIGHTS,
+    "label_smoothing": number(lambda value: 0 <= value < 1, "0 <= s < 1"),
+}
+FOCAL = {"gamma": AT_LEAST_0, "alpha": CLASS_WEIGHTS}
+
 ASYMMETRIC_SGD = {"lr_pos": ABOVE_0, "lr_neg": ABOVE_0, "momentum": BELOW_1}
 MUON = {
     "lr": ABOVE_0,
@@ -111,6 +120,8 @@ STEP = {"step_size": integer(1), "gamma": AT_LEAST_0}
 LABEL = number(
     lambda value: abs(value) <= LARGEST_LABEL, f"from -{LARGEST_LABEL:g} to {LARGEST_LABEL:g}"
 )
+PLACES = ("before_update", "after_update", "after_retention", "after_rounding")
+PLACE = one_of(*PLACES)
 DEVICE = {
     "mapping": one_of("direct", "reference", "differential"),
     "gain": ABOVE_0,
@@ -134,6 +145,10 @@ DEVICE = {
     "stuck_at_min": SHARE,
     "stuck_at_max": SHARE,
     "diagnose_every": integer(1),
+    "effects": Rule(
+        lambda value: isinstance(value, (list, tuple)),
+        "a list of effects, such as [{_target_: my.TemperatureDrift, rate: 1e-4}]",
+    ),
 }
 
 # Other entries of a run directory.
@@ -181,6 +196,11 @@ PARTS: dict[str, dict[str, Rule]] = {
     "sklearn.model_selection.KFold": FOLDS,
     "sklearn.model_selection.StratifiedKFold": FOLDS,
     "sklearn.model_selection.RepeatedStratifiedKFold": FOLDS,
+    "mnist_exp.train.losses.cross_entropy": CROSS_ENTROPY,
+    "mnist_exp.train.losses.focal": FOCAL,
+    "mnist_exp.train.metrics.top_k_accuracy": {"k": integer(1)},
+    "mnist_exp.train.metrics.expected_calibration_error": {"bins": integer(1, 1_000_000)},
+    "mnist_exp.train.metrics.f1": {"average": optional(one_of("macro", "micro", "weighted"))},
     "mnist_exp.optim.AsymmetricSGD": ASYMMETRIC_SGD,
     "mnist_exp.optim.Muon": MUON,
     "torch.optim.SGD": SGD,

@@ -19,6 +19,7 @@ from mnist_exp.data.batches import Features
 from mnist_exp.errors import UserError
 from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.schema.arguments import wrong_kinds
+from mnist_exp.sklearn.device_parameters import with_device_parameters
 from mnist_exp.sklearn.training import (
     build_scheduler,
     fresh_state,
@@ -67,9 +68,9 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
     quantize, retain, clip : bool
         Whether to keep conductances on evenly spaced levels, let them drift, and keep them within
         their bounds.
-    mapping, gain, bias, levels, rounding, pulse_rounding, nonlinearity_ltp, nonlinearity_ltd, \
-    write_noise, rate_variation, bound_variation, stuck_at_min, stuck_at_max
-        As in `mnist_exp.device.DeviceSettings`.
+    mapping, levels, rounding, ...
+        Every other setting of `mnist_exp.device.DeviceSettings`, by its name. `fit` trains with
+        copies of ``effects``.
     epochs : int
         Passes over the data in `fit`.
     batch_size : int
@@ -103,6 +104,7 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
     True
     """
 
+    @with_device_parameters
     def __init__(
         self,
         input_dim: int | None = None,
@@ -123,22 +125,8 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         momentum: float = 0.9,
         scheduler: str = "onecycle",
         label_smoothing: float = 0.1,
-        levels: int = 100,
-        rounding: str = "stochastic",
         mapping: str = "differential",
-        gain: float = 1.0,
-        bias: str = "free",
-        clip: bool = True,
-        retention_tau: float | None = None,
-        retention_target: float | None = None,
-        pulse_rounding: str = "none",
-        nonlinearity_ltp: float = 0.0,
-        nonlinearity_ltd: float = 0.0,
-        write_noise: float = 0.0,
-        rate_variation: float = 0.0,
-        bound_variation: float = 0.0,
-        stuck_at_min: float = 0.0,
-        stuck_at_max: float = 0.0,
+        **device_settings: Any,
     ) -> None:
         self.input_dim = input_dim
         self.hidden_dim = hidden_dim
@@ -157,22 +145,7 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         self.momentum = momentum
         self.scheduler = scheduler
         self.label_smoothing = label_smoothing
-        self.levels = levels
-        self.rounding = rounding
         self.mapping = mapping
-        self.gain = gain
-        self.bias = bias
-        self.clip = clip
-        self.retention_tau = retention_tau
-        self.retention_target = retention_target
-        self.pulse_rounding = pulse_rounding
-        self.nonlinearity_ltp = nonlinearity_ltp
-        self.nonlinearity_ltd = nonlinearity_ltd
-        self.write_noise = write_noise
-        self.rate_variation = rate_variation
-        self.bound_variation = bound_variation
-        self.stuck_at_min = stuck_at_min
-        self.stuck_at_max = stuck_at_max
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> PyTorchNNWrapper:
         """Train from fresh weights and return the classifier.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import fields
 from math import ceil
 from typing import Any
 
@@ -13,16 +12,15 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mnist_exp.data.input_scale import scale_warning
-from mnist_exp.device import DeviceConstraint, DeviceSettings
 from mnist_exp.errors import UserError
 from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
+from mnist_exp.sklearn.device_parameters import build_constraint
 from mnist_exp.train.compute_device import compute_device
 from mnist_exp.train.loop import Recipe
 from mnist_exp.train.state import TrainState
 
 SCHEDULERS = ("onecycle", "constant")
-NEVER = 2**31  # in optimizer steps; the classifier has no diagnostics
 # torch's global generators belong to the caller, so their state is neither saved nor restored.
 NO_GLOBAL_RANDOMNESS = {"torch_random": None, "device_random": None}
 
@@ -50,8 +48,7 @@ def fresh_state(
         in_features=num_features,
         generator=torch.Generator().manual_seed(seed),  # not torch's global one
     ).to(device)
-    names = {field.name for field in fields(DeviceSettings)} - {"diagnose_every"}
-    constraint = DeviceConstraint(**{n: settings[n] for n in names}, diagnose_every=NEVER)
+    constraint = build_constraint(settings)
     constraint.attach(model, seed=seed)
     rates = {name: settings[name] for name in ("lr_pos", "lr_neg", "momentum")}
     return TrainState(

@@ -64,7 +64,9 @@ def train(
     while not state.finished(recipe.epochs):
         state.begin_epoch(indices)
         model.train()
-        backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
+        backpropagate = backpropagation(
+            model, recipe.label_smoothing, recipe.precision, recipe.loss
+        )
         started = time.perf_counter() - state.seconds
         for batch in state.remaining_batches(recipe.batch_size):
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
@@ -89,7 +91,7 @@ def train(
             state.seconds = time.perf_counter() - started
             notify(callbacks, "on_batch_end", state, loss)
             step = training.steps(state)
-            if recipe.log_every is not None and step % recipe.log_every == 0:
+            if training.logs(step):
                 row = {"epoch": state.epoch + 1, "step": step, "loss": loss_value}
                 row |= {"accuracy": correct / len(labels), "lr": state.lr}
                 notify(callbacks, "on_step_logged", state, row)

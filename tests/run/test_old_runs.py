@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from mnist_exp.app.commands.view_results import main
 from mnist_exp.run.results import finished_results
 from mnist_exp.run.saved_config import (
+    NEW_GROUPS,
     bring_up_to_date,
     has_hash,
     hash_config,
@@ -120,13 +121,29 @@ def test_keys_that_an_old_configuration_lacks_mean_the_old_behaviour(
     assert config.training.averaging_warmup is True  # set keys stay
 
 
+def test_a_group_that_an_old_configuration_lacks_means_the_old_behaviour(
+    compose_config: Compose,
+) -> None:
+    config = compose_config()
+    older = config.copy()
+    with open_dict(older):
+        for group in NEW_GROUPS:
+            del older[group]
+    assert training_config(older) == training_config(config)
+    bring_up_to_date(older)
+    assert older == config
+    for changed in ("loss=focal", "loss.weight=[1,1]", "metrics=top2", "+loss.label_smoothing=0"):
+        assert training_config(compose_config(changed)) != training_config(config)
+
+
 def test_a_key_that_was_written_out_is_the_old_behaviour_too(compose_config: Compose) -> None:
     config = compose_config("training.averaging=0.9", "training.averaging_warmup=false")
     written_out: Any = OmegaConf.to_container(config, resolve=True)
     for key in ("resume", "reproduce", "sweep", "trust"):
         del written_out[key]
-    del written_out["callbacks"]  # version 0.1 had one tracker, without a name, and no callbacks
-    written_out["tracker"] = {"_target_": None}
+    for group in NEW_GROUPS:
+        del written_out[group]
+    written_out["tracker"] = {"_target_": None}  # one, without a name
     assert without_old_behaviour(written_out) == training_config(config)
     assert hash_config(written_out) != hash_config(training_config(config))
     assert has_hash(training_config(config), hash_config(written_out))

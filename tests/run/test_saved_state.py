@@ -122,6 +122,33 @@ def test_wrong_content_is_refused_by_key(
         goes_on("plain", directory)
 
 
+@pytest.mark.parametrize(
+    ("effects", "reason"),
+    [
+        ([3], r"constraint\.effects\[0\] is 3; allowed is an object with keys"),
+        ([{"state": {}}], r"constraint\.effects\[0\]\.generator is missing"),
+        ([{"state": {}, "generator": 3}], r"constraint\.effects\[0\]\.generator is 3; allowed is"),
+        (
+            [{"state": {}, "generator": torch.zeros(3, dtype=torch.uint8)}],
+            "does not fit this model",
+        ),
+        ([{"state": {"n": 1}, "generator": None}], r"effects\[0\] .*Wander\): KeyError: 'steps'"),
+        ([], "the saved state has 0 effects, and there are 1 now"),
+    ],
+)
+def test_wrong_states_of_effects_are_refused(tmp_path: Path, effects: Any, reason: str) -> None:
+    wander = "constraint.effects=[{_target_: tests.device.test_added_effects.Wander}]"
+    arguments = (*RUNS["devices"], wander)
+    with pytest.raises(Interrupted):
+        run_experiment(composed(*arguments), tmp_path, StopAfter(7))
+    content = load_checkpoint(newest(tmp_path))
+    content["state"]["constraint"]["effects"] = effects
+    del content["schema_version"]
+    save_checkpoint(newest(tmp_path), content)
+    with pytest.raises(UserError, match=rf"{tmp_path}/checkpoints.*{reason}"):
+        run_experiment(composed(*arguments), tmp_path)
+
+
 def test_a_configuration_that_never_ends_is_refused(
     stopped: dict[str, Path], tmp_path: Path
 ) -> None:
