@@ -61,22 +61,26 @@ class MLflow(Tracker):
         """Find or make the run, and its parents."""
         from mlflow import MlflowClient, get_tracking_uri
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # each retry is a warning
+            logging.getLogger(name).setLevel(logging.ERROR)
         uri = self.tracking_uri or get_tracking_uri()
         self.client = MlflowClient(uri)
         self.uri = uri
         self.experiment_id = run.identity(
             f"mlflow experiment {self.experiment} {uri}", self._experiment
         )
-        self.parents = []
+        lineage: list[str] = []  # from the sweep to the fold, as far as there are such
         if run.sweep is not None:
-            self.parents.append(self._run(run, "mlflow sweep", place=run.sweep))
+            lineage.append(self._run(run, "mlflow sweep", place=run.sweep))
+        lineage.append(self._run(run.whole, "mlflow run", lineage))
         if run.fold is not None:
-            self.parents.append(self._run(run.whole, "mlflow run", self.parents))
-        key = "mlflow run" if run.fold is None else f"mlflow fold {run.fold}"
-        self.run_id = self._run(run, key, self.parents)
-        self.client.update_run(self.run_id, status="RUNNING")
+            lineage.append(self._run(run, f"mlflow fold {run.fold}", lineage))
+        for run_id in lineage:
+            self.client.update_run(run_id, status="RUNNING")
+        self.run_id = lineage[-1]
+        # a run over folds is not complete with one of them; a sweep is, until its next job starts
+        self.complete = lineage if run.fold is None else lineage[-1:]
+        self.lineage = lineage
 
     def log_rows(self, rows: Sequence[tuple[Mapping[str, float], int]]) -> None:
         """Send many numbers with each request."""
@@ -84,7 +88,9 @@ class MLflow(Tracker):
 
         now = int(time.time() * 1000)
         metrics = [
-            Metric(key, value, now, step) for numbers, step in rows for key, value in numbers.items()
+            Metric(key, value, now, step)
+            for numbers, step in rows
+            for key, value in numbers.items()
         ]
         for start in range(0, len(metrics), MOST_METRICS):
             self.client.log_batch(self.run_id, metrics[start : start + MOST_METRICS])
@@ -98,13 +104,11 @@ class MLflow(Tracker):
         self.client.log_artifact(self.run_id, str(path), "checkpoints")
 
     def finish(self, results: Mapping[str, float], status: str) -> None:
-        """Send the results and the status; one that stopped is also its parents'."""
+        """Send the results and the status, which is also that of its parents, if it stopped."""
         if results:
             self.log_rows([(results, 0)])
-        self.client.set_terminated(self.run_id, STATUS[status])
-        for parent in self.parents:
-            if status != "completed":
-                self.client.set_terminated(parent, STATUS[status])
+        for run_id in self.complete if status == "completed" else self.lineage:
+            self.client.set_terminated(run_id, STATUS[status])
 
     def where(self) -> str:
         """Return the address of the run, or the database and the run's number."""

@@ -192,7 +192,7 @@ class Tracker(Callback):
 
     def __work(self, kind: str, several: list[tuple[Any, ...]]) -> None:
         if kind == "log":
-            self.log_rows(several)  # type: ignore[arg-type]
+            self.log_rows(several)
         else:
             getattr(self, kind)(*several[0])
 

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 from mnist_exp.trackers.tracked_run import TrackedRun
 from mnist_exp.trackers.tracker import Tracker
 
+RESERVED = ("project", "run", "timestamp", "step", "time", "metrics")  # Trackio's own columns
+
 
 class Trackio(Tracker):
     """Log to Trackio's database in ``TRACKIO_DIR``; starts no server.
@@ -51,7 +53,8 @@ class Trackio(Tracker):
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log a row."""
-        self.run.log(dict(metrics), step)
+        own = {key: value for key, value in metrics.items() if key not in RESERVED}
+        self.run.log(own, step)
         self.epoch = int(metrics.get("epoch", self.epoch))
 
     def image(self, path: Path) -> None:

@@ -69,7 +69,7 @@ class WandB(Tracker):
         self.run: Any = wandb.init(
             project=self.project,
             entity=self.entity,
-            mode=self._mode,  # type: ignore[arg-type]
+            mode=self._mode,
             dir=run.directory,
             id=run.identity("wandb") + number,
             resume=None if self._mode == "offline" else "allow",

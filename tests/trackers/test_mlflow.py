@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,7 +45,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             cwd=directory,
             stdout=log,
             stderr=log,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={
+                **os.environ,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes
+            },
             start_new_session=True,
         )
     try:
@@ -55,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.2)
         yield uri
     finally:
-        os.killpg(process.pid, 15)  # its workers too
+        os.killpg(process.pid, signal.SIGKILL)  # its workers too
         process.wait(30)
 
 
@@ -132,9 +137,7 @@ def test_folds_are_children_of_the_run_and_a_run_of_its_sweep(
     train(*more, directory="sweep/1")
     runs = runs_of(server, "folds")
     assert set(runs) == {"sweep", "sweep/0", "sweep/0/fold_1", "sweep/0/fold_2", "sweep/1"}
-    parents = {
-        name: run.data.tags.get("mlflow.parentRunId", "none") for name, run in runs.items()
-    }
+    parents = {name: run.data.tags.get("mlflow.parentRunId", "none") for name, run in runs.items()}
     sweep, whole = (runs[name].info.run_id for name in ("sweep", "sweep/0"))
     assert parents == {
         "sweep": "none", "sweep/0": sweep, "sweep/1": sweep,

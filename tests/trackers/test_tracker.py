@@ -85,6 +85,11 @@ def _forget() -> None:
     Memory.calls.clear()
 
 
+def hold(release: threading.Event) -> None:
+    """Be as slow as the test wants."""
+    release.wait()
+
+
 def kinds() -> list[str]:
     """The kinds of calls, repetitions left out."""
     names = [name for name, _ in Memory.calls]
@@ -233,9 +238,7 @@ def test_a_tracker_that_hangs_holds_up_the_end_of_a_run_for_its_patience_only(
     assert "not everything was sent within 0.3 s" in line
 
 
-def test_a_missing_package_is_said_before_anything_is_written(
-    train: Train, tmp_path: Path
-) -> None:
+def test_a_missing_package_is_said_before_anything_is_written(train: Train, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pip install mnist_exp\[nothing\]"):
         train(f"+tracker.mine._target_={HERE}.NeedsNothingThatExists")
     assert not list((tmp_path / "run").iterdir())
@@ -249,7 +252,7 @@ def test_what_is_no_tracker_is_refused(train: Train) -> None:
 def test_a_step_only_queues_its_row() -> None:
     """A blocked thread changes nothing: no lock is waited for."""
     release = threading.Event()
-    worker = Worker(lambda kind, rows: release.wait() and None, lambda error: None, "test")
+    worker = Worker(lambda kind, rows: hold(release), lambda error: None, "test")
     worker.add("start")
     tracker = Memory()
     tracker._Tracker__worker = worker  # type: ignore[attr-defined]

@@ -51,8 +51,7 @@ def test_everything_of_a_run_is_there(
     assert any("plots/training_curves" in row for row in rows)
     config = store.get_run_config("mnist_exp", "run")
     assert config["training.epochs"] == 2
-    artifacts = store.list_artifacts("mnist_exp")
-    assert len(artifacts) == 1
+    assert len(store.get_artifacts("mnist_exp")) == 1
 
 
 def test_folds_and_the_run_over_them_are_a_group(train: Train, store: Any) -> None:
