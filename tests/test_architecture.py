@@ -19,7 +19,7 @@ FLOORS = (
     {"train"},
     {"run", "sklearn"},
     {"plots"},
-    {"gradients", "callbacks"},
+    {"gradients", "callbacks", "trackers"},
     {"experiment"},
     {"app"},
     {"__init__", "__main__"},

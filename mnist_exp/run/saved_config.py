@@ -35,7 +35,7 @@ PLAIN_LOSS = {"_target_": "mnist_exp.train.losses.cross_entropy", "weight": None
 # Groups missing there, with the content that reproduces that behaviour.
 NEW_GROUPS: dict[str, dict[str, Any]] = {"callbacks": {}, "metrics": {}, "loss": PLAIN_LOSS}
 # Version 0.1 had one tracker, without a name: null, or TensorBoard's writer.
-TENSORBOARD = "mnist_exp.callbacks.tracking.TensorBoard"
+TENSORBOARD = "mnist_exp.trackers.TensorBoard"
 OLD_TENSORBOARD = "torch.utils.tensorboard.SummaryWriter"
 CONFIG_FILE = "config.yaml"  # the resolved configuration, in the run directory
 SHOWN = 8  # most differences listed in a message

@@ -198,8 +198,8 @@ DEVICE = {
 
 # Other entries of a run directory.
 TAKEN = (
-    *("checkpoints", "plots", "tensorboard", "export"),
-    *("config.yaml", "results.json", "metrics.jsonl"),
+    *("checkpoints", "plots", "tensorboard", "wandb", "export", "config.yaml", "results.json"),
+    *("metrics.jsonl", "steps.jsonl", "metrics.csv", "steps.csv", "results.csv"),
 )
 DIRECTORY = Rule(
     lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
@@ -260,5 +260,17 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.device.DeviceConstraint": DEVICE,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
     "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
-    "mnist_exp.callbacks.tracking.TensorBoard": {"flush_secs": integer(1)},
+    "mnist_exp.trackers.TensorBoard": {"flush_secs": integer(1)},
+    "mnist_exp.trackers.MLflow": {
+        "experiment": TEXT,
+        "tracking_uri": optional(TEXT),
+        "patience": AT_LEAST_0,
+    },
+    "mnist_exp.trackers.WandB": {
+        "project": TEXT,
+        "entity": optional(TEXT),
+        "mode": optional(one_of("online", "offline")),
+        "patience": AT_LEAST_0,
+    },
+    "mnist_exp.trackers.Trackio": {"project": TEXT, "patience": AT_LEAST_0},
 }
