@@ -16,7 +16,7 @@ __all__ = ["PyTorchNNWrapper", "__version__", "load_run", "load_sweep", "run_exp
 _LAZY = {
     "PyTorchNNWrapper": "mnist_exp.sklearn",
     "load_run": "mnist_exp.app.runs",
-    "load_sweep": "mnist_exp.app.sweep_results",
+    "load_sweep": "mnist_exp.app.loaded_sweep",
     "run_experiment": "mnist_exp.app.python_run",
 }
 

@@ -139,41 +139,55 @@ def claim(config: DictConfig, kind: str) -> Claim:
     if kind == "sweep":  # its jobs may have other working directories
         wanted = wanted.absolute()
     hydra_subdir = OmegaConf.select(config, "hydra.output_subdir") if kind == "run" else None
-    claimed = Claim(wanted, kind, hydra_subdir=hydra_subdir)
-    try:
-        _take(config, claimed)
-    except BaseException:
-        claimed.unmake()
-        raise
+    named = any(o.startswith(f"hydra.{kind}.dir=") for o in as_typed(config.hydra.overrides.hydra))
+    claimed = claim_directory(wanted, kind, named, hydra_subdir)
     _CLAIMS.get().append(claimed)
     use_directory(config, kind, claimed.wanted)
     return claimed
 
 
-def _take(config: DictConfig, claimed: Claim) -> None:
-    kind, wanted = claimed.kind, claimed.wanted
-    named = any(o.startswith(f"hydra.{kind}.dir=") for o in as_typed(config.hydra.overrides.hydra))
+def claim_directory(
+    wanted: Path, kind: str, named: bool, hydra_subdir: str | None = None, key: str | None = None
+) -> Claim:
+    """Make and lock a directory; if it is not ``named`` by the user, append a number if taken.
+
+    ``key`` is what the messages call the directory; None: ``hydra.<kind>.dir``. The caller releases
+    the lock. Raises as `claim`.
+    """
+    claimed = Claim(wanted, kind, hydra_subdir=hydra_subdir)
+    try:
+        _take(claimed, named, key or f"hydra.{kind}.dir")
+    except BaseException:
+        if claimed.lock is not None:
+            claimed.lock.release()
+        claimed.unmake()
+        raise
+    return claimed
+
+
+def _take(claimed: Claim, named: bool, key: str) -> None:
+    wanted = claimed.wanted
     try:
         if named:
             claimed.make(claimed.directory)
         else:
             _make_unused(claimed)
-        _check_unused(claimed)  # before the lock leaves its file there
+        _check_unused(claimed, key)  # before the lock leaves its file there
         lock_was_there = (claimed.directory / LOCK_FILE).exists()
     except OSError as error:
         raise UserError(
-            f"hydra.{kind}.dir={wanted}: cannot be made ({error.strerror}). Give a directory "
-            f"that you may write to: hydra.{kind}.dir=DIR."
+            f"{key}={wanted}: cannot be made ({error.strerror}). Give a directory that you may "
+            f"write to: {key}=DIR."
         ) from error
     claimed.lock = DirectoryLock(claimed.wanted)
-    _check_unused(claimed)  # another run may have used it before the lock was free
+    _check_unused(claimed, key)  # another run may have used it before the lock was free
     claimed.made_lock = not lock_was_there
 
 
-def _check_unused(claimed: Claim) -> None:
+def _check_unused(claimed: Claim, key: str) -> None:
     if any(entry.name != LOCK_FILE for entry in claimed.directory.iterdir()):
         raise UserError(
-            f"hydra.{claimed.kind}.dir={claimed.wanted}: holds files already; give a new or empty "
+            f"{key}={claimed.wanted}: holds files already; give a new or empty "
             f"directory, or go on with what it holds: {claimed.command_to_go_on()}"
         )
 

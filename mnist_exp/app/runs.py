@@ -84,9 +84,8 @@ class Run:
         return f"<Run {self.directory}: {self.results.get('model', '?')}, {status}{known}>"
 
     def __str__(self) -> str:
-        if self.results["status"] != COMPLETED:
-            return repr(self)
-        return "\n".join(summary_lines(self.results, self.directory))
+        done = self.results["status"] == COMPLETED
+        return "\n".join(summary_lines(self.results, self.directory)) if done else repr(self)
 
     @property
     def metrics(self) -> Any:
@@ -157,11 +156,6 @@ class Run:
     def split(self, fold: int | None = None) -> Split:
         """Return the training, validation and test images of a fold, as indices of `dataset`.
 
-        Parameters
-        ----------
-        fold : int or None
-            From 1; needed if the run has folds.
-
         Raises
         ------
         UserError
@@ -221,15 +215,12 @@ class Run:
         self, images: Any, *, epoch: int | str = "best", fold: int | None = None
     ) -> np.ndarray | Tensor:
         """Return the probability of each class, float32 [N, K]; parameters as in `predict`."""
+        import numpy as np
         import torch
 
-        from mnist_exp.data import Dataset
         from mnist_exp.experiment import trained
 
-        pixels = trained.as_pixels(images)
-        each = pixels.reshape(-1, 28, 28)
-        labels = torch.zeros(len(each), dtype=torch.int64)
-        dataset = Dataset("images", each, labels, 0, self.class_names)
+        dataset = trained.as_dataset(images, self.class_names)
         network = self._network(epoch, fold)
         with trained.conditions_of(self.config, self.results) as conditions:
             logits = trained.predicted_logits(
@@ -238,7 +229,7 @@ class Run:
                 batch_size=self.config.training.eval_batch_size,
                 precision=conditions.precision,
             )
-        probabilities = logits.softmax(1).reshape(*pixels.shape[:-2], logits.shape[1])
+        probabilities = logits.softmax(1).reshape(*np.shape(images)[:-2], logits.shape[1])
         return probabilities if isinstance(images, torch.Tensor) else probabilities.numpy()
 
     def evaluate(
@@ -272,7 +263,7 @@ class Run:
         if dataset is None:
             indices, dataset = self.split(fold).test, self.dataset()
         else:
-            self._check_classes(dataset)
+            trained.check_classes(dataset, self.class_names, self.directory)
             indices = torch.arange(dataset.num_train, len(dataset.labels))
         with trained.conditions_of(self.config, self.results) as conditions:
             return evaluate(
@@ -281,14 +272,6 @@ class Run:
                 indices.to(conditions.device),
                 batch_size=self.config.training.eval_batch_size,
                 precision=conditions.precision,
-            )
-
-    def _check_classes(self, dataset: Dataset) -> None:
-        if dataset.num_classes != len(self.class_names):
-            raise UserError(
-                f"{dataset.name} has {dataset.num_classes} classes, {self.directory} has "
-                f"{len(self.class_names)}: {', '.join(self.class_names)}. Give data with as many "
-                "classes, or choose them (data.classes, Dataset.select_classes)."
             )
 
     def _network(self, epoch: int | str, fold: int | None) -> nn.Module:

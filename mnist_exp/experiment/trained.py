@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from mnist_exp.cpu.threads import cpu_threads, settle_threads
+from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
@@ -110,13 +112,13 @@ def predicted_logits(
     return torch.cat(logits)
 
 
-def as_pixels(images: Any) -> Tensor:
-    """Return images as a uint8 tensor [N, 28, 28] or [28, 28] on the CPU.
+def as_dataset(images: Any, class_names: tuple[str, ...]) -> Dataset:
+    """Return images, an array or tensor, as a data set on the CPU; their labels mean nothing.
 
     Raises
     ------
     UserError
-        If they have another type or shape.
+        Unless they are uint8 [N, 28, 28] or [28, 28].
     """
     pixels = images.cpu() if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
     if pixels.dtype != torch.uint8 or pixels.ndim not in (2, 3) or pixels.shape[-2:] != (28, 28):
@@ -124,4 +126,22 @@ def as_pixels(images: Any) -> Tensor:
             f"images: are {pixels.dtype} {list(pixels.shape)}; give pixels from 0 to 255 as uint8 "
             "[N, 28, 28], or [28, 28] for one image. The run's own normalisation is applied."
         )
-    return pixels
+    each = pixels.reshape(-1, 28, 28)
+    labels = torch.zeros(len(each), dtype=torch.int64)
+    return Dataset("images", each, labels, 0, class_names)
+
+
+def check_classes(dataset: Dataset, class_names: tuple[str, ...], directory: Path) -> None:
+    """Check that a data set has as many classes as the run's network.
+
+    Raises
+    ------
+    UserError
+        If it has not.
+    """
+    if dataset.num_classes != len(class_names):
+        raise UserError(
+            f"{dataset.name} has {dataset.num_classes} classes, {directory} has "
+            f"{len(class_names)}: {', '.join(class_names)}. Give data with as many classes, or "
+            "choose them (data.classes, Dataset.select_classes)."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.schema.arguments import wrong_kinds
 from mnist_exp.sklearn.device_parameters import with_device_parameters
+from mnist_exp.sklearn.from_run import network_of_run
 from mnist_exp.sklearn.training import (
     build_scheduler,
     fresh_state,
@@ -147,6 +149,21 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         self.label_smoothing = label_smoothing
         self.mapping = mapping
 
+    @classmethod
+    def from_run(cls, directory: str | Path, **choice: Any) -> PyTorchNNWrapper:
+        """Return a fitted classifier with the network of a run, an MLP with one hidden layer.
+
+        It takes X of shape (n_samples, 784), pixels in [0, 1]: the run's normalisation is folded
+        into the first layer's weights. Its classes are the run's labels, 0, 1, ... . `fit` starts
+        from fresh weights. ``choice`` is ``epoch``, ``fold`` and ``trust``, as in
+        `mnist_exp.load_run`. Raises UserError if the network is another one.
+        """
+        network = network_of_run(Path(directory), **choice)
+        classifier = cls(hidden_dim=network.hidden)
+        classifier.model_, classifier.n_features_in_ = network.model, network.features
+        classifier.classes_, classifier.history_ = np.arange(network.classes), []
+        return classifier
+
     def fit(self, X: ArrayLike, y: ArrayLike) -> PyTorchNNWrapper:
         """Train from fresh weights and return the classifier.
 
@@ -197,6 +214,8 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         first = not hasattr(self, "model_")
         features, labels = validate_data(self, X, y, dtype=np.float32, reset=first)
         check_classification_targets(labels)
+        if not first and not hasattr(self, "_training"):
+            raise ValueError("partial_fit: cannot go on with a run's network; call fit.")
         if first and classes is None:
             raise ValueError("classes: the first call of partial_fit needs all labels.")
         known = self.classes_ if classes is None else np.unique(classes)

@@ -18,6 +18,7 @@ from mnist_exp.terminal import printable_lines
 COMMANDS = {
     "view-results": "list the best and latest runs, and those that did not finish",
     "reproduce": "run a finished run again and compare the results",
+    "evaluate": "test a run's network on its test images, or on other data",
     "seeds": "train recipes with several seeds: mean and spread of the accuracy",
     "export": "write a run's network for other programs: onnx, safetensors or torch",
     "env-check": "show versions, processor, compiled kernels and data",

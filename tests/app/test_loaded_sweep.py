@@ -1,0 +1,55 @@
+"""`load_sweep`: the jobs of a sweep, the best run and the spread over seeds."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+
+from mnist_exp import load_sweep
+from mnist_exp.errors import UserError
+from tests.run.test_sweep_table import of_accuracy, write_job
+
+FINISHED = Path(__file__).parents[1] / "old_runs" / "finished"
+
+
+def test_a_sweep_gives_rows_a_table_and_the_mean_over_seeds(tmp_path: Path) -> None:
+    accuracies = {("0.1", 0): 0.5, ("0.1", 1): 0.7, ("0.2", 0): 0.9}
+    for number, ((rate, seed), accuracy) in enumerate(accuracies.items()):
+        overrides = [f"optimizer.lr={rate}", f"seed={seed}"]
+        write_job(tmp_path / str(number), overrides, **of_accuracy(accuracy))
+    write_job(tmp_path / "3", ["optimizer.lr=0.2", "seed=1"], status="failed", error="no")
+    sweep = load_sweep(tmp_path)
+    assert [row.job for row in sweep.rows] == ["2", "1", "0", "3"]
+    assert sweep.over_seeds() == [
+        {"optimizer.lr": "0.2", "accuracy": 0.9, "std": None, "n": 1},
+        {
+            "optimizer.lr": "0.1",
+            "accuracy": pytest.approx(0.6),
+            "std": pytest.approx(statistics.stdev([0.5, 0.7])),
+            "n": 2,
+        },
+    ]
+    assert list(sweep.table["job"] if hasattr(sweep.table, "columns") else "2103") == [*"2103"]
+    assert len(sweep.table) == 4
+    assert repr(sweep).endswith("4 jobs, 3 completed, 1 failed>")
+
+
+def test_the_best_run_is_loaded(tmp_path: Path) -> None:
+    shutil.copytree(FINISHED, tmp_path / "0")
+    write_job(tmp_path / "1", ["seed=1"], status="failed", error="no")
+    best = load_sweep(tmp_path).best
+    assert best.directory == tmp_path / "0"
+    assert best.results["status"] == "completed"
+
+
+def test_what_holds_no_sweep_or_no_completed_job_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such directory"):
+        load_sweep(tmp_path / "missing")
+    with pytest.raises(UserError, match="holds no sweep"):
+        load_sweep(tmp_path)
+    write_job(tmp_path / "0", ["seed=1"], status="failed", error="no")
+    with pytest.raises(UserError, match=r"no job is completed \(1 failed\)"):
+        _ = load_sweep(tmp_path).best
