@@ -21,8 +21,8 @@ from mnist_exp.run.saved_config import (
     training_config,
     without_old_behaviour,
 )
-from tests.app.test_main import run
 from tests.conftest import Compose
+from tests.helpers.fault_injection import command
 
 OLD_RUNS = Path(__file__).parents[1] / "old_runs"
 
@@ -58,10 +58,10 @@ def test_a_finished_old_run_has_all_that_a_run_of_today_has() -> None:
 def test_an_interrupted_old_run_goes_on(tmp_path: Path) -> None:
     directory = tmp_path / "run"
     shutil.copytree(OLD_RUNS / "interrupted", directory)
-    ended = run(f"resume={directory}", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert "fold 2 | resumes after 1 epochs and " in ended.stdout
-    assert "fold 1 | epoch" not in ended.stdout  # fold 1 was finished
+    code, output = command(f"resume={directory}", cwd=tmp_path)
+    assert code == 0, output
+    assert "fold 2 | resumes after 1 epochs and " in output
+    assert "fold 1 | epoch" not in output  # fold 1 was finished
     written = read_json(directory / "results.json")
     assert (written["schema_version"], written["status"]) == (2, "completed")
     assert [fold["fold"] for fold in written["folds"]] == [1, 2]
@@ -71,23 +71,23 @@ def test_an_interrupted_old_run_goes_on(tmp_path: Path) -> None:
         *((1, epoch) for epoch in (1, 2, 3)),
         *((2, epoch) for epoch in (1, 2, 3)),
     ]
-    again = run(f"resume={directory}", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "is finished already" in again.stdout
+    code, output = command(f"resume={directory}", cwd=tmp_path)
+    assert code == 0, output
+    assert "is finished already" in output
 
 
 @pytest.mark.slow
 def test_a_finished_old_run_is_reproduced_and_compared(tmp_path: Path) -> None:
     reference = OLD_RUNS / "finished"
     before = sorted(reference.rglob("*"))
-    ended = run(f"reproduce={reference}", "hydra.run.dir=again", cwd=tmp_path)
+    code, output = command(f"reproduce={reference}", "hydra.run.dir=again", cwd=tmp_path)
     results = finished_results(tmp_path / "again")
-    assert results is not None, ended.stderr
+    assert results is not None, output
     comparison = results["reproduction"]
     # bits may differ between machines; the exit code reports it
-    assert ended.returncode == (0 if comparison["identical"] else 1), ended.stderr
+    assert code == (0 if comparison["identical"] else 1), output
     said = "identical to" if comparison["identical"] else "differs from"
-    assert f"{said} {reference}" in ended.stdout
+    assert f"{said} {reference}" in output
     old = finished_results(reference)
     assert old is not None
     assert results["accuracy"]["mean"] == pytest.approx(old["accuracy"]["mean"], abs=0.05)
