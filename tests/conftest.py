@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: pytest runs a process per core
@@ -23,21 +25,30 @@ hypothesis.settings.load_profile("suite")
 Compose = Callable[..., DictConfig]
 
 
-@pytest.fixture(scope="session")
-def mnist() -> Dataset:
-    """The bundled MNIST."""
-    return load_mnist()
+@pytest.fixture(scope="session", autouse=True)
+def mnist() -> Iterator[Dataset]:
+    """The bundled MNIST, which all runs in this process and its forks share."""
+    dataset = load_mnist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnist_exp.data.load_mnist", lambda: dataset)
+        yield dataset
+
+
+@functools.lru_cache(maxsize=500)
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def composed_once(*overrides: str) -> DictConfig:
+    """Compose the configuration of a command line, without Hydra's own part."""
+    return copy.deepcopy(_composed(overrides))
 
 
 @pytest.fixture(scope="session")
 def compose_config() -> Compose:
-    """Compose the configuration of a command line, without Hydra's own part."""
-
-    def composed(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(config_directory()), version_base="1.3"):
-            return compose("config", list(overrides))
-
-    return composed
+    """`composed_once`."""
+    return composed_once
 
 
 @pytest.fixture

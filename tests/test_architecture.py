@@ -19,7 +19,7 @@ FLOORS = (
     {"train"},
     {"run"},
     {"plots"},
-    {"gradients", "callbacks"},
+    {"gradients", "callbacks", "trackers"},
     {"experiment"},
     {"sklearn"},
     {"app"},

@@ -20,9 +20,10 @@ from omegaconf import OmegaConf
 
 from mnist_exp import schema
 from mnist_exp.app.shipped_config import config_directory
-from mnist_exp.cpu.processes import process_context, take_signals
+from mnist_exp.cpu.kernels import library
 from mnist_exp.data.sources import BUNDLED
 from tests.conftest import Compose
+from tests.helpers.fault_injection import exit_code, start
 from tests.helpers.markdown import PAGES, REPOSITORY, anchors, blocks, inline_code, links
 from tests.test_architecture import FLOORS
 
@@ -71,27 +72,16 @@ def run_line(line: str, where: str) -> None:
     while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         name, _, environment[name] = words.pop(0).partition("=")
     assert words[:3] == PROGRAM, f"{where}: {line}: no rule for how to run this"
-    output = Path("output.txt").absolute()
-    process = process_context().Process(
-        target=run_program, args=(small(words[3:]), environment, Path.cwd(), output)
-    )
-    process.start()
-    process.join()
-    assert process.exitcode == 0, f"{where}: {line}\n{output.read_text()[-4000:]}"
+    output = Path("output.txt")
 
+    def work() -> None:
+        os.environ.update(environment)
+        library.compiled.cache_clear()  # chosen by the environment
+        sys.argv = ["mnist_exp", *small(words[3:])]
+        runpy.run_module("mnist_exp", run_name="__main__", alter_sys=True)
 
-def run_program(
-    arguments: list[str], environment: dict[str, str], directory: Path, output: Path
-) -> None:
-    """Run ``python -m mnist_exp`` in this process, which has imported everything already."""
-    take_signals()
-    os.chdir(directory)
-    os.environ.update(environment)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    sys.argv = ["mnist_exp", *arguments]
-    runpy.run_module("mnist_exp", run_name="__main__", alter_sys=True)
+    code = exit_code(start(work, output))
+    assert code == 0, f"{where}: {line}\n{output.read_text()[-4000:]}"
 
 
 def small(arguments: list[str]) -> list[str]:
@@ -100,7 +90,7 @@ def small(arguments: list[str]) -> list[str]:
     is_word = "=" not in first and not first.startswith("-")
     if (is_word and first != "seeds") or any(a.startswith(AS_THEY_ARE) for a in arguments):
         return arguments
-    if "model=mlp100" in arguments and first != "-m" and "cv=" not in " ".join(arguments):
+    if "model=mlp100" in arguments and first != "-m":
         arguments = [*arguments, "cv.n_jobs=1"]  # folds in processes take seconds to start
     if first == "-m":  # two values of each setting
         arguments = [re.sub(r"^([\w.]+=[^,\[]+,[^,]+),.*", r"\1", a) for a in arguments]

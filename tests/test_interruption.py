@@ -56,13 +56,23 @@ def checkpoints(run: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("epoch*")}
 
 
+DRAWN = (*KFOLD, "plots.enabled=true", "plots.dpi=20", "plots.num_samples=4")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run with plots."""
+    directory = tmp_path_factory.mktemp("whole")
+    assert command(*few_images(), *DRAWN, "hydra.run.dir=run", cwd=directory)[0] == 0
+    return directory / "run"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
-def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, number: int) -> None:
-    arguments = (*few_images(), *KFOLD, "plots.enabled=true", "hydra.run.dir=run")
+def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, drawn: Path, number: int) -> None:
     run = tmp_path / "run"
     at = signal_at(plots, "predictions_figure", number)
-    code, output = command(*arguments, cwd=tmp_path, prepare=at)
+    code, output = command(*few_images(), *DRAWN, "hydra.run.dir=run", cwd=tmp_path, prepare=at)
     assert code == 128 + number, output
     assert "go on with: python -m mnist_exp resume=run" in output
     assert status(run) == ("interrupted", f"stopped by {signal.Signals(number).name}")
@@ -72,8 +82,7 @@ def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, number: int) -> Non
     assert code == 0, output
     assert checkpoints(run) == before
     assert (run / "plots" / "accuracy_by_fold.png").exists()
-    assert command(*arguments, "hydra.run.dir=whole", cwd=tmp_path)[0] == 0
-    assert outcome(run) == outcome(tmp_path / "whole")
+    assert outcome(run) == outcome(drawn)
 
 
 @pytest.mark.slow
@@ -86,7 +95,7 @@ def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, number: int) -> Non
     ],
 )
 def test_every_work_after_training_stops(tmp_path: Path, owner: Any, name: str, call: int) -> None:
-    more = ("gradients=epoch", "plots.enabled=true", "model=mlp100", "cv=none", "data.subset=100")
+    more = ("gradients=epoch", *DRAWN[-3:], "model=mlp100", "cv=none", "data.subset=100")
     arguments = (*few_images(), *SMALL[:2], *more, "hydra.run.dir=run")
     at = signal_at(owner, name, signal.SIGTERM, call)
     assert command(*arguments, cwd=tmp_path, prepare=at)[0] == 143

@@ -113,7 +113,7 @@ def _read_run(config: DictConfig, directory: Path, key: str) -> DictConfig:
 def asked_changes(
     config: DictConfig, saved: DictConfig, directory: Path, key: str
 ) -> dict[str, Any]:
-    """Return the changes the command line makes to a saved configuration: epochs, data places.
+    """Return the changes the command line makes to a saved configuration: epochs and `PLACES`.
 
     Raises
     ------
@@ -129,9 +129,10 @@ def asked_changes(
     changes = {place: OmegaConf.select(config, place) for place in PLACES if place in names}
     for place in changes:
         if OmegaConf.select(saved, place) is None:
+            source = saved.data.get("_target_") if place == "data.root" else None
+            reason = f"whose data comes from {source}" if source else "which started from none"
             raise UserError(
-                f"{key}={directory}: {place} is no setting of that run, whose data comes from "
-                f"{saved.data.get('_target_')}. Leave it out."
+                f"{key}={directory}: {place} is no setting of that run, {reason}. Leave it out."
             )
     others = [
         override for override, name in zip(overrides, names, strict=True) if name not in PLACES

@@ -26,7 +26,7 @@ class DeviceMonitor(Callback):
             return
         inputs, labels = training.images.batch(training.indices[:SAMPLE], None, None)
         state.model.eval()  # draws no random numbers and leaves running statistics alone
-        F.cross_entropy(state.model(inputs), labels).backward()
+        (training.recipe.loss or F.cross_entropy)(state.model(inputs), labels).backward()
         for sentence in _constraint(state).warnings(_peak_rate(state)):
             print(f"warning: {sentence}")
         state.optimizer.zero_grad()

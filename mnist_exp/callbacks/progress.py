@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mnist_exp.train.callback import Callback
+from mnist_exp.train.metrics import TAKEN
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
 
@@ -85,8 +86,21 @@ def epoch_line(row: Row, epochs: int) -> str:
             parts.append(
                 f"{part} loss {row[f'{part}_loss']:.4f} accuracy {row[f'{part}_accuracy']:.2%}"
             )
+            parts[-1] += "".join(
+                f" {name} {row[f'{part}_{name}']:.4g}" for name in _metrics(row, part)
+            )
     parts.append(f"{row['seconds']:.1f} s, {row['samples_per_second']:,.0f} samples/s")
     return " | ".join(parts)
+
+
+def _metrics(row: Row, part: str) -> list[str]:
+    """Return the names of metrics that are one number; those of several are in metrics.jsonl."""
+    names = [key.removeprefix(f"{part}_") for key in row if key.startswith(f"{part}_")]
+    return [
+        name
+        for name in names
+        if name not in TAKEN and "." not in name and isinstance(row[f"{part}_{name}"], float)
+    ]
 
 
 def _norm(state: TrainState) -> str:

@@ -16,6 +16,7 @@ from mnist_exp.device.effects import StepEffect, Stuck, build_effects, draw_devi
 from mnist_exp.device.mapping import (
     DifferentialPair,
     Direct,
+    Mapping,
     Read,
     ReferenceColumn,
     read_exactly,
@@ -88,7 +89,7 @@ class DeviceConstraint(DeviceSettings):
             If the model has no synapses, already has a constraint, or has a synapse that devices
             cannot hold; or if no checkpoint can hold the state of an effect.
         """
-        mapping = self._mapping()
+        mapping = self.mapping_module()
         self._parameters = [
             parameter
             for synapse in find_synapses(model, self.bias == "constrained")
@@ -202,7 +203,8 @@ class DeviceConstraint(DeviceSettings):
     def _bounds(self) -> tuple[float | Tensor, float | Tensor]:
         return self._devices.get("W_min", self.W_min), self._devices.get("W_max", self.W_max)
 
-    def _mapping(self) -> Callable[[], nn.Module] | None:
+    def mapping_module(self) -> Callable[[], Mapping] | None:
+        """Return what makes the module from conductances to a weight; None if they are equal."""
         read: Read = read_exactly
         if self.quantize and self.rounding == "straight_through":
             on_grid = partial(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from mnist_exp.callbacks.recorder import Recorder
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.instantiate import call_target
 from mnist_exp.run.directory import RunDirectory
+from mnist_exp.terminal import printable
 from mnist_exp.train.callback import Callback
 
 GROUPS = ("callbacks", "tracker")  # nodes of the configuration whose entries are callbacks
@@ -56,6 +58,8 @@ class CallbackFailed(RuntimeError):
 class Named(Callback):
     """A callback built from the configuration, whose errors name it.
 
+    A tracker's errors end its calls, not the run, except where it is checked before the run.
+
     Parameters
     ----------
     key : str
@@ -78,6 +82,8 @@ class Named(Callback):
                 "mnist_exp.train.Callback."
             )
         self.callback = callback
+        self.is_tracker = key.startswith("tracker.")
+        self.silenced = False
         self.resumes_within_epochs = callback.resumes_within_epochs
 
 
@@ -86,13 +92,19 @@ def _named(hook: str) -> Callable[..., Any]:
 
     def call(self: Named, *arguments: Any) -> Any:
         try:
-            return getattr(self.callback, hook)(*arguments)
-        except UserError:
-            raise
+            if not self.silenced:
+                return getattr(self.callback, hook)(*arguments)
         except Exception as error:
-            raise CallbackFailed(
-                f"{self.name} failed in {hook}: {type(error).__name__}: {error}"
-            ) from error
+            goes_on = self.is_tracker and not (hook == "check" and isinstance(error, UserError))
+            if isinstance(error, UserError) and not goes_on:
+                raise
+            failed = f"{self.name} failed in {hook}: {type(error).__name__}: {error}"
+            if not goes_on:
+                raise CallbackFailed(failed) from error
+            self.silenced = True
+            end = "Nothing more is sent to it; the run goes on."
+            print(f"warning: {printable(failed)}. {end}", file=sys.stderr, flush=True)
+        return getattr(Callback, hook)(self, *arguments)
 
     return call
 

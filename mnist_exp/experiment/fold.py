@@ -34,6 +34,8 @@ from mnist_exp.train.loop import LossNotFinite, train
 from mnist_exp.train.state import Row
 from mnist_exp.train.training import Training
 
+METRICS_SAMPLE = 1000  # test images on which metrics are tried before training
+
 
 def fold_seed(seed: int, fold: int | None) -> int:
     """Derive a fold's seed from the run's, independent of the order in which folds train.
@@ -56,7 +58,8 @@ def open_directory(parts: Parts, directory: Path) -> RunDirectory:
     """Open ``directory`` as the run directory for this configuration, data and splits."""
     split_sha256 = {split.fold: split.sha256() for split in parts.splits}
     config = training_config(parts.config)
-    return RunDirectory(directory, config, sha256(parts.dataset), split_sha256)
+    weights = None if parts.pretrained is None else parts.pretrained.sha256
+    return RunDirectory(directory, config, sha256(parts.dataset), split_sha256, weights)
 
 
 class Fold:
@@ -85,14 +88,24 @@ class Fold:
         self.train_indices = split.train.to(parts.device)
         self.seed = fold_seed(config.seed, split.fold)
         self.state = build.build_state(
-            config, parts.dataset.num_classes, len(split.train), parts.device, self.seed
+            config,
+            parts.dataset.num_classes,
+            len(split.train),
+            parts.device,
+            self.seed,
+            validated=split.validation is not None,
+            metrics=parts.metrics,
+            pretrained=parts.pretrained,
         )
-        # an augmentation of the user's may keep state, which no other fold must see
-        own = copy.deepcopy(parts.recipe.augmentation)
+        # parts of the user's may keep state, which no other fold must see
+        own = {
+            name: copy.deepcopy(getattr(parts.recipe, name)) for name in ("augmentation", "loss")
+        }
         self.training = Training(
             images=parts.images,
             indices=self.train_indices,
-            recipe=replace(parts.recipe, augmentation=own),
+            recipe=replace(parts.recipe, **own),
+            metrics=parts.metrics,
             split=split,
             run=run.path,
             config=run.config,
@@ -185,7 +198,39 @@ class Fold:
             if indices is not None:
                 evaluation = self.evaluate_on(model, indices)
                 row |= {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
+                row |= {f"{part}_{name}": value for name, value in evaluation.metrics.items()}
+        self._check_columns(row)
         return row
+
+    def try_metrics(self) -> None:
+        """Measure the metrics on some test images, so that a mistake shows before training.
+
+        Raises
+        ------
+        UserError
+            If one does not return a number, or numbers by name.
+        """
+        some = self.split.test[:METRICS_SAMPLE].to(self.parts.device)
+        evaluate(
+            self.state.evaluated_model,
+            self.parts.images,
+            some,
+            batch_size=self.parts.config.training.eval_batch_size,
+            precision=self.parts.recipe.precision,
+            metrics=copy.deepcopy(self.parts.metrics),
+        )
+
+    def _check_columns(self, row: Row) -> None:
+        """Refuse metrics whose values have other names than in the epoch before."""
+        own = {f"{part}_{name}" for part in ("validation", "test") for name in self.parts.metrics}
+        before = self.state.history[-1] if self.state.history else row
+        was, now = ({key for key in r if key.partition(".")[0] in own} for r in (before, row))
+        for column in sorted(was ^ now):
+            name = column.partition("_")[2].partition(".")[0]
+            raise UserError(
+                f"metrics.{name}: {column} is a value of only some epochs; a metric gives values "
+                "of the same names every time, NaN where there is none."
+            )
 
     def evaluate_on(self, model: nn.Module, indices: Tensor) -> Evaluation:
         """Evaluate ``model`` on the images at ``indices``.
@@ -201,6 +246,7 @@ class Fold:
             indices.to(self.parts.device),
             batch_size=self.parts.config.training.eval_batch_size,
             precision=self.parts.recipe.precision,
+            metrics=self.parts.metrics,
         )
         if not math.isfinite(evaluation.loss):
             raise LossNotFinite(

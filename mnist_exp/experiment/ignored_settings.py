@@ -28,6 +28,8 @@ class Facts:
         Whether the optimizer has a momentum or beta1 that a scheduler can change.
     schedule_changes : bool
         Whether any rate or momentum changes within the run.
+    smoothing : bool
+        Whether the loss smooths labels by ``training.label_smoothing``.
     """
 
     train_size: int
@@ -35,6 +37,7 @@ class Facts:
     folds: int
     momentum: bool
     schedule_changes: bool
+    smoothing: bool
 
 
 def keys_of(overrides: Iterable[str]) -> frozenset[str]:
@@ -73,6 +76,8 @@ def _of_data(config: DictConfig, facts: Facts) -> Iterator[Ignored]:
     if config.augmentation.get("strength") == 0:
         keys = tuple(f"augmentation.{key}" for key in config.augmentation if key != "strength")
         yield keys, "augmentation.strength=0 multiplies it"
+    if config.model.get("weights") is None:
+        yield ("model.strict",), "model.weights=null starts from random weights"
     if config.model.get("hidden_sizes") == []:
         yield ("model.activation", "model.dropout"), "the network has no hidden layer"
     if (config.cv.get("n_jobs") or 1) > facts.folds:
@@ -86,6 +91,10 @@ def _of_training(config: DictConfig, facts: Facts) -> Iterator[Ignored]:
             ("training.batch_size",),
             f"a batch is all {facts.train_size} training images, one step an epoch",
         )
+    if not facts.smoothing:
+        where = "loss.label_smoothing is given" if "label_smoothing" in config.loss else None
+        reason = where or f"the loss, {config.loss.get('_target_')}, smooths no labels"
+        yield ("training.label_smoothing",), reason
     if training.averaging is None:
         yield ("training.averaging_warmup",), "training.averaging=null averages no weights"
     if not (training.decay_norm_and_bias or config.optimizer.get("weight_decay")):

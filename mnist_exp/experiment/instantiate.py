@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -16,9 +17,9 @@ from mnist_exp.schema.rule import refuse
 
 # keys that mnist_exp reads itself, not arguments of the target
 OWN_KEYS = {
-    "model": {"name"},
+    "model": {"name", "weights", "strict"},
     "data": {"classes", "subset", "normalization", "mean", "std"},
-    "scheduler": {"interval"},
+    "scheduler": {"interval", "monitor"},
     "cv": {"n_jobs"},
     "constraint": {"effects"},
 }
@@ -47,12 +48,7 @@ def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any
     target = find_target(config, group)
     if target is None:
         return None
-    node = OmegaConf.select(config, group)
-    path = node["_target_"]
-    own = {"_target_"} | OWN_KEYS.get(group, set())
-    settings = {key: value for key, value in plain_values(node).items() if key not in own}
-    keywords = call_nested(settings, group) | extra
-    return _call(target, path, group, args, keywords)
+    return _call(target, target_path(config, group), group, args, settings(config, group) | extra)
 
 
 def plain_values(config: DictConfig | ListConfig) -> Any:
@@ -100,14 +96,78 @@ def _call(
     args: tuple[Any, ...],
     keywords: Mapping[str, Any],
 ) -> Any:
+    keywords = dict(keywords)
+    args = (*args, *keywords.pop("_args_", ()))  # Hydra's key for positional arguments
     _check_arguments(target, path, key, args, keywords)
-    refuse(f"{key}.{mistake}" for mistake in wrong_kinds(target, keywords))
     try:
         return target(*args, **keywords)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"{key}: {path} refuses its settings: {error}") from error
+
+
+def function_of(config: DictConfig, key: str, inputs: Sequence[str], **extra: Any) -> Any:
+    """Return the function at the ``_target_`` of ``key``, with its other keys as arguments.
+
+    A class is called with them, and makes the function. Null settings that the target does not
+    know are left out.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The whole configuration.
+    key : str
+        For example ``"loss"`` or ``"metrics.mine"``.
+    inputs : sequence of str
+        What the function will be called with.
+    **extra
+        Further arguments, which override those of the configuration.
+
+    Raises
+    ------
+    UserError
+        As `call_target`, or if the target makes nothing that can be called.
+    """
+    target, path = find_target(config, key), target_path(config, key)
+    assert target is not None, "a rule of the schema"
+    keywords = settings(config, key) | extra
+    known = argument_names(target)
+    keywords = {name: v for name, v in keywords.items() if v is not None or name in known}
+    if not inspect.isclass(target):
+        _check_arguments(target, path, key, inputs, keywords)
+        return partial(target, **keywords)
+    function = _call(target, path, key, (), keywords)
+    if not callable(function):
+        raise UserError(
+            f"{key}._target_={path}: makes a {type(function).__name__}, which cannot be called; "
+            f"allowed is a function of {' and '.join(inputs)}, or a class that makes one."
+        )
+    return function
+
+
+def settings(config: DictConfig, key: str) -> dict[str, Any]:
+    """Return the arguments of the target of ``key``, nested targets instantiated."""
+    own = {"_target_"} | OWN_KEYS.get(key, set())
+    node = OmegaConf.select(config, key)
+    values = {name: value for name, value in plain_values(node).items() if name not in own}
+    found: dict[str, Any] = call_nested(values, key)
+    return found
+
+
+def target_path(config: DictConfig, key: str) -> str:
+    """Return the dotted path of the target of ``key``."""
+    path: str = OmegaConf.select(config, key)["_target_"]
+    return path
+
+
+def argument_names(target: Callable[..., Any]) -> dict[str, str]:
+    """Return the names of a target's parameters with their annotations as text."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except ValueError:  # some built-in types have no signature
+        return {}
+    return {p.name: str(p.annotation) for p in parameters}
 
 
 def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
@@ -135,11 +195,22 @@ def _import(path: str, key: str) -> Callable[..., Any]:
     return target
 
 
+def takes_argument(target: Callable[..., Any], name: str) -> bool:
+    """Return whether a target can be called with the keyword ``name``."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some built-in types have no signature
+        return False
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    any_name = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return any_name or (name in parameters and parameters[name].kind in by_name)
+
+
 def _check_arguments(
     target: Callable[..., Any],
     path: str,
     key: str,
-    args: tuple[Any, ...],
+    args: Sequence[Any],
     keywords: Mapping[str, Any],
 ) -> None:
     try:
@@ -153,3 +224,4 @@ def _check_arguments(
         raise UserError(
             f"{key}: {path}: {error}. Its settings are: {', '.join(taken) or 'none'}."
         ) from error
+    refuse(f"{key}.{mistake}" for mistake in wrong_kinds(target, keywords))

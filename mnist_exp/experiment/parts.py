@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,10 @@ from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.experiment import build
+from mnist_exp.experiment.functions import build_loss, build_metrics
+from mnist_exp.run.pretrained import Pretrained
 from mnist_exp.train.loop import Recipe
+from mnist_exp.train.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class Parts:
         The data set on the device.
     recipe : Recipe
         The fixed settings of the training loop.
+    metrics : mapping
+        Measured on validation and test images besides loss and accuracy, by name.
+    pretrained : Pretrained or None
+        Weights that all networks start from.
     """
 
     config: DictConfig
@@ -41,6 +48,8 @@ class Parts:
     splits: Sequence[Split]
     images: Images
     recipe: Recipe
+    metrics: Mapping[str, Metric]
+    pretrained: Pretrained | None = None
 
 
 def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Parts:
@@ -52,6 +61,7 @@ def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Pa
         If a part rejects its settings.
     """
     device = build.prepare_torch(config)
+    pretrained = build.build_pretrained(config)
     dataset = build.build_dataset(config)
     if splits is None:
         splits = build.build_splits(config, dataset)
@@ -61,5 +71,7 @@ def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Pa
         dataset=dataset,
         splits=splits,
         images=build.build_images(config, dataset, device),
-        recipe=build.build_recipe(config, device),
+        recipe=build.build_recipe(config, device, build_loss(config, dataset.num_classes, device)),
+        metrics=build_metrics(config),
+        pretrained=pretrained,
     )

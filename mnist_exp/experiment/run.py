@@ -18,6 +18,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.fold import Fold, finish, open_directory
 from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
+from mnist_exp.experiment.functions import takes_label_smoothing
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.parts import build_parts
 from mnist_exp.experiment.pictures import draw_pictures
@@ -30,6 +31,7 @@ from mnist_exp.run.outcome import recorded_outcome
 from mnist_exp.run.reproduction import compare, environment_differences
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import save_config, training_config
+from mnist_exp.run.saved_state import check_plain
 from mnist_exp.terminal import printable, printable_lines
 
 SCALE_SAMPLE = 1000  # training images used to check the scale of network inputs
@@ -96,7 +98,13 @@ def run_experiment(
     warn_of_overload(config, jobs)
     if (slower := ops.absence(parts.device)) is not None:
         print(f"note: {slower}", file=sys.stderr)
-    results = facts(config, parts.dataset, run, rule, parts.device)
+    results = facts(first, run, rule)
+    if parts.recipe.loss is not None:
+        print(f"note: backpropagation by {results['backpropagation']}", file=sys.stderr)
+    if parts.pretrained is not None:
+        results["weights_from"] = parts.pretrained.facts()
+        if parts.pretrained.left_out:
+            print(f"note: {parts.pretrained.left_out_line()}", file=sys.stderr)
     saved = run.restore(checkpoints)
     warn_of_changes(directory, results, begun=bool(saved))
     results["wall_seconds"] = sum(c["state"]["wall_seconds"] for c in saved.values()) / jobs
@@ -177,11 +185,14 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     Raises
     ------
     UserError
-        If a learning rate or momentum leaves its range, or a callback cannot work. With ``begun``,
-        the former is only a warning and the latter is not checked.
+        If a learning rate or momentum leaves its range, the network gives no logit a class, or a
+        callback cannot work. With ``begun``, the first is only a warning and the others are not
+        checked.
     """
     parts, model, indices = first.parts, first.state.model, first.train_indices
     config = parts.config
+    if first.state.scheduler is not None:
+        check_plain(first.state.scheduler.state_dict(), "scheduler.state_dict()")
     # forked: training continues the random stream that drew the model's weights
     with torch.random.fork_rng([parts.device] if parts.device.type == "cuda" else []):
         try:
@@ -192,17 +203,22 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             raise
         if begun:
             return []
+        two = parts.images.batch(indices[:2])[0]
+        build.check_logits(config, model, two, parts.dataset.num_classes)
         warnings = [
             warning
             for callback in first.callbacks.values()
             for warning in callback.check(first.state, first.training, len(parts.splits))
         ]
+        if parts.metrics:
+            first.try_metrics()
         known = Facts(
             train_size=len(indices),
             test_size=len(first.split.test),
             folds=len(parts.splits),
             momentum=build.has_momentum(first.state.optimizer),
             schedule_changes=schedule_changes,
+            smoothing=takes_label_smoothing(config),
         )
         some = parts.images.batch(indices[:SCALE_SAMPLE])[0]
     scale = scale_warning(

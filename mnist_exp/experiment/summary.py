@@ -13,21 +13,20 @@ from omegaconf import DictConfig
 from mnist_exp.cpu import float32_matmul as float32_products
 from mnist_exp.cpu import ops
 from mnist_exp.cv import Split
-from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import build
-from mnist_exp.experiment.fold import by_validation
+from mnist_exp.experiment.fold import Fold, by_validation
 from mnist_exp.run.directory import RunDirectory
 from mnist_exp.run.fold_result import FoldResult
-from mnist_exp.run.over_folds import class_accuracies, mean_and_std
+from mnist_exp.run.over_folds import class_accuracies, mean_and_std, metrics_over_folds
 from mnist_exp.run.provenance import device_name, git_commit, versions
 from mnist_exp.run.saved_config import hash_config
+from mnist_exp.train.backprop.choose import description as backpropagation
 
 
-def facts(
-    config: DictConfig, dataset: Dataset, run: RunDirectory, rule: str, device: torch.device
-) -> dict[str, Any]:
+def facts(first: Fold, run: RunDirectory, rule: str) -> dict[str, Any]:
     """Return the entries of results.json known before training: enough to repeat the run."""
+    config, dataset, device = first.parts.config, first.parts.dataset, first.parts.device
+    recipe = first.parts.recipe
     return {
         "model": config.model.name,
         "data": dataset.name,
@@ -38,9 +37,10 @@ def facts(
         "config_hash": hash_config(run.config),
         "selection_rule": rule,
         "deterministic": config.deterministic,
-        "precision": build.precision_on(device, config),
+        "precision": recipe.precision,
         "float32_products": float32_products.library(device),
         "kernels": ops.description(device),
+        "backpropagation": backpropagation(first.state.model, recipe.precision, recipe.loss),
         "threads": torch.get_num_threads(),
         "device": device.type,
         "cpu" if device.type == "cpu" else "gpu": device_name(device),
@@ -77,11 +77,13 @@ def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
     matrices = torch.stack([fold.evaluation.confusion_matrix for fold in folds])
     # a single split keeps integer counts
     matrix = (matrices[0] if len(folds) == 1 else matrices.double().mean(0)).tolist()
+    metrics = metrics_over_folds([fold.evaluation.metrics for fold in folds])
     return {
         "parameters": folds[0].parameters,
         "samples_per_second": statistics.median(row["samples_per_second"] for row in epochs),
         "accuracy": mean_and_std([fold.evaluation.accuracy for fold in folds]),
         "loss": mean_and_std([fold.evaluation.loss for fold in folds]),
+        **({"metrics": metrics} if metrics else {}),
         "per_class_accuracy": class_accuracies(matrix),
         "confusion_matrix": matrix,
         "folds": [fold.row() for fold in folds],

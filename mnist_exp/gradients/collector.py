@@ -22,6 +22,7 @@ from mnist_exp.gradients.statistics import cosines, metrics
 from mnist_exp.schema.parts import GRADIENTS
 from mnist_exp.schema.rule import check_settings
 from mnist_exp.train.callback import Callback
+from mnist_exp.train.functions import name_of
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
 
@@ -109,6 +110,11 @@ class GradientCollector(Callback):
     def bind(self, training: Training) -> None:
         """Take data, recipe and directories of a training; `check` and `on_train_start` do it."""
         images, recipe = training.images, training.recipe
+        if recipe.loss is not None:
+            raise UserError(
+                f"gradients={self.mode}: collects the gradients of cross-entropy, and the loss is "
+                f"{name_of(recipe.loss)}. Use gradients=none or loss=cross_entropy."
+            )
         if not isinstance(images, Images):
             raise UserError(f"gradients: needs images, not {type(images).__name__}.")
         augmentation = recipe.augmentation if self.augmented or self.mode == "batch" else None

@@ -11,19 +11,20 @@ from torch.nn.utils.parametrize import ParametrizationList
 from mnist_exp.models.parametrizations import check_weights, full_name, parametrizations
 
 
-def effective_copy(model: nn.Module) -> nn.Module:
+def effective_copy(model: nn.Module, key: str = "gradients") -> nn.Module:
     """Copy ``model`` with its effective weights as plain parameters.
 
     A weight under ``torch.nn.utils.parametrize`` becomes a parameter of the same name, holding the
     parametrization's current value; it is trainable if any of the original parameters is. Layers
-    that share a parametrization share the parameter.
+    that share a parametrization share the parameter. ``key`` names the caller's setting in the
+    message.
 
     Raises
     ------
     UserError
         If a hook computes a weight, or a lazy layer has no shape yet.
     """
-    check_weights(model, "gradients")
+    check_weights(model, key)
     duplicate = copy.deepcopy(model)
     known: dict[ParametrizationList, nn.Parameter] = {}
     for module in list(duplicate.modules()):

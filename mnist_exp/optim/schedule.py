@@ -56,7 +56,7 @@ def check_schedule(
         raise UserError(f"{names[0]}: {mistake}.")
     scheduler = build_scheduler(optimizer)
     first = [dict(group) for group in optimizer.param_groups]
-    if scheduler is None or not _steps_by_itself(scheduler):
+    if scheduler is None or not steps_alone(scheduler):
         if all(group.get("lr") == 0 for group in first):
             raise UserError(f"{names[0]}: at a learning rate of 0 nothing is trained.")
         return scheduler is not None
@@ -81,9 +81,11 @@ def check_schedule(
     return changes
 
 
-def _steps_by_itself(scheduler: LRScheduler) -> bool:
+def steps_alone(part: Optimizer | LRScheduler) -> bool:
+    """Whether ``step()`` needs no argument, such as a closure or a monitored value."""
     try:
-        inspect.signature(scheduler.step).bind()
+        # of the class: schedulers replace that of the optimizer itself
+        inspect.signature(type(part).step).bind(part)
     except TypeError:
         return False
     return True

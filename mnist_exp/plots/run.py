@@ -83,31 +83,33 @@ def augmented_figure(examples: Tensor) -> Figure:
 def curves_figure(folds: Sequence[FoldResult]) -> Figure:
     """Draw loss, accuracy and learning rate over steps; several folds get a thin line each.
 
-    Training batches are a pale line where steps.jsonl holds them, whole epochs are points.
+    Training batches are a pale line where steps.jsonl holds them, whole epochs are points. Below
+    there is a panel for each metric measured every epoch.
     """
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    metrics = _metrics_of_epochs(folds)
+    lines = 1 + math.ceil(len(metrics) / 3)
+    figure = Figure(figsize=(13, 3.6 * lines), layout="constrained")
     wide = 1.5 if len(folds) == 1 else 0.8
-    panels = figure.subplots(1, 3)
+    panels = list(figure.subplots(lines, 3, squeeze=False).flat)
     for axis, metric in zip(panels, ("loss", "accuracy"), strict=False):
         for fold in folds:
             batches = [(row["step"], row[metric]) for row in fold.steps if metric in row]
             axis.plot(*_columns(batches), color=PARTS["train"], alpha=0.35, linewidth=0.8)
-        for part, colour in PARTS.items():
-            column = f"{part}_{metric}"
-            for number, fold in enumerate(folds):
-                epochs = [(_step(row), row[column]) for row in fold.history if column in row]
-                label = part if number == 0 and epochs else None
-                marker = "." if len(epochs) < 30 else None
-                axis.plot(
-                    *_columns(epochs), color=colour, marker=marker, linewidth=wide, label=label
-                )
-        axis.legend()
+        _draw_parts(axis, folds, metric, wide)
     panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
     for fold in folds:
         rates = [(_step(row), row["lr"]) for row in fold.steps or fold.history]
         panels[2].plot(*_columns(rates), color="tab:gray", linewidth=wide)
     over = "step" if "step" in folds[0].history[0] else "epoch"
-    for axis, name in zip(panels, ("loss", "accuracy", "learning rate"), strict=True):
+    for axis, (name, columns) in zip(panels[3:], metrics.items(), strict=False):
+        if columns == [name]:
+            _draw_parts(axis, folds, name, wide)
+        else:
+            _draw_values(axis, folds, columns)
+    names = ("loss", "accuracy", "learning rate", *metrics)
+    for axis in panels[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(panels, names, strict=False):
         axis.set(xlabel=over, ylabel=name)
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.grid(alpha=0.3)
@@ -116,14 +118,48 @@ def curves_figure(folds: Sequence[FoldResult]) -> Figure:
     return figure
 
 
+def _metrics_of_epochs(folds: Sequence[FoldResult]) -> dict[str, list[str]]:
+    """Return the names of the values of each metric that is measured every epoch."""
+    found: dict[str, list[str]] = {}
+    for name in folds[0].evaluation.metrics:
+        if any(f"{part}_{name}" in folds[0].history[0] for part in PARTS):
+            found.setdefault(name.partition(".")[0], []).append(name)
+    return found
+
+
+def _draw_parts(axis: Axes, folds: Sequence[FoldResult], name: str, wide: float) -> None:
+    """Draw a number of each epoch, a colour for training, validation and test images."""
+    for part, colour in PARTS.items():
+        column = f"{part}_{name}"
+        for number, fold in enumerate(folds):
+            epochs = [(_step(row), row[column]) for row in fold.history if column in row]
+            label = part if number == 0 and epochs else None
+            marker = "." if len(epochs) < 30 else None
+            axis.plot(*_columns(epochs), color=colour, marker=marker, linewidth=wide, label=label)
+    axis.legend()
+
+
+def _draw_values(axis: Axes, folds: Sequence[FoldResult], names: Sequence[str]) -> None:
+    """Draw the values of a metric that has several, as means over folds: a colour each."""
+    part = next(part for part in PARTS if f"{part}_{names[0]}" in folds[0].history[0])
+    for name in names:
+        points = []
+        for rows in zip(*(fold.history for fold in folds), strict=False):
+            values = [row.get(f"{part}_{name}") for row in rows]
+            known = [value for value in values if value is not None]
+            points.append((_step(rows[0]), sum(known) / len(known) if known else math.nan))
+        axis.plot(*_columns(points), linewidth=1.0, marker=".", label=name.partition(".")[2])
+    axis.legend(title=part, fontsize=7, title_fontsize=7, ncols=2)
+
+
 def _step(row: Row) -> int:
     """Return a row's position on the x axis; version 0.1 recorded no steps."""
     step: int = row["step"] if "step" in row else row["epoch"]
     return step
 
 
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
+def _columns(points: Sequence[tuple[int, float | None]]) -> tuple[list[int], list[float]]:
+    return [x for x, _ in points], [math.nan if y is None else y for _, y in points]
 
 
 def predictions_figure(

@@ -53,6 +53,18 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         content = read_regular(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    return unpack_checkpoint(content, path, device)
+
+
+def has_checksum(content: bytes) -> bool:
+    """Return whether a file was written by `save_checkpoint`, damaged or not."""
+    return content[-_COMMENT_SIZE:].startswith(_PREFIX)
+
+
+def unpack_checkpoint(
+    content: bytes, path: Path, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Return the content of the checkpoint file ``path``; errors as `load_checkpoint`."""
     comment = content[-_COMMENT_SIZE:]
     archive = content[: -_COMMENT_SIZE - 2] + b"\0\0"  # the archive as torch.save wrote it
     checksum = _PREFIX + hashlib.sha256(archive).hexdigest().encode()
@@ -62,17 +74,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             f"{path}: the content does not match its checksum; the file is damaged or was not "
             "written by mnist_exp."
         )
-    try:
-        check_unpacked_size(archive)
-        saved: dict[str, Any] = torch.load(
-            io.BytesIO(archive), map_location=device, weights_only=True
-        )
-    except Exception as error:  # torch raises many types on malformed files
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{path}: refused, only tensors and plain values are read, as torch.save writes them "
-            f"({type(error).__name__}: {reason})."
-        ) from error
+    saved = load_plain(archive, path, device)
     version = saved.get("schema_version") if isinstance(saved, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
@@ -80,6 +82,25 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             "Use the version of mnist_exp that wrote it."
         )
     return saved
+
+
+def load_plain(archive: bytes, path: Path, device: torch.device | str = "cpu") -> Any:
+    """Return what torch.save wrote to the file ``path``, tensors and plain values only.
+
+    Raises
+    ------
+    UserError
+        If it holds other objects, or is no such file.
+    """
+    try:
+        check_unpacked_size(archive)
+        return torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many types on malformed files
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path}: refused, only tensors and plain values are read, as torch.save writes them "
+            f"({type(error).__name__}: {reason})."
+        ) from error
 
 
 def check_unpacked_size(archive: bytes) -> None:

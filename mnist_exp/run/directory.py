@@ -36,6 +36,8 @@ class RunDirectory:
         Checksum of the images and labels.
     split_sha256 : dict of str
         Checksum of each fold's indices; the only split has key None.
+    weights_sha256 : str or None
+        Checksum of the file of pretrained weights, if any.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class RunDirectory:
         config: dict[str, Any],
         data_sha256: str,
         split_sha256: Mapping[int | None, str],
+        weights_sha256: str | None = None,
     ) -> None:
         self.path = path
         self.config = config
         self.data_sha256 = data_sha256
         self.split_sha256 = split_sha256
+        self.weights_sha256 = weights_sha256
         path.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -69,6 +73,8 @@ class RunDirectory:
             "split_sha256": self.split_sha256[fold],
             "fold": fold,
         }
+        if self.weights_sha256 is not None:
+            identity["weights_sha256"] = self.weights_sha256
         save_checkpoint(path, {**identity, **content})
 
     def newest(self, fold: int | None) -> dict[str, Any] | None:
@@ -91,6 +97,12 @@ class RunDirectory:
             raise UserError(
                 f"{path}: was trained on other data (SHA-256 {data_sha256[:12]}..., now "
                 f"{self.data_sha256[:12]}...). Put the files back as they were, or start anew."
+            )
+        if saved.get("weights_sha256") != self.weights_sha256:
+            was, is_now = map(_named, (saved.get("weights_sha256"), self.weights_sha256))
+            raise UserError(
+                f"{path}: was trained from {was}, now from {is_now}. Put the file of "
+                "model.weights back as it was, or start anew."
             )
         if saved_fold != fold:
             raise UserError(f"{path}: is of fold {saved_fold}, not {fold}.")
@@ -203,6 +215,12 @@ def _load_newest(directory: Path, config: dict[str, Any]) -> Checkpoint | None:
         before = without_old_behaviour(saved["config"])
         check_extends(before, config, differences(before, config), str(path))
     return found
+
+
+def _named(weights_sha256: str | None) -> str:
+    if weights_sha256 is None:
+        return "random weights"
+    return f"pretrained weights (SHA-256 {weights_sha256[:12]}...)"
 
 
 def read_steps(path: Path, fold: int | None) -> list[Row]:

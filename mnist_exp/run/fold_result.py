@@ -56,6 +56,7 @@ class FoldResult:
             "selected_epoch": self.epoch,
             "accuracy": self.evaluation.accuracy,
             "loss": self.evaluation.loss,
+            **({"metrics": self.evaluation.metrics} if self.evaluation.metrics else {}),
             "per_class_accuracy": self.evaluation.per_class_accuracy,
             "confusion_matrix": self.evaluation.confusion_matrix.tolist(),
             "weights_sha256": self.weights_sha256,

@@ -51,6 +51,7 @@ FOLD: Shape = {
     "confusion_matrix?": MATRIX,
     "epochs?": EPOCH_ROWS,
     "stopped?": STRING,
+    "metrics?": MapOf(optional(FINITE)),  # null: not a finite number
 }
 STEP: Shape = {"step": integer(1), "epoch": integer(1)}  # row of steps.jsonl
 REPRODUCTION: Shape = {
@@ -85,6 +86,9 @@ RESULTS: dict[str, Shape] = {
     "status": one_of(*STATUSES),
     "error?": optional(STRING),
     "reproduction?": REPRODUCTION,
+    "backpropagation?": STRING,
+    "metrics?": MapOf({"mean": optional(FINITE), "std": optional(AT_LEAST_0), "n": COUNT}),
+    "weights_from?": {"path": STRING, "sha256": STRING},
     **{f"{key}?": shape for key, shape in (FACTS | NUMBERS).items()},
 }
 

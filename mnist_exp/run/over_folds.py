@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -14,6 +14,15 @@ def mean_and_std(values: Sequence[float]) -> dict[str, Any]:
         "std": statistics.stdev(values) if len(values) > 1 else None,
         "n": len(values),
     }
+
+
+def metrics_over_folds(folds: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """Return `mean_and_std` of each metric over the folds that have a value; None if none has."""
+    found = {}
+    for name in dict.fromkeys(name for fold in folds for name in fold):
+        values = [value for fold in folds if (value := fold.get(name)) is not None]
+        found[name] = mean_and_std(values) if values else {"mean": None, "std": None, "n": 0}
+    return found
 
 
 def class_accuracies(matrix: Sequence[Sequence[float]]) -> list[float | None]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
+from mnist_exp.run.formats import FINITE
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.results import read_results
@@ -51,6 +52,9 @@ class RunOverview:
         How the reported epoch was chosen.
     config_hash : str or None
         Hash of the configuration that produced the results.
+    metrics : dict
+        Metrics besides accuracy by column, ``test_NAME`` and ``validation_NAME``: mean over folds,
+        the latter of the reported epochs.
     """
 
     directory: Path
@@ -66,6 +70,7 @@ class RunOverview:
     wall_seconds: float | None = None
     selection_rule: str = ""
     config_hash: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_overview(directory: Path) -> RunOverview:
@@ -93,22 +98,35 @@ def read_overview(directory: Path) -> RunOverview:
         parameters=results.get("parameters"),
         accuracy=accuracy.get("mean"),
         std=accuracy.get("std"),
-        validation=validation_accuracy(results),
+        validation=of_reported_epochs(results, "validation_accuracy"),
         wall_seconds=results.get("wall_seconds"),
         selection_rule=results.get("selection_rule", ""),
         config_hash=results.get("config_hash"),
+        metrics=metric_columns(results),
     )
 
 
-def validation_accuracy(results: Mapping[str, Any]) -> float | None:
-    """Return the reported epochs' validation accuracy, mean over folds; None if any lacks it."""
+def metric_columns(results: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of `RunOverview`; those without a value are left out."""
+    found: dict[str, float] = {}
+    for name, over_folds in results.get("metrics", {}).items():
+        values = {
+            f"test_{name}": over_folds["mean"],
+            f"validation_{name}": of_reported_epochs(results, f"validation_{name}"),
+        }
+        found |= {column: value for column, value in values.items() if value is not None}
+    return found
+
+
+def of_reported_epochs(results: Mapping[str, Any], column: str) -> float | None:
+    """Return a column of the reported epochs, mean over folds; None if any has no number there."""
     found = [
-        epoch.get("validation_accuracy")
+        epoch.get(column)
         for fold in results.get("folds", ())
         for epoch in fold.get("epochs", ())
         if epoch["epoch"] == fold["selected_epoch"]
     ]
-    return None if not found or None in found else statistics.mean(found)
+    return statistics.mean(found) if found and all(map(FINITE.accepts, found)) else None
 
 
 def last_written(directory: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
             ),
         ]
     lines += [
+        *metric_lines(results),
+        *_stopped(folds),
         _most_confused(results),
         f"{results['wall_seconds']:.1f} s without start-up, "
         f"{results['samples_per_second']:,.0f} samples/s in training, "
@@ -58,6 +61,36 @@ def _fold_table(results: dict[str, Any]) -> list[str]:
         f"accuracy {shown_accuracy(accuracy['mean'], accuracy['std'])} (mean +- sample std of "
         f"{len(folds)} folds; {results['selection_rule']})",
     ]
+
+
+def metric_lines(results: dict[str, Any]) -> list[str]:
+    """Return a line with the metrics of one number, and one for each metric of several."""
+    lines: dict[str, list[str]] = {}
+    for name, value in results.get("metrics", {}).items():
+        metric, dot, key = name.partition(".")
+        group = metric if dot else "metrics"
+        separator = ":" if dot else " "
+        lines.setdefault(group, []).append(f"{key or metric}{separator}{shown_metric(value)}")
+    return [
+        f"{group}: {('  ' if group == 'metrics' else ' ').join(cells)}"
+        for group, cells in lines.items()
+    ]
+
+
+def shown_metric(found: Mapping[str, Any]) -> str:
+    """Format the mean and standard deviation of a metric over folds."""
+    if found["mean"] is None:
+        return "-"
+    return f"{found['mean']:.4g}" + ("" if found["std"] is None else f" +- {found['std']:.2g}")
+
+
+def _stopped(folds: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in folds:
+        if (reason := row.get("stopped")) is not None:
+            fold = f"fold {row['fold']}: " if len(folds) > 1 else ""
+            lines.append(f"{fold}stopped after {len(row['epochs'])} epochs: {reason}")
+    return lines
 
 
 def _most_confused(results: dict[str, Any]) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import read_results
-from mnist_exp.run.saved_config import differences
+from mnist_exp.run.saved_config import differences, flat
 
 # what a result depends on besides the configuration, with the words for messages
 ENVIRONMENT = {
     "data_sha256": "data",
+    "weights_from.sha256": "pretrained weights",
     "splits_sha256": "split into training and test images",
     "versions": "version",
     "device": "device",
@@ -21,10 +22,11 @@ ENVIRONMENT = {
     "precision": "precision",
     "float32_products": "library of float32 products",
     "kernels": "training-kernel build",
+    "backpropagation": "backpropagation",
     "threads": "threads",
     "git_commit": "git commit",
 }
-RESULT = ("weights_sha256", "accuracy", "loss", "confusion_matrix")  # compared per fold
+RESULT = ("weights_sha256", "accuracy", "loss", "confusion_matrix", "metrics")  # of each fold
 
 
 def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -32,9 +34,11 @@ def environment_differences(before: Mapping[str, Any], after: Mapping[str, Any])
     # older versions recorded fewer keys; a run has either "cpu" or "gpu"
     keys = [key for key in ENVIRONMENT if key in before or key in ("cpu", "gpu")]
     one, other = ({key: r.get(key) for key in keys} for r in (before, after))
+    of_weights = "weights_from.sha256"
+    one[of_weights], other[of_weights] = (flat(r).get(of_weights) for r in (before, after))
     lines = []
     for key, values in differences(one, other).items():
-        group, _, name = key.partition(".")
+        group, _, name = (key, "", "") if key in ENVIRONMENT else key.partition(".")
         was, now = (_short(value) for value in values)
         lines.append(f"{ENVIRONMENT[group]} {name}".strip() + f" was {was} and is {now}")
     return lines
@@ -100,4 +104,4 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
 def _short(value: Any) -> str:
     if isinstance(value, str) and len(value) == 64:  # a SHA-256
         return f"{value[:12]}..."
-    return "another one" if isinstance(value, list) else str(value)
+    return "another one" if isinstance(value, list | dict) else str(value)

@@ -20,17 +20,22 @@ from mnist_exp.schema import LENGTH_ARGUMENTS
 # keys that select a run and do not affect its training
 RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 EPOCHS = "training.epochs"
-# Data paths do not affect results; the data's checksum is compared instead.
-PLACES = ("data.root",)
+# Paths of what goes in, which may move; the checksum of what they lead to is compared instead.
+PLACES = ("data.root", "model.weights")
+NOT_HASHED = ("data.root",)
 # Keys missing from configurations saved by older versions, with the value that reproduces the
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "training": {"averaging_warmup": False, "log_every": None},
-    "callbacks": {},
     "constraint": {"effects": []},
+    "model": {"weights": None, "strict": True},
 }
+# Cross-entropy with training.label_smoothing.
+PLAIN_LOSS = {"_target_": "mnist_exp.train.losses.cross_entropy", "weight": None}
+# Groups missing there, with the content that reproduces that behaviour.
+NEW_GROUPS: dict[str, dict[str, Any]] = {"callbacks": {}, "metrics": {}, "loss": PLAIN_LOSS}
 # Version 0.1 had one tracker, without a name: null, or TensorBoard's writer.
-TENSORBOARD = "mnist_exp.callbacks.tracking.TensorBoard"
+TENSORBOARD = "mnist_exp.trackers.TensorBoard"
 OLD_TENSORBOARD = "torch.utils.tensorboard.SummaryWriter"
 CONFIG_FILE = "config.yaml"  # the resolved configuration, in the run directory
 SHOWN = 8  # most differences listed in a message
@@ -65,11 +70,11 @@ def bring_up_to_date(config: DictConfig) -> None:
             config.tracker = _entries(OmegaConf.to_container(config.tracker))
         for group, keys in OLD_BEHAVIOUR.items():
             values = config.get(group)
-            if values is None:
-                config[group] = values = OmegaConf.create()
-            if isinstance(values, DictConfig):
+            if isinstance(values, DictConfig) and values.get("_target_", "") is not None:
                 for key in keys.keys() - values.keys():
                     values[key] = keys[key]
+        for group in NEW_GROUPS.keys() - config.keys():
+            config[group] = NEW_GROUPS[group]
 
 
 def _entries(tracker: Any) -> Any:
@@ -92,15 +97,18 @@ def _as_in_version_0_1(tracker: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a resolved configuration without newer keys that leave the old behaviour unchanged.
+    """Return a resolved configuration without newer keys and groups that change no behaviour.
 
     Configurations then compare and hash equal across versions.
     """
     values = flat(config)
     old = flat(OLD_BEHAVIOUR)
     keys = {key for key in old if key in values and values[key] == old[key]}
+    keys |= {group for group, content in NEW_GROUPS.items() if config.get(group) == content}
     if values.get("training.averaging") is None:
         keys.add("training.averaging_warmup")
+    if values.get("model.weights") is None:
+        keys.add("model.strict")
     normal = _without(config, keys)
     if isinstance(normal.get("tracker"), Mapping):
         normal["tracker"] = _as_in_version_0_1(normal["tracker"])
@@ -108,14 +116,14 @@ def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a resolved configuration, ignoring key order and `PLACES`."""
-    return _sha256(_without(config, PLACES))
+    """Return the SHA-256 of a resolved configuration, ignoring key order and `NOT_HASHED`."""
+    return _sha256(_without(config, NOT_HASHED))
 
 
 def has_hash(config: Mapping[str, Any], recorded: str | None) -> bool:
     """Whether ``recorded`` is this configuration's hash, as computed by this or an older version.
 
-    Older versions included `PLACES`, and ``averaging_warmup`` with its old value.
+    Older versions included `NOT_HASHED`, and ``averaging_warmup`` with its old value.
     """
     training = {"averaging_warmup": False, **config.get("training", {})}
     forms = (config, {**config, "training": training})
@@ -136,7 +144,7 @@ def _without(config: Mapping[str, Any], keys: Iterable[str], prefix: str = "") -
 
 
 def make_paths_absolute(config: DictConfig, start: str | Path) -> None:
-    """Resolve relative data paths against ``start``, the directory the command ran in."""
+    """Resolve relative `PLACES` against ``start``, the directory the command ran in."""
     for key in PLACES:
         path = OmegaConf.select(config, key)
         if isinstance(path, str):

@@ -68,6 +68,7 @@ CHECKPOINT: dict[str, Shape] = {
     "config": KEYS,
     "data_sha256": STRING,
     "split_sha256?": optional(STRING),
+    "weights_sha256?": STRING,
     "fold": optional(integer(1)),
     "step?": COUNT,  # absent in version 0.1
     "callbacks?": KEYS,
@@ -167,13 +168,25 @@ def _wrong_optimizer_state(saved: Any, parameters: Sequence[Tensor]) -> Iterator
     if not set(saved) <= set(range(len(parameters))):
         yield f"optimizer.state is of {len(saved)} parameters, and there are {len(parameters)}"
         return
+    together = torch.Size([sum(p.numel() for p in parameters)])  # of LBFGS's vectors
     for number, memory in saved.items():
+        shape = parameters[number].shape
         for name, value in memory.items():
-            if isinstance(value, Tensor):
-                if value.shape not in (parameters[number].shape, torch.Size(())):
-                    yield f"optimizer.state.{number}.{name} has shape {tuple(value.shape)}"
-            elif not optional(FLOAT).accepts(value):
-                yield f"optimizer.state.{number}.{name} is {shown(value)}"
+            where = f"optimizer.state.{number}.{name}"
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Tensor):
+                    if not _fits(item.shape, shape) and item.shape != together:
+                        yield f"{where} has shape {tuple(item.shape)}"
+                elif not optional(FLOAT).accepts(item):
+                    yield f"{where} is {shown(item)}"
+
+
+def _fits(memory: torch.Size, parameter: torch.Size) -> bool:
+    """Whether a tensor holds a number, or one a weight or a row of weights, as Adafactor's does."""
+    same_dimensions = len(memory) in (0, len(parameter))
+    return same_dimensions and all(
+        size in (1, full) for size, full in zip(memory, parameter, strict=False)
+    )
 
 
 def _differences(saved: Any, fresh: Any, where: str) -> Iterator[str]:

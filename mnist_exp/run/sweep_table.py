@@ -6,8 +6,8 @@ import csv
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mnist_exp.errors import UserError
@@ -24,7 +24,7 @@ from mnist_exp.run.sweep_record import (
     read_job,
     read_sweep,
 )
-from mnist_exp.run.text_table import shown_accuracy, table_lines
+from mnist_exp.run.text_table import shown_accuracy, shown_number, table_lines
 from mnist_exp.run.yaml_files import load_overrides
 
 LONGEST_ERROR = 100  # characters printed; sweep.csv has the full text
@@ -54,6 +54,8 @@ class Row:
         Why it failed or stopped; empty otherwise.
     validation : float or None
         Validation accuracy of the reported epoch, share in [0, 1], mean over folds.
+    metrics : dict
+        Metrics besides accuracy, by column, as in `RunOverview`; empty unless completed.
     """
 
     job: str
@@ -64,14 +66,15 @@ class Row:
     wall_seconds: float | None
     error: str
     validation: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_table(sweep_dir: Path) -> list[Row]:
     """Write sweep.csv, best accuracy first, and return its rows.
 
     The columns are the job, the settings that differ between jobs, ``accuracy`` and
-    ``std_accuracy`` (shares in [0, 1]), ``validation_accuracy`` if any job has it,
-    ``wall_seconds``, ``status`` and ``error``.
+    ``std_accuracy`` (shares in [0, 1]), ``validation_accuracy`` if any job has it, the metrics as
+    ``test_NAME`` and ``validation_NAME``, ``wall_seconds``, ``status`` and ``error``.
 
     Parameters
     ----------
@@ -83,12 +86,14 @@ def write_table(sweep_dir: Path) -> list[Row]:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     validated = any(row.validation is not None for row in rows)
-    columns = ["accuracy", "std_accuracy", *["validation_accuracy"] * validated, "wall_seconds"]
-    writer.writerow(["job", *settings, *columns, "status", "error"])
+    metrics = metric_columns(rows)
+    columns = ["accuracy", "std_accuracy", *["validation_accuracy"] * validated, *metrics]
+    writer.writerow(["job", *settings, *columns, "wall_seconds", "status", "error"])
     for row in rows:
         values = (row.overrides.get(name, "") for name in settings)
-        numbers = [row.accuracy, row.std, *[row.validation] * validated, row.wall_seconds]
-        writer.writerow([row.job, *values, *numbers, row.status, row.error])
+        numbers = [row.accuracy, row.std, *[row.validation] * validated]
+        numbers += [row.metrics.get(column) for column in metrics]
+        writer.writerow([row.job, *values, *numbers, row.wall_seconds, row.status, row.error])
     write_atomic(sweep_dir / "sweep.csv", text.getvalue().encode())
     return rows
 
@@ -159,22 +164,30 @@ def swept_settings(rows: Sequence[Row]) -> list[str]:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print the table on the terminal, with long errors shortened."""
+    """Print the table on the terminal, long errors shortened, metrics of one number only."""
     settings = swept_settings(rows)
     validated = any(row.validation is not None for row in rows)
-    header = ["accuracy", *["validation"] * validated, "wall s", "status", "job", "error"]
+    metrics = [column for column in metric_columns(rows) if "." not in column]
+    numbers = ["accuracy", *["validation"] * validated, *metrics]
+    header = [*numbers, "wall s", "status", "job", "error"]
     cells = [[*settings, *header]]
     for row in rows:
         values = (row.overrides.get(name, "") for name in settings)
         seconds = "" if row.wall_seconds is None else f"{row.wall_seconds:.1f}"
         error = textwrap.shorten(row.error, LONGEST_ERROR, placeholder=" ...")
         validation = shown_accuracy(row.validation)
-        numbers = [shown_accuracy(row.accuracy, row.std), *[validation] * validated, seconds]
-        cells.append([*values, *numbers, row.status, row.job, error])
+        numbers = [shown_accuracy(row.accuracy, row.std), *[validation] * validated]
+        numbers += [shown_number(row.metrics.get(column)) for column in metrics]
+        cells.append([*values, *numbers, seconds, row.status, row.job, error])
     print("\n".join(table_lines(cells)))
     known = any(row.accuracy is not None for row in rows)
     order = f"; the best first, by {chosen_by(rows)}" if known else ""
     print(f"{len(rows)} jobs: {count_by_status(rows)}{order}")
+
+
+def metric_columns(rows: Iterable[Row]) -> list[str]:
+    """Return the columns of metrics that any job has."""
+    return list(dict.fromkeys(column for row in rows for column in row.metrics))
 
 
 def count_by_status(rows: Iterable[Row]) -> str:
@@ -225,4 +238,5 @@ def _row(name: str, overrides: list[str], run: RunOverview) -> Row:
         wall_seconds=run.wall_seconds,
         error=run.error,
         validation=run.validation if completed else None,
+        metrics=run.metrics if completed else {},
     )

@@ -24,3 +24,8 @@ def shown_accuracy(mean: float | None, std: float | None = None, between: str = 
     if mean is None:
         return ""
     return f"{mean:.2%}" if std is None else f"{mean:.2%}{between}{std:.2%}"
+
+
+def shown_number(value: float | None) -> str:
+    """Format a number with four digits; an empty string for None."""
+    return "" if value is None else f"{value:.4g}"

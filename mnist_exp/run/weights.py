@@ -76,7 +76,7 @@ def read_weights(directory: Path, epoch: int | str = BEST, fold: int | None = No
     _check_fold(directory, fold)
     place, kept = _checkpoints(directory, fold), kept_epochs(directory, fold)
     if epoch == BEST and (place / BEST_FILE).is_file():
-        return _read_best(place / BEST_FILE)
+        return _read(place / BEST_FILE)
     number = kept[-1] if epoch == LAST and kept else epoch
     if isinstance(number, bool) or number not in kept:
         best = [repr(BEST)] if (place / BEST_FILE).is_file() else []
@@ -85,17 +85,18 @@ def read_weights(directory: Path, epoch: int | str = BEST, fold: int | None = No
             f"epoch={epoch!r}: {place} has no such checkpoint; "
             + (f"allowed is {', '.join(there)}." if there else "there is none at all.")
         )
-    return _read_epoch(epoch_checkpoint(place, int(number)))
+    return _read(epoch_checkpoint(place, int(number)))
 
 
-def _read_best(path: Path) -> SavedWeights:
-    saved = load_checkpoint(path)
-    check_format(saved, BEST_CHECKPOINT, path)
-    return SavedWeights(path, saved["epoch"], _tensors(saved["model"], path))
+def _read(path: Path) -> SavedWeights:
+    return weights_in(load_checkpoint(path), path)
 
 
-def _read_epoch(path: Path) -> SavedWeights:
-    saved = load_checkpoint(path)
+def weights_in(saved: Mapping[str, Any], path: Path) -> SavedWeights:
+    """Return the weights in the content of best.pt, or of an epoch's checkpoint."""
+    if "model" in saved:
+        check_format(saved, BEST_CHECKPOINT, path)
+        return SavedWeights(path, saved["epoch"], _tensors(saved["model"], path))
     check_format(saved, CHECKPOINT, path)
     state = saved["state"]
     weights, averaged = state["model"], state["averaged"]

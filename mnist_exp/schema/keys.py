@@ -43,8 +43,9 @@ ENTRIES = Rule(
         isinstance(value, Mapping)
         and all(
             is_plain_name(name)
+            and "." not in name
             and isinstance(entry, Mapping)
-            and TEXT.accepts(entry.get("_target_"))
+            and "_target_" in entry
             for name, entry in value.items()
         )
     ),
@@ -75,6 +76,8 @@ RULES: dict[str, Rule] = {
     "training.gradient_norm": BOOLEAN,
     "training.log_every": optional(integer(1)),
     "callbacks": ENTRIES,
+    "metrics": ENTRIES,
+    "loss._target_": TEXT,
     "tracker": ENTRIES,
     "plots.enabled": BOOLEAN,
     "plots.dpi": integer(10, 2400),
@@ -89,6 +92,8 @@ RULES: dict[str, Rule] = {
     "augmentation._target_": optional(TEXT),
     "model._target_": TEXT,
     "model.name": NAME,
+    "model.weights": optional(TEXT),
+    "model.strict": BOOLEAN,
     "optimizer._target_": TEXT,
     "optimizer.lr": AT_LEAST_0,
     "scheduler._target_": optional(TEXT),
@@ -103,7 +108,7 @@ RULES: dict[str, Rule] = {
 # Keys missing from some options of their group or from runs of older versions.
 NOT_EVERYWHERE = {
     *("cv.n_jobs", "cv.random_state"),
-    *("optimizer.lr", "trust"),
+    *("optimizer.lr", "trust", "model.weights", "model.strict"),
 }
 
 
@@ -128,6 +133,7 @@ def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
     for group, settings in values.items():
         if RULES.get(group) is ENTRIES and ENTRIES.accepts(settings):
             for name, entry in settings.items():
+                rules[f"{group}.{name}._target_"] = TEXT
                 rules |= _rules_of_part(f"{group}.{name}", entry)
         elif isinstance(settings, dict):
             rules |= _rules_of_part(group, settings)

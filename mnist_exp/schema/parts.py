@@ -6,6 +6,7 @@ Our classes check their arguments against these tables, and combinations of argu
 from __future__ import annotations
 
 import os
+import re
 
 from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 from mnist_exp.schema.rule import (
@@ -60,6 +61,15 @@ HOLDOUT = {
 }
 FOLDS = {"n_splits": integer(2), "n_repeats": integer(1), "shuffle": BOOLEAN}
 
+CLASS_WEIGHTS = optional(
+    list_of(AT_LEAST_0, "a list with a number of at least 0 for each class, such as [1,2]")
+)
+CROSS_ENTROPY = {
+    "weight": CLASS_WEIGHTS,
+    "label_smoothing": number(lambda value: 0 <= value < 1, "0 <= s < 1"),
+}
+FOCAL = {"gamma": AT_LEAST_0, "alpha": CLASS_WEIGHTS}
+
 ASYMMETRIC_SGD = {"lr_pos": ABOVE_0, "lr_neg": ABOVE_0, "momentum": BELOW_1}
 MUON = {
     "lr": ABOVE_0,
@@ -81,6 +91,27 @@ ADAM = {
     "weight_decay": AT_LEAST_0,
     "fused": optional(BOOLEAN),
 }
+
+
+LBFGS = {
+    "lr": AT_LEAST_0,
+    "max_iter": integer(1),
+    "max_eval": optional(integer(1)),
+    "tolerance_grad": AT_LEAST_0,
+    "tolerance_change": AT_LEAST_0,
+    "history_size": integer(1),
+    "line_search_fn": optional(one_of("strong_wolfe")),
+}
+
+
+def _monitor(*parts: str) -> Rule:
+    """Names of values measured on these images: ``validation_loss`` or ``validation.loss``."""
+    pattern = re.compile(rf"({'|'.join(parts)})[_.].+")
+    return Rule(
+        lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None,
+        f"a value on {' or '.join(parts)} images, such as {parts[0]}_loss (test images decide "
+        "nothing about training)",
+    )
 
 
 def _also_by_group(rule: Rule) -> Rule:
@@ -107,6 +138,29 @@ ONE_CYCLE = {
     "three_phase": BOOLEAN,
 }
 STEP = {"step_size": integer(1), "gamma": AT_LEAST_0}
+
+PLATEAU = {
+    "monitor": optional(_monitor("validation", "train")),
+    "mode": optional(one_of("min", "max")),
+    "factor": number(lambda value: 0 < value < 1, "above 0 and below 1"),
+    "patience": integer(0),
+    "threshold": AT_LEAST_0,
+    "threshold_mode": one_of("rel", "abs"),
+    "cooldown": integer(0),
+    "min_lr": _also_by_group(AT_LEAST_0),
+    "eps": AT_LEAST_0,
+}
+SWALR = {
+    "swa_lr": _also_by_group(AT_LEAST_0),
+    "anneal_epochs": integer(0),
+    "anneal_strategy": one_of("cos", "linear"),
+}
+EARLY_STOPPING = {
+    "monitor": _monitor("validation"),
+    "patience": integer(1),
+    "min_delta": AT_LEAST_0,
+    "mode": optional(one_of("min", "max")),
+}
 
 LABEL = number(
     lambda value: abs(value) <= LARGEST_LABEL, f"from -{LARGEST_LABEL:g} to {LARGEST_LABEL:g}"
@@ -143,7 +197,10 @@ DEVICE = {
 }
 
 # Other entries of a run directory.
-TAKEN = ("checkpoints", "plots", "tensorboard", "config.yaml", "results.json", "metrics.jsonl")
+TAKEN = (
+    *("checkpoints", "plots", "tensorboard", "wandb", "export", "config.yaml", "results.json"),
+    *("metrics.jsonl", "steps.jsonl", "metrics.csv", "steps.csv", "results.csv"),
+)
 DIRECTORY = Rule(
     lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
     f"{PLAIN_NAME}; none of {', '.join(TAKEN)}",
@@ -184,15 +241,36 @@ PARTS: dict[str, dict[str, Rule]] = {
     "sklearn.model_selection.KFold": FOLDS,
     "sklearn.model_selection.StratifiedKFold": FOLDS,
     "sklearn.model_selection.RepeatedStratifiedKFold": FOLDS,
+    "mnist_exp.train.losses.cross_entropy": CROSS_ENTROPY,
+    "mnist_exp.train.losses.focal": FOCAL,
+    "mnist_exp.train.metrics.top_k_accuracy": {"k": integer(1)},
+    "mnist_exp.train.metrics.expected_calibration_error": {"bins": integer(1, 1_000_000)},
+    "mnist_exp.train.metrics.f1": {"average": optional(one_of("macro", "micro", "weighted"))},
     "mnist_exp.optim.AsymmetricSGD": ASYMMETRIC_SGD,
     "mnist_exp.optim.Muon": MUON,
     "torch.optim.SGD": SGD,
     "torch.optim.Adam": ADAM,
     "torch.optim.AdamW": ADAM,
+    "torch.optim.LBFGS": LBFGS,
     "torch.optim.lr_scheduler.CosineAnnealingLR": COSINE,
     "torch.optim.lr_scheduler.OneCycleLR": ONE_CYCLE,
+    "torch.optim.lr_scheduler.ReduceLROnPlateau": PLATEAU,
     "torch.optim.lr_scheduler.StepLR": STEP,
+    "torch.optim.swa_utils.SWALR": SWALR,
     "mnist_exp.device.DeviceConstraint": DEVICE,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
-    "mnist_exp.callbacks.tracking.TensorBoard": {"flush_secs": integer(1)},
+    "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
+    "mnist_exp.trackers.TensorBoard": {"flush_secs": integer(1)},
+    "mnist_exp.trackers.MLflow": {
+        "experiment": TEXT,
+        "tracking_uri": optional(TEXT),
+        "patience": AT_LEAST_0,
+    },
+    "mnist_exp.trackers.WandB": {
+        "project": TEXT,
+        "entity": optional(TEXT),
+        "mode": optional(one_of("online", "offline")),
+        "patience": AT_LEAST_0,
+    },
+    "mnist_exp.trackers.Trackio": {"project": TEXT, "patience": AT_LEAST_0},
 }

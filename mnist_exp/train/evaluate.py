@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from mnist_exp.data.batches import Images
 from mnist_exp.train.backprop.autograd import fast_products
+from mnist_exp.train.metrics import Metric, measure
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,15 @@ class Evaluation:
         int64 [num_classes, num_classes], rows are true classes, columns predicted ones.
     predictions : Tensor
         int64 [N], in the order of the evaluated indices.
+    metrics : dict
+        Values of the metrics asked for, by name; None for one that is not finite.
     """
 
     loss: float
     accuracy: float
     confusion_matrix: Tensor
     predictions: Tensor
+    metrics: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def per_class_accuracy(self) -> list[float]:
@@ -42,18 +47,29 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, images: Images, indices: Tensor, *, batch_size: int, precision: str
+    model: nn.Module,
+    images: Images,
+    indices: Tensor,
+    *,
+    batch_size: int,
+    precision: str,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Evaluation:
-    """Evaluate ``model`` in eval mode on ``images`` at ``indices``, then restore its mode."""
+    """Evaluate ``model`` in eval mode on ``images`` at ``indices``, then restore its mode.
+
+    ``metrics`` are measured besides, on all logits at once.
+    """
     was_training = model.training
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device="cpu")
-    predictions = []
+    predictions, kept = [], []
     for inputs, labels in images.batches(indices, batch_size):
         with fast_products(images.device, precision):
             logits = model(inputs)
         loss += F.cross_entropy(logits.float(), labels, reduction="sum").cpu()
         predictions.append(logits.argmax(1))
+        if metrics:
+            kept.append(logits.float().cpu())
     model.train(was_training)
     predicted = torch.cat(predictions).cpu()
     true = images.labels[indices].cpu()
@@ -62,6 +78,7 @@ def evaluate(
         accuracy=(predicted == true).double().mean().item(),
         confusion_matrix=confusion_matrix(true, predicted, logits.shape[1]),
         predictions=predicted,
+        metrics=measure(metrics, torch.cat(kept), true) if metrics else {},
     )
 
 

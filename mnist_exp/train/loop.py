@@ -11,8 +11,11 @@ from torch import nn
 
 from mnist_exp.cpu.ops import correct_predictions, threads_for
 from mnist_exp.errors import UserError
+from mnist_exp.optim.schedule import steps_alone
 from mnist_exp.train.backprop.choose import backpropagation
 from mnist_exp.train.callback import Callback, notify
+from mnist_exp.train.closure import Reevaluated
+from mnist_exp.train.monitor import monitored
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Batches, Recipe, Training
 
@@ -61,21 +64,27 @@ def train(
     state.start_clock()
     notify(callbacks, "on_train_start", state, training)
     size = sum(p.numel() for p in model.parameters())
+    repeats = not steps_alone(optimizer)
     while not state.finished(recipe.epochs):
         state.begin_epoch(indices)
         model.train()
-        backpropagate = backpropagation(model, recipe.label_smoothing, recipe.precision)
+        backpropagate = backpropagation(
+            model, recipe.label_smoothing, recipe.precision, recipe.loss
+        )
+        repeated = Reevaluated(backpropagate, model, optimizer) if repeats else None
         started = time.perf_counter() - state.seconds
         for batch in state.remaining_batches(recipe.batch_size):
             inputs, labels = images.batch(batch, recipe.augmentation, state.generator)
             notify(callbacks, "on_batch_start", state, batch, inputs)
-            loss, logits = backpropagate(inputs, labels)
+            loss, logits = (repeated or backpropagate)(inputs, labels)
             with threads_for(size):
                 loss_value = loss.item()
                 state.lr = optimizer.param_groups[0]["lr"]  # before the scheduler moves it
-                if math.isfinite(loss_value):
+                if repeated is not None and math.isfinite(loss_value):
+                    loss_value = repeated.step(loss_value)
+                elif math.isfinite(loss_value):
                     optimizer.step()
-                elif recipe.on_nan == "stop":
+                if recipe.on_nan == "stop" and not math.isfinite(loss_value):
                     raise LossNotFinite(_not_finite_message(state, loss_value))
                 if state.constraint is not None:
                     state.constraint.step()
@@ -95,9 +104,11 @@ def train(
                 notify(callbacks, "on_step_logged", state, row)
         step = training.steps(state)
         row = state.end_epoch() | {"step": step}
-        if scheduler is not None and state.scheduler_interval == "epoch":
-            scheduler.step()
         row |= evaluate(state.evaluated_model)
+        if scheduler is not None and state.scheduler_interval == "epoch":
+            watched = state.scheduler_monitor
+            values = [] if watched is None else [monitored(row, watched)]
+            scheduler.step(*values)  # type: ignore[arg-type]
         state.history.append(row)
         notify(callbacks, "on_epoch_end", state, row)
 

@@ -54,6 +54,8 @@ class TrainState:
         Duration of the training up to its last save, evaluation included.
     stopped : str or None
         Why a callback ended the training before its last epoch.
+    scheduler_monitor : str or None
+        Column of an epoch's row whose value the scheduler's ``step`` takes; None: it takes none.
     """
 
     model: nn.Module
@@ -61,6 +63,7 @@ class TrainState:
     generator: Generator
     scheduler: LRScheduler | None = None
     scheduler_interval: str = "step"
+    scheduler_monitor: str | None = None
     constraint: DeviceConstraint | None = None
     averaged: AveragedModel | None = None
     epoch: int = 0

@@ -13,6 +13,8 @@ from torch import Generator, Tensor
 from mnist_exp.cv import Split
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.interruption import StopSignals
+from mnist_exp.train.losses import Loss
+from mnist_exp.train.metrics import Metric
 from mnist_exp.train.state import TrainState
 
 
@@ -28,6 +30,8 @@ class Recipe:
         Images per optimizer step; the last batch of an epoch may be smaller.
     label_smoothing : float
         Share of the target spread over all classes.
+    loss : callable or None
+        From logits [B, C] and labels [B] to a scalar; None: cross-entropy with ``label_smoothing``.
     precision : {"fp32", "bf16"}
         Of convolutions and matrix products, except small ones; weights stay float32.
     on_nan : {"stop", "skip"}
@@ -45,6 +49,7 @@ class Recipe:
     on_nan: str = "stop"
     augmentation: Augmentation | None = None
     log_every: int | None = None
+    loss: Loss | None = None
 
 
 class Batches(Protocol):
@@ -72,6 +77,8 @@ class Training:
         int64, the images to train on.
     recipe : Recipe
         The fixed settings.
+    metrics : mapping
+        Measured at the end of each epoch besides loss and accuracy, by name.
     split : Split or None
         Images to train, validate and test on; None outside of a run.
     run : Path
@@ -85,6 +92,7 @@ class Training:
     images: Batches
     indices: Tensor
     recipe: Recipe
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
     split: Split | None = None
     run: Path = Path()
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision import transforms
 from torchvision.transforms import functional as TF
 
-from mnist_exp.data import load_mnist
+from mnist_exp.data import Dataset
 from mnist_exp.data.augment import (
     Augmentation,
     affine_grid,
@@ -48,9 +48,9 @@ def options(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def digits() -> Tensor:
+def digits(mnist: Dataset) -> Tensor:
     """400 test images as pixels [400, 1, 28, 28] in [0, 1]."""
-    return load_mnist().test_images[:400].unsqueeze(1).float() / 255
+    return mnist.test_images[:400].unsqueeze(1).float() / 255
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -62,11 +62,17 @@ ANGLES = st.floats(-40, 40)
 
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(ANGLES, st.integers(-5, 5), st.integers(-5, 5), st.floats(0.7, 1.4), ANGLES)
+@given(
+    angle=ANGLES,
+    shift_x=st.integers(-5, 5),
+    shift_y=st.integers(-5, 5),
+    scale=st.floats(0.7, 1.4),
+    shear=ANGLES,
+)
 def test_a_sheared_scaled_shifted_image_equals_torchvision_s(
-    angle: float, shift_x: int, shift_y: int, scale: float, shear: float
+    digits: Tensor, angle: float, shift_x: int, shift_y: int, scale: float, shear: float
 ) -> None:
-    digit = load_mnist().test_images[:1].unsqueeze(1).float() / 255
+    digit = digits[:1]
 
     def ours(angle: float, shear: float) -> Tensor:
         numbers = [angle, shift_x / 28, shift_y / 28, scale, shear]
@@ -106,11 +112,11 @@ def test_positions_are_those_of_torch(batch: int, height: int, width: int, seed:
 
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(st.floats(0, 2), st.floats(0, 2), st.booleans())
+@given(brightness=st.floats(0, 2), contrast=st.floats(0, 2), brightness_first=st.booleans())
 def test_colours_equal_torchvision_s_image_by_image(
-    brightness: float, contrast: float, brightness_first: bool
+    digits: Tensor, brightness: float, contrast: float, brightness_first: bool
 ) -> None:
-    digits = load_mnist().test_images[:3].unsqueeze(1).float() / 255
+    digits = digits[:3]
     ours = jitter_colour(
         digits,
         brightness=torch.full((3,), brightness),

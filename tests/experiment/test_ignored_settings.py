@@ -16,7 +16,9 @@ from mnist_exp.experiment.ignored_settings import Facts, ignored_settings, keys_
 from mnist_exp.experiment.run import run_experiment
 from tests.conftest import Compose
 
-FACTS = Facts(train_size=300, test_size=200, folds=1, momentum=True, schedule_changes=True)
+FACTS = Facts(
+    train_size=300, test_size=200, folds=1, momentum=True, schedule_changes=True, smoothing=True
+)
 SMALL = ("cv.test=200", "data.subset=100", "plots.enabled=false", "training.epochs=2")
 
 

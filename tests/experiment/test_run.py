@@ -207,11 +207,12 @@ def test_threads_do_not_leak_from_one_job_of_a_sweep_to_the_next(
     tmp_path: Path, compose_config: Compose
 ) -> None:
     small = ("model=mlp", "data.subset=100", "plots.enabled=false")
+    folds = ("model=mlp100", "cv.n_splits=2", "training.epochs=1")
     own = torch.get_num_threads()
     try:
         results = [
             run_experiment(compose_config(*small, *more), tmp_path / str(number))
-            for number, more in enumerate([("threads=3",), (), ("model=mlp100", "cv.n_splits=2")])
+            for number, more in enumerate([("threads=3",), (), folds])
         ]
     finally:
         torch.set_num_threads(own)

@@ -14,10 +14,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from mnist_exp import gradients
-from mnist_exp.data import load_mnist
+from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.gradients import collect
 from mnist_exp.gradients.pictures import draw_gradients
@@ -33,8 +33,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 
 @pytest.fixture(scope="module")
-def epochs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    mnist = load_mnist()
+def epochs(mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {}
     for name, (model, form) in MODELS.items():
         directory = tmp_path_factory.mktemp(name)
@@ -60,7 +59,7 @@ def forge(epoch: Path, manifest: Any, statistics: Any) -> None:
     (epoch / "manifest.json").write_bytes(json.dumps(manifest, indent=1).encode())
 
 
-def use_everything(epoch: Path, dense: Path) -> None:
+def use_everything(epoch: Path, dense: Path, images: Tensor) -> None:
     stored = gradients.open(epoch)
     stored.verify()
     stored.norms()
@@ -73,24 +72,25 @@ def use_everything(epoch: Path, dense: Path) -> None:
         stored.gram()
     written = stored.to_dense(dense)
     assert {path.parent for path in written} <= {dense}
-    draw_gradients(
-        epoch.parent, load_mnist().images[:100], dense, class_names=list("0123456789"), dpi=10
-    )
+    draw_gradients(epoch.parent, images[:100], dense, class_names=list("0123456789"), dpi=10)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_a_sound_epoch_passes(epochs: dict[str, Path], name: str, tmp_path: Path) -> None:
-    use_everything(epochs[name], tmp_path / "dense")
+def test_a_sound_epoch_passes(
+    epochs: dict[str, Path], mnist: Dataset, name: str, tmp_path: Path
+) -> None:
+    use_everything(epochs[name], tmp_path / "dense", mnist.images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=25)
+@settings(max_examples=16)  # each draws two pictures
 @given(data=st.data())
 def test_any_content_with_a_checksum_is_refused_or_works(
     tmp_path_factory: pytest.TempPathFactory,
     epochs: dict[str, Path],
+    mnist: Dataset,
     name: str,
     data: st.DataObject,
 ) -> None:
@@ -108,7 +108,7 @@ def test_any_content_with_a_checksum_is_refused_or_works(
     forge(epoch, manifest, statistics)
     before = sorted(directory.rglob("*"))
     try:
-        use_everything(epoch, directory / "dense")
+        use_everything(epoch, directory / "dense", mnist.images)
     except UserError:
         assert sorted(p for p in directory.rglob("*") if "dense" not in p.parts) == before
 

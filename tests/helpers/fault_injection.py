@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
+import gc
 import json
 import os
 import resource
@@ -14,22 +16,23 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from multiprocessing import forkserver
+from collections.abc import Callable, Sequence
+from multiprocessing import forkserver, util
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
-from hydra import compose, initialize_config_dir
+import torch._dynamo  # by the first torch optimizer otherwise, in every process again
 from omegaconf import DictConfig
 
+from mnist_exp.app import hydra_app  # noqa: F401  # imported once, for all processes
 from mnist_exp.app.main import main
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment
-from mnist_exp.interruption import Interrupted, StopSignals
+from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
 from mnist_exp.run.results import read_results
+from tests.conftest import composed_once
 
 torch.set_num_threads(1)  # a forked process would wait forever for its parent's threads
 # Overrides for a run of a few batches.
@@ -59,15 +62,16 @@ def few_images() -> tuple[str, ...]:
 
 def composed(*overrides: str, data: tuple[str, ...] | None = None) -> DictConfig:
     """Compose the configuration of a command line; ``data`` defaults to `few_images`."""
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        return compose("config", [*(data or few_images()), *overrides])
+    return composed_once(*(data or few_images()), *overrides)
 
 
 def start(work: Callable[[], object], log: Path | None = None) -> int:
     """Do ``work`` in a forked process and return its id; an unexpected error exits with 70."""
     sys.stdout.flush()
+    gc.freeze()  # the child's garbage collections pass over, and do not copy, what is here
     process = os.fork()
     if process:
+        gc.unfreeze()
         return process
     try:
         os._exit(_do(work, os.devnull if log is None else log))
@@ -79,10 +83,10 @@ def _do(work: Callable[[], object], log: str | Path) -> int:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
-    sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
+    open_streams()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     forkserver._forkserver.__init__()  # type: ignore[misc]  # forget the parent's server
+    util.spawnv_passfds = spawn_from_here  # type: ignore[assignment]
     try:
         work()
     except Interrupted as interruption:
@@ -96,6 +100,41 @@ def _do(work: Callable[[], object], log: str | Path) -> int:
         traceback.print_exc()
         return 70
     return 0
+
+
+def open_streams() -> tuple[TextIO, TextIO]:
+    """Write to descriptors 1 and 2 from now on; return what was written to before."""
+    before = sys.stdout, sys.stderr
+    sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
+    return before
+
+
+spawn = util.spawnv_passfds
+
+
+def spawn_from_here(path: bytes, arguments: Sequence[Any], descriptors: Sequence[int]) -> int:
+    """Stand in for `util.spawnv_passfds`: fork the server of the folds, without new imports."""
+    if "forkserver" not in arguments[-1]:
+        return spawn(path, arguments, descriptors)
+    process = os.fork()
+    if process:
+        return process
+    try:  # as after an exec
+        atexit._clear()
+        for number in STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):  # the listing's own
+                inherited = descriptor < 3 and os.get_inheritable(descriptor)
+                if not inherited and descriptor not in descriptors:
+                    os.close(descriptor)
+        replaced = open_streams()  # noqa: F841  # or their descriptors would be closed again
+        forkserver._forkserver.__init__()  # type: ignore[misc]
+        exec(arguments[-1], {})
+    finally:
+        os._exit(0)
 
 
 def exit_code(process: int) -> int:

@@ -160,7 +160,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: int, co
 
 @pytest.mark.slow
 def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
-    config = (*few_images(), *LONG, "training.batch_size=600", "model.hidden_sizes=[20000,2000]")
+    config = (*few_images(), *LONG, "training.batch_size=600", "model.hidden_sizes=[5000,1000]")
     process = start_command(*config, "hydra.run.dir=run", cwd=tmp_path, log=tmp_path / "log")
     wait_until((tmp_path / "run" / "results.json").exists, process)
     for _ in range(2):

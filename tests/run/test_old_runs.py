@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from mnist_exp.app.commands.view_results import main
 from mnist_exp.run.results import finished_results
 from mnist_exp.run.saved_config import (
+    NEW_GROUPS,
     bring_up_to_date,
     has_hash,
     hash_config,
@@ -20,8 +21,8 @@ from mnist_exp.run.saved_config import (
     training_config,
     without_old_behaviour,
 )
-from tests.app.test_main import run
 from tests.conftest import Compose
+from tests.helpers.fault_injection import command
 
 OLD_RUNS = Path(__file__).parents[1] / "old_runs"
 
@@ -57,10 +58,10 @@ def test_a_finished_old_run_has_all_that_a_run_of_today_has() -> None:
 def test_an_interrupted_old_run_goes_on(tmp_path: Path) -> None:
     directory = tmp_path / "run"
     shutil.copytree(OLD_RUNS / "interrupted", directory)
-    ended = run(f"resume={directory}", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert "fold 2 | resumes after 1 epochs and " in ended.stdout
-    assert "fold 1 | epoch" not in ended.stdout  # fold 1 was finished
+    code, output = command(f"resume={directory}", cwd=tmp_path)
+    assert code == 0, output
+    assert "fold 2 | resumes after 1 epochs and " in output
+    assert "fold 1 | epoch" not in output  # fold 1 was finished
     written = read_json(directory / "results.json")
     assert (written["schema_version"], written["status"]) == (2, "completed")
     assert [fold["fold"] for fold in written["folds"]] == [1, 2]
@@ -70,23 +71,23 @@ def test_an_interrupted_old_run_goes_on(tmp_path: Path) -> None:
         *((1, epoch) for epoch in (1, 2, 3)),
         *((2, epoch) for epoch in (1, 2, 3)),
     ]
-    again = run(f"resume={directory}", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "is finished already" in again.stdout
+    code, output = command(f"resume={directory}", cwd=tmp_path)
+    assert code == 0, output
+    assert "is finished already" in output
 
 
 @pytest.mark.slow
 def test_a_finished_old_run_is_reproduced_and_compared(tmp_path: Path) -> None:
     reference = OLD_RUNS / "finished"
     before = sorted(reference.rglob("*"))
-    ended = run(f"reproduce={reference}", "hydra.run.dir=again", cwd=tmp_path)
+    code, output = command(f"reproduce={reference}", "hydra.run.dir=again", cwd=tmp_path)
     results = finished_results(tmp_path / "again")
-    assert results is not None, ended.stderr
+    assert results is not None, output
     comparison = results["reproduction"]
     # bits may differ between machines; the exit code reports it
-    assert ended.returncode == (0 if comparison["identical"] else 1), ended.stderr
+    assert code == (0 if comparison["identical"] else 1), output
     said = "identical to" if comparison["identical"] else "differs from"
-    assert f"{said} {reference}" in ended.stdout
+    assert f"{said} {reference}" in output
     old = finished_results(reference)
     assert old is not None
     assert results["accuracy"]["mean"] == pytest.approx(old["accuracy"]["mean"], abs=0.05)
@@ -120,13 +121,31 @@ def test_keys_that_an_old_configuration_lacks_mean_the_old_behaviour(
     assert config.training.averaging_warmup is True  # set keys stay
 
 
+def test_a_group_that_an_old_configuration_lacks_means_the_old_behaviour(
+    compose_config: Compose,
+) -> None:
+    config = compose_config()
+    older = config.copy()
+    with open_dict(older):
+        for group in NEW_GROUPS:
+            del older[group]
+    assert training_config(older) == training_config(config)
+    bring_up_to_date(older)
+    assert all(older[group] == config[group] for group in NEW_GROUPS)
+    for changed in ("loss=focal", "loss.weight=[1,1]", "metrics=top2", "+loss.label_smoothing=0"):
+        assert training_config(compose_config(changed)) != training_config(config)
+
+
 def test_a_key_that_was_written_out_is_the_old_behaviour_too(compose_config: Compose) -> None:
     config = compose_config("training.averaging=0.9", "training.averaging_warmup=false")
     written_out: Any = OmegaConf.to_container(config, resolve=True)
     for key in ("resume", "reproduce", "sweep", "trust"):
         del written_out[key]
-    del written_out["callbacks"]  # version 0.1 had one tracker, without a name, and no callbacks
-    written_out["tracker"] = {"_target_": None}
+    for key in ("weights", "strict"):
+        del written_out["model"][key]
+    for group in NEW_GROUPS:
+        del written_out[group]
+    written_out["tracker"] = {"_target_": None}  # one, without a name
     assert without_old_behaviour(written_out) == training_config(config)
     assert hash_config(written_out) != hash_config(training_config(config))
     assert has_hash(training_config(config), hash_config(written_out))

@@ -24,19 +24,19 @@ from mnist_exp.plots import sweep as sweep_plots
 from mnist_exp.run import sweep_table as sweep
 from mnist_exp.run.results import write_results
 from mnist_exp.run.sweep_table import Row
-from tests.app.test_main import run
+from tests.helpers.fault_injection import KFOLD, command, few_images
 
-Swept = tuple[subprocess.CompletedProcess[str], Path]
+Swept = tuple[int, str, Path]  # exit code, output, directory
 
 
 @pytest.fixture(scope="module")
 def asymmetry(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Run the preset lr_asymmetry at a small scale; half of its jobs have a refused rate."""
     directory = tmp_path_factory.mktemp("sweep")
-    small = ["data.subset=300", "training.epochs=1", "cv.n_splits=2", "plots.enabled=false"]
-    rates = ["optimizer.lr_pos=0.05,0.2", "optimizer.lr_neg=-1,0.1"]
-    ended = run("experiment=lr_asymmetry", *small, *rates, "hydra.sweep.dir=s", cwd=directory)
-    return ended, directory / "s"
+    rates = ["optimizer.lr_pos=0.05,0.2", "optimizer.lr_neg=-1,0.1", "training.epochs=1"]
+    arguments = (*few_images(), "experiment=lr_asymmetry", *KFOLD[1:], *rates)
+    code, output = command(*arguments, "hydra.sweep.dir=s", cwd=directory)
+    return code, output, directory / "s"
 
 
 def read_csv(sweep_dir: Path) -> list[dict[str, str]]:
@@ -46,7 +46,7 @@ def read_csv(sweep_dir: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_a_sweep_ends_with_a_table_of_all_jobs(asymmetry: Swept) -> None:
-    ended, directory = asymmetry
+    _, output, directory = asymmetry
     rows = read_csv(directory)
     assert list(rows[0])[:3] == ["job", "optimizer.lr_pos", "optimizer.lr_neg"]
     for row in rows[:2]:
@@ -56,22 +56,22 @@ def test_a_sweep_ends_with_a_table_of_all_jobs(asymmetry: Swept) -> None:
         assert float(row["std_accuracy"]) == results["accuracy"]["std"]
         assert float(row["wall_seconds"]) == results["wall_seconds"]
         best = "{mean:.2%} +- {std:.2%}".format(**results["accuracy"])
-        assert any(best in line and "completed" in line for line in ended.stdout.splitlines())
+        assert any(best in line and "completed" in line for line in output.splitlines())
     assert float(rows[0]["accuracy"]) >= float(rows[1]["accuracy"])
 
 
 def test_failed_jobs_stop_no_others_and_are_in_the_table_with_their_error(asymmetry: Swept) -> None:
-    ended, directory = asymmetry
+    code, output, directory = asymmetry
     failed = read_csv(directory)[2:]
     assert [row["job"] for row in failed] == ["0", "2"]
     assert {row["status"] for row in failed} == {"failed"}
     assert all("optimizer.lr_neg=-1" in row["error"] for row in failed)
-    assert "4 jobs: 2 completed, 2 failed" in ended.stdout
-    assert ended.returncode == 1
+    assert "4 jobs: 2 completed, 2 failed" in output
+    assert code == 1
 
 
 def test_a_sweep_ends_with_a_picture(asymmetry: Swept) -> None:
-    picture = imread(asymmetry[1] / "sweep.png")
+    picture = imread(asymmetry[2] / "sweep.png")
     assert min(picture.shape[:2]) > 200
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 10
 

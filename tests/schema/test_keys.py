@@ -13,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from mnist_exp import schema
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
+from mnist_exp.experiment.functions import build_loss, build_metrics
 from mnist_exp.experiment.instantiate import call_target
 from mnist_exp.schema.keys import rules_for
+from mnist_exp.train.metrics import measure
 from tests.conftest import Compose
 
 NUMBERS = (-1, 0, 1e308, float("nan"), float("inf"), 2**63)
@@ -26,6 +28,7 @@ OPTIONS = (
     *(f"optimizer={name}" for name in ("adam", "adamw", "sgd", "asymmetric_sgd", "muon")),
     *(f"scheduler={name}" for name in ("constant", "cosine", "onecycle", "step")),
     *("cv=holdout", "cv=kfold", "cv=stratified_kfold", "cv=repeated_stratified_kfold"),
+    *("loss=cross_entropy", "loss=focal", "loss=mse", "metrics=[top2,ece,nll,f1]"),
     *("constraint=clip", "gradients=epoch", "gradients=none", "runtime=cpu"),
 )
 GROUPS = {option.partition("=")[0] for option in OPTIONS}
@@ -58,6 +61,10 @@ def build_part(config: DictConfig, group: str) -> None:
     elif group == "scheduler":
         optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
         build.build_scheduler(config, optimizer, batches_per_epoch=10)
+    elif group == "loss":
+        build_loss(config, 10, torch.device("cpu"))
+    elif group == "metrics":
+        measure(build_metrics(config), torch.randn(50, 10), torch.arange(50) % 10)
     elif group in ("cv", "constraint", "augmentation", "gradients"):
         call_target(config, group)
 
@@ -91,7 +98,7 @@ def test_a_group_that_is_no_option_is_refused(compose_config: Compose) -> None:
     OmegaConf.set_struct(config, False)
     for group in sorted(GROUPS - {"runtime"}):
         for hostile in HOSTILE:
-            if (group, hostile) == ("tracker", {}):  # no tracker
+            if group in ("tracker", "metrics") and hostile == {}:  # none
                 continue
             with (
                 changed(config, group, hostile),

@@ -20,6 +20,7 @@ COMMANDS = {
     "reproduce": "run a finished run again and compare the results",
     "evaluate": "test the network of a run again, on its own test images or on other data",
     "seeds": "train recipes with several seeds: mean and spread of the accuracy",
+    "export": "write a run's network for other programs: onnx, safetensors or torch",
     "env-check": "show versions, processor, compiled kernels and data",
     "check-models": "check the networks' parameter counts and layer shapes",
 }

@@ -11,7 +11,7 @@ from mnist_exp.app.commands import argument_parser
 from mnist_exp.run.overview import DAMAGED, DEAD, RunOverview, read_overview
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import config_file, resume_command
-from mnist_exp.run.text_table import shown_accuracy, table_lines
+from mnist_exp.run.text_table import shown_accuracy, shown_number, table_lines
 from mnist_exp.terminal import printable
 
 # Statuses of runs listed with their resume command.
@@ -42,12 +42,24 @@ def latest(runs: Iterable[RunOverview]) -> list[RunOverview]:
 
 
 def run_lines(runs: Sequence[RunOverview]) -> list[str]:
-    """Format runs as lines of a table."""
-    head = ("accuracy", "model", "parameters", "seconds", "status", "last written", "directory")
+    """Format runs as lines of a table, with the metrics on test images that are one number."""
+    columns = dict.fromkeys(column for run in runs for column in run.metrics)
+    metrics = [c for c in columns if c.startswith("test_") and "." not in c]
+    head = (
+        "accuracy",
+        *(c.removeprefix("test_") for c in metrics),
+        "model",
+        "parameters",
+        "seconds",
+        "status",
+        "last written",
+        "directory",
+    )
     rows = [list(head)]
     for run in runs:
         cells = (
             shown_accuracy(run.accuracy, run.std),
+            *(shown_number(run.metrics.get(column)) for column in metrics),
             run.model,
             "" if run.parameters is None else f"{run.parameters:,}",
             "" if run.wall_seconds is None else f"{run.wall_seconds:.1f}",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mnist_exp.cpu.float32_matmul import fast_float32_products
 from mnist_exp.cpu.threads import cpu_threads, side_by_side
+from mnist_exp.train.losses import Loss, apply_loss
 
 SMALLEST_PART = 32  # images; below it, the handover costs more than a second thread gains
 
@@ -26,10 +27,13 @@ def fast_products(device: torch.device, precision: str) -> Iterator[None]:
 class Autograd:
     """Plain torch autograd, for any network; arguments as in `backpropagation`."""
 
-    def __init__(self, model: nn.Module, label_smoothing: float, precision: str) -> None:
+    def __init__(
+        self, model: nn.Module, label_smoothing: float, precision: str, loss: Loss | None = None
+    ) -> None:
         self.model = model
         self.label_smoothing = label_smoothing
         self.precision = precision
+        self.loss = loss
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
@@ -42,10 +46,12 @@ class Autograd:
     def _forward(self, inputs: Tensor, labels: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
         with fast_products(inputs.device, self.precision):
             logits: Tensor = self.model(inputs)
-            loss = F.cross_entropy(
-                logits, labels, reduction=reduction, label_smoothing=self.label_smoothing
-            )
-        return loss, logits
+            if self.loss is None:
+                loss = F.cross_entropy(
+                    logits, labels, reduction=reduction, label_smoothing=self.label_smoothing
+                )
+                return loss, logits
+        return apply_loss(self.loss, logits.float(), labels), logits
 
 
 class AutogradInParts(Autograd):

@@ -15,6 +15,7 @@ from mnist_exp.train import compute_device
 from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
 from mnist_exp.train.backprop.mlp import LinearLayers
+from mnist_exp.train.losses import Loss
 
 # Tolerances by precision, as shares of the norms of logits and gradients: above rounding errors
 # (including flips of a ReLU at 0), below the difference to another network.
@@ -28,11 +29,14 @@ class Backpropagation(Protocol):
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
 
 
-def backpropagation(model: nn.Module, label_smoothing: float, precision: str) -> Backpropagation:
-    """Return the fastest way to the gradients of ``model`` under cross-entropy.
+def backpropagation(
+    model: nn.Module, label_smoothing: float, precision: str, loss: Loss | None = None
+) -> Backpropagation:
+    """Return the fastest way to the gradients of ``model`` under cross-entropy, or any other loss.
 
-    The first batch checks what the network declares (`mnist_exp.models.stages`) against autograd;
-    if they differ, a warning is printed and autograd is used.
+    Only autograd knows other losses. The first batch checks what the network declares
+    (`mnist_exp.models.stages`) against autograd; if they differ, a warning is printed and autograd
+    is used.
 
     Parameters
     ----------
@@ -43,7 +47,11 @@ def backpropagation(model: nn.Module, label_smoothing: float, precision: str) ->
     precision : {"fp32", "bf16"}
         Of matrix products and convolutions, except small linear layers of an `MLP`; parameters and
         gradients are float32.
+    loss : callable or None
+        From logits [B, C] and labels [B] to a scalar; None: cross-entropy with ``label_smoothing``.
     """
+    if loss is not None:
+        return Autograd(model, label_smoothing, precision, loss)
     way = fastest_way(model, label_smoothing, precision)
     exact = Autograd(model, label_smoothing, precision)
     if type(way) is Autograd or _said_so.get(model) is False:
@@ -55,16 +63,38 @@ def fastest_way(
     model: nn.Module, label_smoothing: float, precision: str
 ) -> Autograd | LinearLayers | CompiledConvolutions:
     """Return the fastest way that a network's declarations allow; see `backpropagation`."""
-    settings = (model, label_smoothing, precision)
+    return _fastest_kind(model, precision)(model, label_smoothing, precision)
+
+
+def _fastest_kind(
+    model: nn.Module, precision: str
+) -> type[Autograd | LinearLayers | CompiledConvolutions]:
     said = stages.stages(model)
     if said is not None and LinearLayers.knows(said):
-        return LinearLayers(*settings)
+        return LinearLayers
     on_cpu = all(p.device.type == "cpu" for p in model.parameters())
     if not on_cpu or not stages.has_independent_samples(model):
-        return Autograd(*settings)
+        return Autograd
     if said is not None and precision == "fp32" and CompiledConvolutions.knows(said):
-        return CompiledConvolutions(*settings)
-    return AutogradInParts(*settings)
+        return CompiledConvolutions
+    return AutogradInParts
+
+
+# The kinds of ways in words, for results.json.
+WORDS = {
+    Autograd: "autograd",
+    AutogradInParts: "autograd on parts of the batch",
+    LinearLayers: "chain rule of linear layers",
+    CompiledConvolutions: "compiled convolutions",
+}
+
+
+def description(model: nn.Module, precision: str, loss: Loss | None) -> str:
+    """Return the way chosen for a network in words, and a faster one that its loss rules out."""
+    fastest = _fastest_kind(model, precision)
+    if loss is None or fastest is Autograd:
+        return WORDS[fastest]
+    return f"{WORDS[Autograd]} ({WORDS[fastest]}: for plain cross-entropy only)"
 
 
 def fast_precision(device: torch.device, kind: object) -> str:

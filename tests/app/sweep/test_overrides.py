@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from mnist_exp.app.sweep.job import restore_config
 from mnist_exp.app.sweep.overrides import check_trusted, is_plain
 from mnist_exp.errors import UserError
+from mnist_exp.run.saved_config import NEW_GROUPS
 from mnist_exp.run.sweep_record import (
     JOBS,
     AskedJob,
@@ -201,7 +202,7 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_a_job_goes_on_without_keys_that_a_later_version_added() -> None:
     training = {"epochs": 2, "averaging_warmup": False, "log_every": None}
-    before = {"seed": 1, "training": training, "callbacks": {}}
+    before = {"seed": 1, "training": training, **NEW_GROUPS}
     now = OmegaConf.create({**before, "training": {"epochs": 2, "new": 3}, "trust": False})
     restored = restore_config(now, before, "job 0")
     assert OmegaConf.to_container(restored) == {**before, "trust": False}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +26,7 @@ from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
 from mnist_exp.train.backprop.mlp import LinearLayers
 from tests.conftest import Compose
+from tests.helpers.fault_injection import command
 from tests.helpers.kernel_builds import COMPILED, using
 
 needs_kernels = pytest.mark.skipif(not COMPILED, reason="no compiled kernels on this machine")
@@ -292,26 +291,27 @@ def test_autograd_notices_that_an_update_changed_a_weight() -> None:
         loss.backward()
 
 
-def run(variable: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env={**os.environ, "MNIST_EXP_KERNELS": variable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+chosen = library.compiled  # which `using` replaces
+
+
+def run(kernels: str, *arguments: str, cwd: Path) -> tuple[int, str]:
+    def choose() -> None:
+        os.environ["MNIST_EXP_KERNELS"] = kernels
+        library.compiled = chosen
+        chosen.cache_clear()
+
+    return command(*arguments, cwd=cwd, prepare=choose)
 
 
 @pytest.mark.slow
 def test_the_environment_variable_chooses_and_a_wrong_one_says_what_is_allowed(
     tmp_path: Path,
 ) -> None:
-    assert "torch on the CPU" in run("torch", "mnist_exp", "env-check").stdout
-    overrides = ("model=mlp100", "debug=fast", f"hydra.run.dir={tmp_path}/run")
-    wrong = run("fast", "mnist_exp", *overrides)
-    assert wrong.returncode == 2
-    assert "MNIST_EXP_KERNELS=fast: allowed are torch, compiled, avx512 and avx2" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    assert "torch on the CPU" in run("torch", "env-check", cwd=tmp_path)[1]
+    code, output = run("fast", "model=mlp100", "debug=fast", cwd=tmp_path)
+    assert code == 2
+    assert "MNIST_EXP_KERNELS=fast: allowed are torch, compiled, avx512 and avx2" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow

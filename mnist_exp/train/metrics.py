@@ -1,0 +1,128 @@
+"""Metrics: functions of the logits and labels of all images that are evaluated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from numbers import Real
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mnist_exp.errors import UserError
+from mnist_exp.train.functions import call_named, name_of
+
+# From logits [N, C] in float32 and labels [N] in int64, on the CPU, to a number or several by name.
+# An attribute `minimize` says that smaller values are better.
+Metric = Callable[[Tensor, Tensor], Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+TAKEN = ("loss", "accuracy")  # what every evaluation has
+
+
+def smaller_is_better(metric: Function) -> Function:
+    """Mark a metric whose smallest value is the best one."""
+    metric.minimize = True  # type: ignore[attr-defined]
+    return metric
+
+
+def is_minimized(metric: Metric) -> bool:
+    """Whether smaller values of a metric are better; by its attribute ``minimize``."""
+    function = metric.func if isinstance(metric, partial) else metric
+    return bool(getattr(function, "minimize", False))
+
+
+def top_k_accuracy(logits: Tensor, labels: Tensor, *, k: int = 2) -> float:
+    """Return the share of images whose label is among the ``k`` largest logits."""
+    best = logits.topk(min(k, logits.shape[1])).indices  # (N, k)
+    return float((best == labels.unsqueeze(1)).any(1).double().mean())
+
+
+@smaller_is_better
+def expected_calibration_error(logits: Tensor, labels: Tensor, *, bins: int = 15) -> float:
+    """Return how far confidence is from accuracy: 0 if 80 % of the answers given at 80 % are right.
+
+    The confidences fall into ``bins`` intervals of equal width, open below. Guo et al.,
+    "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
+    """
+    confidence, predicted = logits.double().softmax(1).max(1)
+    correct = (predicted == labels).double()
+    number = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
+    # a bin's weight, its share of the images, cancels the division of its means
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, number, correct - confidence)
+    return float(gaps.abs().sum() / len(labels))
+
+
+@smaller_is_better
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
+    """Return the mean of -log p(label) in nats, in float64."""
+    return float(F.cross_entropy(logits.double(), labels))
+
+
+def f1(logits: Tensor, labels: Tensor, *, average: str | None = None) -> Any:
+    """Return the harmonic mean of precision and recall of each class, by class index.
+
+    Parameters
+    ----------
+    logits : Tensor
+        float32 [N, C].
+    labels : Tensor
+        int64 [N].
+    average : {"macro", "micro", "weighted"} or None
+        How to average over classes; None: a value per class, NaN for one that neither occurs nor
+        is predicted.
+    """
+    from sklearn.metrics import f1_score  # takes a second
+
+    classes = range(logits.shape[1])
+    found = f1_score(
+        labels, logits.argmax(1), labels=list(classes), average=average, zero_division=math.nan
+    )
+    return {str(k): found[k] for k in classes} if average is None else found
+
+
+def measure(metrics: Mapping[str, Metric], logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Evaluate metrics on logits [N, C] and labels [N].
+
+    Returns
+    -------
+    dict
+        Value by name, ``name.key`` where a metric returns several; None where it is not finite.
+
+    Raises
+    ------
+    UserError
+        If a metric returns neither a number nor a mapping of numbers.
+    FunctionFailed
+        If a metric raises anything but a `UserError`.
+    """
+    values: dict[str, float | None] = {}
+    logits, labels = logits.float().cpu(), labels.cpu()
+    for name, metric in metrics.items():
+        with torch.no_grad():
+            # copies, which a metric may change
+            found = call_named(f"metrics.{name}", metric, logits.clone(), labels.clone())
+        if isinstance(found, Mapping):
+            items = {f"{name}.{key}": value for key, value in found.items()}
+        else:
+            items = {name: found}
+        for key, value in items.items():
+            if key in values:
+                raise UserError(f"metrics.{name}: {key} is the name of another metric's value too.")
+            values[key] = _number(value, f"metrics.{key} ({name_of(metric)})")
+    return values
+
+
+def _number(value: Any, where: str) -> float | None:
+    if getattr(value, "shape", None) == ():  # a tensor, or a number of numpy's
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        shape = getattr(value, "shape", None)
+        kind = type(value).__name__ if shape is None else f"{type(value).__name__} {tuple(shape)}"
+        raise UserError(
+            f"{where}: returns a value of type {kind}; allowed is a number, or a dict of numbers "
+            "by name."
+        )
+    return float(value) if math.isfinite(value) else None
