@@ -18,7 +18,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
-from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.experiment.constraint import build_constraint
 from mnist_exp.run.weights import SavedWeights
 from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.train.compute_device import compute_device
@@ -47,7 +47,7 @@ def trained_model(config: DictConfig, weights: SavedWeights, num_classes: int) -
     with torch.random.fork_rng(devices=[]):
         model = build.build_model(config, num_classes)
         model.to(memory_format=build.MEMORY_FORMATS[config.training.memory_format])
-        constraint = call_target(config, "constraint")
+        constraint = build_constraint(config)
         if constraint is not None:
             constraint.attach(model, seed=config.seed)
     try:

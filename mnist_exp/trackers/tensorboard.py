@@ -49,9 +49,10 @@ class TensorBoard(Tracker):
 
     def image(self, path: Path) -> None:
         """Write a picture."""
-        from matplotlib.image import imread
+        from torchvision.io import ImageReadMode, read_image
 
-        self.writer.add_image(f"plots/{path.stem}", imread(path), self.epoch, dataformats="HWC")
+        picture = read_image(str(path), ImageReadMode.RGB)  # uint8 (3, H, W)
+        self.writer.add_image(f"plots/{path.stem}", picture, self.epoch)
 
     def artefact(self, path: Path) -> None:
         """Write the file's path; event files hold no other files."""

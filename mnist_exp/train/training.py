@@ -48,7 +48,7 @@ class Recipe:
     precision: str = "fp32"
     on_nan: str = "stop"
     augmentation: Augmentation | None = None
-    log_every: int | None = None
+    log_every: int | None = 10
     loss: Loss | None = None
 
 
