@@ -226,7 +226,7 @@ def test_threads_do_not_leak_from_one_job_of_a_sweep_to_the_next(
         ("augmentation=strong", "augmentation.strength=20"),
         ("gradients=epoch", "gradients.format=foo"),
         ("gradients=epoch", "gradients.parameters=[nothing*]"),
-        ("tracker=tensorboard", "tracker._target_=nowhere.Writer"),
+        ("tracker=csv", "+tracker.mine._target_=nowhere.Writer"),
     ],
 )
 def test_what_a_part_refuses_leaves_no_run(
