@@ -8,11 +8,12 @@ PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
+TRACKERS := $(VENV)/.trackers-installed
 KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup env-check env-update train test test-fast test-model test-training check-model \
-	check-params view-results lint bench reproduce torture sanitize clean \
+.PHONY: help setup env-check env-update train test test-fast test-model test-trackers test-training \
+	check-model check-params view-results lint bench reproduce torture sanitize clean \
 	clean-checkpoints
 
 help: ## list the targets
@@ -33,6 +34,10 @@ $(BENCH): $(RUNTIME)
 	$(PY) -m pip install --quiet --editable ".[bench]"
 	@touch $@
 
+$(TRACKERS): $(DEV)
+	$(PY) -m pip install --quiet --editable ".[tensorboard,mlflow,wandb,trackio]"
+	@touch $@
+
 setup: $(DEV) ## create the virtual environment and install everything into it
 
 env-check: $(RUNTIME) ## table of Python, torch, CPU features, threads and data
@@ -48,6 +53,9 @@ test: $(DEV) ## all tests
 
 test-fast: $(DEV) ## the tests without subprocesses or whole trainings, in under two minutes
 	$(PY) -m pytest -n auto -m "not slow" $(ARGS)
+
+test-trackers: $(TRACKERS) ## the trackers against the real programs, and their page
+	$(PY) -m pytest tests/trackers tests/test_docs.py -k "trackers" $(ARGS)
 
 test-model: $(DEV) ## the tests of the networks
 	$(PY) -m pytest tests/models $(ARGS)

@@ -40,7 +40,7 @@ class Tracker(Callback):
     package : str or None
         The package it needs, as `import` names it.
     extra : str or None
-        How to install it: ``pip install mnist_exp[extra]``.
+        What to install: the package's name for pip, and an extra of this one.
     patience : float
         Seconds that the end of a training waits for what is not sent yet.
     """
@@ -100,8 +100,7 @@ class Tracker(Callback):
             self.prepare()
         except ImportError as error:
             raise UserError(
-                f"tracker={self.extra}: {error}. Install it with `pip install "
-                f"mnist_exp[{self.extra}]`, or from a checkout `pip install .[{self.extra}]`."
+                f"tracker={self.extra}: {error}. Run `pip install {self.extra}` first."
             ) from error
         except Exception as error:
             self.__fail(error)

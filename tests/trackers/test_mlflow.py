@@ -17,7 +17,7 @@ import pytest
 
 from tests.trackers.conftest import FOLDS, Train
 
-pytest.importorskip("mlflow", reason="an extra: pip install mnist_exp[mlflow]")
+pytest.importorskip("mlflow", reason="an extra: pip install mlflow")
 
 pytestmark = pytest.mark.slow
 START_SECONDS = 120.0

@@ -9,7 +9,7 @@ import pytest
 
 from tests.trackers.conftest import FOLDS, Train
 
-pytest.importorskip("tensorboard", reason="an extra: pip install mnist_exp[tensorboard]")
+pytest.importorskip("tensorboard", reason="an extra: pip install tensorboard")
 
 ARGUMENTS = ["tracker=tensorboard", "scheduler=constant"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.trackers.conftest import FOLDS, Train
 
-trackio = pytest.importorskip("trackio", reason="an extra: pip install mnist_exp[trackio]")
+trackio = pytest.importorskip("trackio", reason="an extra: pip install trackio")
 
 pytestmark = pytest.mark.slow
 

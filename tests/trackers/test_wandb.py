@@ -14,7 +14,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.run.directory import check_links
 from tests.trackers.conftest import FOLDS, Train
 
-pytest.importorskip("wandb", reason="an extra: pip install mnist_exp[wandb]")
+pytest.importorskip("wandb", reason="an extra: pip install wandb")
 
 pytestmark = pytest.mark.slow
 BLOCK, HEADER = 32768, 7  # the file is a LevelDB log, of blocks of records with headers
