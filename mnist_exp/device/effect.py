@@ -11,12 +11,12 @@ import torch
 from torch import Generator, Tensor
 
 from mnist_exp.errors import UserError
+from mnist_exp.models.plain_state import not_plain
 from mnist_exp.schema.parts import PLACE
 from mnist_exp.schema.rule import refusal
 
 DEFAULT_PLACE = "after_retention"
 # What a checkpoint may hold, besides tensors and lists and dicts of all these.
-PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class Effect(ABC):
@@ -144,7 +144,7 @@ class AddedEffect:
             state = self.effect.state_dict()
         except Exception as error:
             self._fail(error)
-        for place, value in _not_plain(state, "state_dict()"):
+        for place, value in not_plain(state, "state_dict()"):
             raise UserError(
                 f"{self.name}: {place} is of type {_path(value)}; a checkpoint holds numbers, "
                 "text, tensors, and lists and dicts of them."
@@ -177,16 +177,3 @@ def _path(value: Any) -> str:
     named = getattr(value, "func", value)  # of a functools.partial
     named = named if hasattr(named, "__qualname__") else type(named)
     return f"{named.__module__}.{named.__qualname__}".removeprefix("builtins.")
-
-
-def _not_plain(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Yield the place and value of everything that a checkpoint cannot hold."""
-    if type(value) in (list, tuple):
-        for index, item in enumerate(value):
-            yield from _not_plain(item, f"{place}[{index}]")
-    elif type(value) is dict:
-        for key, item in value.items():
-            yield from _not_plain(key, f"a key of {place}")
-            yield from _not_plain(item, f"{place}[{key!r}]")
-    elif not isinstance(value, Tensor) and type(value) not in PLAIN:
-        yield place, value

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.errors import UserError
+from mnist_exp.models.plain_state import not_plain
 from mnist_exp.run.formats import (
     AT_LEAST_0,
     COUNT,
@@ -74,7 +75,6 @@ CHECKPOINT: dict[str, Shape] = {
     "callbacks?": KEYS,
     "state": STATE,
 }
-PLAIN_TYPES = (bool, int, float, str, bytes)
 # history columns present in all epochs or none
 EVERY_EPOCH = ("train_", "validation_", "test_", "level_histogram", "gradient_norms")
 
@@ -102,15 +102,9 @@ def check_plain(value: Any, where: str) -> None:
     UserError
         Naming the first part that is neither a plain value nor a tensor.
     """
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            check_plain(item, f"{where}[{key!r}]")
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            check_plain(item, f"{where}[{number}]")
-    elif not (value is None or type(value) in PLAIN_TYPES or isinstance(value, Tensor)):
+    for place, found in not_plain(value, where):
         raise UserError(
-            f"{where}: is a {type(value).__name__}; a checkpoint holds tensors, numbers, texts, "
+            f"{place}: is a {type(found).__name__}; a checkpoint holds tensors, numbers, texts, "
             "lists and dicts. Convert it, for instance with torch.as_tensor."
         )
 
