@@ -8,8 +8,6 @@ from typing import Any
 from torch.nn import functional as F
 
 from mnist_exp.device import DeviceConstraint
-from mnist_exp.plots.device import levels_figure, shares_figure
-from mnist_exp.plots.figures import Figure
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
@@ -38,8 +36,10 @@ class DeviceMonitor(Callback):
         levels, counts = constraint.histogram()
         row["level_histogram"] = {"levels": levels.tolist(), "counts": counts.tolist()}
 
-    def figures(self, folds: Sequence[Any]) -> dict[str, Figure]:
+    def figures(self, folds: Sequence[Any]) -> dict[str, Any]:
         """Draw the levels in use, and the shares of lost updates and of devices at bounds."""
+        from mnist_exp.plots.device import levels_figure, shares_figure  # loads matplotlib
+
         histories = [fold.history for fold in folds]
         return {
             "device_levels": levels_figure(histories),

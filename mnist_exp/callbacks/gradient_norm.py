@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from mnist_exp.cpu.ops import norm
 from mnist_exp.errors import UserError
-from mnist_exp.plots.figures import Figure
-from mnist_exp.plots.run import gradient_norms_figure
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
@@ -41,8 +39,10 @@ class GradientNorm(Callback):
         """Report the epoch's norms in order of the batches."""
         row["gradient_norms"] = state.gradient_norms
 
-    def figures(self, folds: Sequence[Any]) -> dict[str, Figure]:
+    def figures(self, folds: Sequence[Any]) -> dict[str, Any]:
         """Draw the norm for every batch."""
+        from mnist_exp.plots.run import gradient_norms_figure  # loads matplotlib
+
         return {"gradient_norms": gradient_norms_figure([fold.history for fold in folds])}
 
 
