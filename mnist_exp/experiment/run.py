@@ -15,13 +15,12 @@ from mnist_exp.cpu import ops
 from mnist_exp.cpu.threads import overload
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import build
+from mnist_exp.experiment import build, optimization
 from mnist_exp.experiment.fold import Fold, finish, open_directory
 from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
 from mnist_exp.experiment.functions import takes_label_smoothing
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.parts import build_parts
-from mnist_exp.experiment.pictures import draw_pictures
 from mnist_exp.experiment.summary import facts, selection_rule, summary
 from mnist_exp.interruption import StopSignals
 from mnist_exp.run.directory import RunDirectory, check_links, load_checkpoints
@@ -115,6 +114,8 @@ def run_experiment(
         if config.reproduce is not None:
             results["reproduction"] = compare(config.reproduce, results)
         if config.plots.enabled:
+            from mnist_exp.experiment.pictures import draw_pictures  # loads matplotlib
+
             with signals.at_once():  # training is saved; a resumed run redraws
                 draw_pictures(first, folds)
         for callback in first.callbacks.values():
@@ -196,7 +197,7 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     # forked: training continues the random stream that drew the model's weights
     with torch.random.fork_rng([parts.device] if parts.device.type == "cuda" else []):
         try:
-            schedule_changes = build.check_rates(config, model, len(indices))
+            schedule_changes = optimization.check_rates(config, model, len(indices))
         except UserError as error:
             if begun:
                 return [str(error)]
@@ -216,7 +217,7 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             train_size=len(indices),
             test_size=len(first.split.test),
             folds=len(parts.splits),
-            momentum=build.has_momentum(first.state.optimizer),
+            momentum=optimization.has_momentum(first.state.optimizer),
             schedule_changes=schedule_changes,
             smoothing=takes_label_smoothing(config),
         )

@@ -46,7 +46,7 @@ def trained_model(config: DictConfig, weights: SavedWeights, num_classes: int) -
     """
     with torch.random.fork_rng(devices=[]):
         model = build.build_model(config, num_classes)
-        model.to(memory_format=build.MEMORY_FORMATS[config.training.memory_format])
+        build.set_memory_format(config, model)
         constraint = build_constraint(config)
         if constraint is not None:
             constraint.attach(model, seed=config.seed)

@@ -121,7 +121,7 @@ class Training:
     @property
     def batches(self) -> int:
         """Optimizer steps in an epoch, counting a smaller last batch."""
-        return -(-len(self.indices) // self.recipe.batch_size)
+        return batches_an_epoch(len(self.indices), self.recipe.batch_size)
 
     def steps(self, state: TrainState) -> int:
         """Return the number of optimizer steps so far; between epochs, of whole epochs."""
@@ -130,3 +130,8 @@ class Training:
     def logs(self, step: int) -> bool:
         """Whether `Callback.on_step_logged` follows this optimizer step, counted from 1."""
         return self.recipe.log_every is not None and step % self.recipe.log_every == 0
+
+
+def batches_an_epoch(train_size: int, batch_size: int) -> int:
+    """Return the number of batches in an epoch, counting a smaller last one."""
+    return -(-train_size // batch_size)

@@ -20,7 +20,7 @@ from mnist_exp.app.commands import COMMANDS, is_word
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import build
+from mnist_exp.experiment import build, optimization
 from tests.conftest import Compose
 from tests.helpers.fault_injection import command, exit_code, start_command
 
@@ -290,7 +290,7 @@ def test_settings_that_only_their_target_can_judge_are_refused(
     def build_all() -> None:
         selection_rule(config, build.build_splits(config, mnist))
         state = build.build_state(config, 10, 1000, build.prepare_torch(config), seed=0)
-        build.check_rates(config, state.model, 1000)
+        optimization.check_rates(config, state.model, 1000)
 
     with pytest.raises(UserError, match=message):
         build_all()

@@ -14,7 +14,7 @@ from torch.optim import SGD, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import build
+from mnist_exp.experiment import build, optimization
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.optim import AsymmetricSGD, schedule
 from mnist_exp.optim.schedule import check_schedule
@@ -130,7 +130,7 @@ def test_neither_weights_nor_random_numbers_are_touched(compose_config: Compose)
     config = compose_config("model=cnn20k")
     state = build.build_state(config, 10, 1000, torch.device("cpu"), seed=0)
     before = copy.deepcopy(state.state_dict())
-    assert build.check_rates(config, state.model, 1000)
+    assert optimization.check_rates(config, state.model, 1000)
     now = state.state_dict()
     assert torch.equal(now["torch_random"], before["torch_random"])
     assert now["optimizer"] == before["optimizer"]
@@ -151,7 +151,7 @@ def test_a_run_that_was_begun_goes_on_with_a_warning(
         "scheduler=step", "scheduler.step_size=1", "scheduler.gamma=-0.1", "training.epochs=2",
     )  # fmt: skip
     with monkeypatch.context() as without:
-        without.setattr(build, "check_rates", lambda *arguments: True)
+        without.setattr(optimization, "check_rates", lambda *arguments: True)
         run_experiment(config, tmp_path)
     assert run_experiment(config, tmp_path)["status"] == "completed"
     assert "warning: scheduler: " in capsys.readouterr().err

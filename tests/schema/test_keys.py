@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp import schema
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import build
+from mnist_exp.experiment import build, optimization
 from mnist_exp.experiment.functions import build_loss, build_metrics
 from mnist_exp.experiment.instantiate import call_target
 from mnist_exp.schema.keys import rules_for
@@ -57,10 +57,10 @@ def build_part(config: DictConfig, group: str) -> None:
     if group == "model":
         build.build_model(config, num_classes=10)
     elif group == "optimizer":
-        build.build_optimizer(config, torch.nn.Linear(2, 2))
+        optimization.build_optimizer(config, torch.nn.Linear(2, 2))
     elif group == "scheduler":
         optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
-        build.build_scheduler(config, optimizer, batches_per_epoch=10)
+        optimization.build_scheduler(config, optimizer, batches_per_epoch=10)
     elif group == "loss":
         build_loss(config, 10, torch.device("cpu"))
     elif group == "metrics":

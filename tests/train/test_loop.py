@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
-from mnist_exp.experiment import build
+from mnist_exp.experiment import build, optimization
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.evaluate import evaluate
 from mnist_exp.train.loop import LossNotFinite, train
@@ -282,7 +282,7 @@ def test_bf16_trains_float32_weights(compose_config: Compose, mnist: Dataset, mo
 def test_weight_decay_can_spare_biases_and_norms(compose_config: Compose) -> None:
     config = compose_config("experiment=cnn20k_published", "training.decay_norm_and_bias=false")
     model = build.build_model(config, 10)
-    decayed, spared = build.build_optimizer(config, model).param_groups
+    decayed, spared = optimization.build_optimizer(config, model).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (5e-4, 0.0)
     assert {p.ndim for p in decayed["params"]} == {4}
     assert {p.ndim for p in spared["params"]} == {1}
