@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp import schema
 from mnist_exp.app.resume import resume, use_reference
 from mnist_exp.app.run_directories import claim
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.resume import resume_sweep, start_sweep
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import COMPLETED
@@ -108,15 +109,13 @@ def composition_message(error: CompactHydraException) -> str:
     message = str(error).partition("Config search path:")[0].strip()
     unknown = re.search(r"Could not override '(.+?)'", message)
     missing = re.search(r"Could not find '(.+)/(.+?)'", message)
+    in_list = re.search(r"Could not load '(.+)/(.+?)'", message)
     if missing is not None and "Available options" in message:
         lines = message.partition("Available options")[2].splitlines()[1:]
-        options = [name for name in map(str.strip, lines) if not name.startswith("_")]
-        close = difflib.get_close_matches(missing[2], options, n=1)
-        meant = f" Did you mean {close[0]}?" if close else ""
-        return (
-            f"{missing[1]}={missing[2]}: there is no such option; allowed is "
-            f"{', '.join(options)}.{meant}"
-        )
+        return _no_such_option(missing[1], missing[2], [line.strip() for line in lines])
+    if in_list is not None:  # for an item of a list of options, Hydra names no others
+        files = (config_directory() / in_list[1]).glob("*.yaml")
+        return _no_such_option(in_list[1], in_list[2], sorted(file.stem for file in files))
     if unknown is None:
         return message
     key = unknown[1]
@@ -131,6 +130,13 @@ def composition_message(error: CompactHydraException) -> str:
         f"did you mean {close[0]}?" if close else "python -m mnist_exp --cfg job lists all keys."
     )
     return f"{key}: there is no such key in this configuration; {meant}"
+
+
+def _no_such_option(group: str, name: str, found: list[str]) -> str:
+    options = [option for option in found if not option.startswith("_")]
+    close = difflib.get_close_matches(name, options, n=1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    return f"{group}={name}: there is no such option; allowed is {', '.join(options)}.{meant}"
 
 
 def report(sweep_dir: Path) -> list[Row]:

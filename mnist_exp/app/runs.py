@@ -239,7 +239,7 @@ class Run:
         epoch: int | str = "best",
         fold: int | None = None,
     ) -> Evaluation:
-        """Test the network on images and return loss, accuracy, confusion matrix, predictions.
+        """Test the network on images, with the run's metrics.
 
         Parameters
         ----------
@@ -257,8 +257,10 @@ class Run:
         import torch
 
         from mnist_exp.experiment import trained
+        from mnist_exp.experiment.functions import build_metrics
         from mnist_exp.train import evaluate
 
+        self._judge("metrics")
         network = self._network(epoch, fold)
         if dataset is None:
             indices, dataset = self.split(fold).test, self.dataset()
@@ -272,6 +274,7 @@ class Run:
                 indices.to(conditions.device),
                 batch_size=self.config.training.eval_batch_size,
                 precision=conditions.precision,
+                metrics=build_metrics(self.config),
             )
 
     def _network(self, epoch: int | str, fold: int | None) -> nn.Module:

@@ -159,6 +159,10 @@ def _images(size: int) -> Tensor:
     return torch.randn(size, 1, 28, 28, generator=generator)
 
 
+# What the extras of this package install, by format.
+PACKAGES = {"onnx": "onnx onnxscript onnxruntime", "safetensors": "safetensors"}
+
+
 def _extra(name: str, extra: str) -> ModuleType:
     """Import a module of an optional package."""
     try:
@@ -166,8 +170,8 @@ def _extra(name: str, extra: str) -> ModuleType:
     except ImportError as error:
         missing = getattr(error, "name", None) or name
         raise UserError(
-            f"--format {extra}: needs the package {missing.partition('.')[0]}: pip install "
-            f'"mnist_exp[{extra}]"'
+            f"--format {extra}: needs the package {missing.partition('.')[0]}. Run "
+            f"`pip install {PACKAGES[extra]}` first."
         ) from error
 
 

@@ -116,6 +116,7 @@ def test_a_mistake_in_a_command_gives_a_one_line_message(tmp_path: Path) -> None
     ("arguments", "words"),
     [
         (["model=foo"], ["model=foo: there is no such option", "cnn20k", "mlp300"]),
+        (["metrics=[top2,ecee]"], ["metrics=ecee: there is no such option", "Did you mean ece?"]),
         (["training.epoch=3"], ["training.epoch"]),
         (["training.batch_size=0", "seed=-1"], ["training.batch_size=0", "seed=-1", "at least 1"]),
         (["training.label_smoothing=x"], ["training.label_smoothing=x", "0 <= s < 1"]),

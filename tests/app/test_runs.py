@@ -23,6 +23,7 @@ MLP = ("model=mlp", "model.hidden_sizes=[32]", *HOLDOUT)
 RUNS = {
     "plain": MLP,
     "averaged": (*MLP, "training.averaging=0.9"),
+    "metrics": (*MLP, "metrics=[top2,f1]"),
     "folds": ("model=mlp100", "constraint=memristor", "cv=kfold", "cv.n_splits=2", *TINY),
     "devices": ("model=mlp100", "constraint=memristor", *HOLDOUT),
 }
@@ -38,7 +39,7 @@ def trained(name: str, directory: Path) -> Run:
     return load_run(directory)
 
 
-@pytest.mark.parametrize("name", ["averaged", "folds", "devices"])
+@pytest.mark.parametrize("name", ["averaged", "metrics", "folds", "devices"])
 def test_evaluate_gives_the_numbers_of_results_json(name: str, tmp_path: Path) -> None:
     check_evaluations(trained(name, tmp_path / "run"))
 
@@ -58,6 +59,7 @@ def check_evaluations(run: Run) -> None:
     assert len(run.folds) == len(rows)
     for fold, row in zip(run.folds, rows, strict=True):
         found = run.evaluate(fold=fold)
+        assert found.metrics == row.get("metrics", {})
         assert (found.accuracy, found.loss) == (row["accuracy"], row["loss"])
         assert found.per_class_accuracy == row["per_class_accuracy"]
     accuracies = [row["accuracy"] for row in rows]

@@ -112,14 +112,14 @@ def test_a_network_that_cannot_be_traced_is_told_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "missing", "extra"),
+    ("write", "missing", "extra", "packages"),
     [
-        (to_onnx, "onnxruntime", "onnx"),
-        (to_safetensors, "safetensors", "safetensors"),
+        (to_onnx, "onnxruntime", "onnx", "onnx onnxscript onnxruntime"),
+        (to_safetensors, "safetensors", "safetensors", "safetensors"),
     ],
 )
 def test_an_absent_package_is_named(
-    monkeypatch: pytest.MonkeyPatch, write: object, missing: str, extra: str
+    monkeypatch: pytest.MonkeyPatch, write: object, missing: str, extra: str, packages: str
 ) -> None:
     for name in [missing, *(name for name in sys.modules if name.startswith(f"{missing}."))]:
         monkeypatch.setitem(sys.modules, name, None)
@@ -127,5 +127,5 @@ def test_an_absent_package_is_named(
     with pytest.raises(UserError) as error:
         write(MLP(hidden_sizes=[], num_classes=2), FACTS)
     assert str(error.value) == (
-        f'--format {extra}: needs the package {missing}: pip install "mnist_exp[{extra}]"'
+        f"--format {extra}: needs the package {missing}. Run `pip install {packages}` first."
     )

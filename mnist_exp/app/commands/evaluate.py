@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mnist_exp.app.commands import argument_parser
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import finite
-from mnist_exp.run.over_folds import class_accuracies, mean_and_std
+from mnist_exp.run.over_folds import class_accuracies, mean_and_std, metrics_over_folds
+from mnist_exp.run.report import metric_lines
 from mnist_exp.run.saved_config import key_of, make_paths_absolute
 from mnist_exp.run.text_table import shown_accuracy, table_lines
 from mnist_exp.terminal import printable
@@ -110,6 +111,7 @@ def numbers(
         "own_split": dataset is None,
         "accuracy": mean_and_std([each.accuracy for each in evaluations]),
         "loss": mean_and_std([each.loss for each in evaluations]),
+        "metrics": metrics_over_folds([each.metrics for each in evaluations]),
         "class_names": list(run.class_names),
         "per_class_accuracy": class_accuracies(summed),
         "folds": [
@@ -119,6 +121,7 @@ def numbers(
                 "images": len(each.predictions),
                 "accuracy": each.accuracy,
                 "loss": each.loss,
+                "metrics": each.metrics,
                 "confusion_matrix": matrix,
             }
             for fold, epoch, each, matrix in zip(folds, epochs, evaluations, matrices, strict=True)
@@ -153,6 +156,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"accuracy {shown_accuracy(accuracy['mean'], accuracy['std'])}, "
         f"loss {found['loss']['mean']:.4f}{spread}"
     )
+    text += metric_lines(found)
     text.append(
         "accuracy by class: "
         + " ".join(
