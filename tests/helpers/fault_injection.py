@@ -35,6 +35,9 @@ from mnist_exp.run.results import read_results
 from tests.conftest import composed_once
 
 torch.set_num_threads(1)  # a forked process would wait forever for its parent's threads
+# The first backward pass of a process starts autograd's threads for the devices registered by then,
+# after which a fork cannot use autograd. torch.export registers some; without it there are none.
+torch.ones(1, requires_grad=True).sum().backward()
 # Overrides for a run of a few batches.
 SMALL = ("training.epochs=2", "training.batch_size=25", "plots.enabled=false", "threads=1")
 KFOLD = ("model=mlp100", "cv.n_splits=2", "cv.n_jobs=1", "data.subset=100", *SMALL)
