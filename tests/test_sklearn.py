@@ -38,6 +38,7 @@ ORDINARY = {"mapping": "direct", "clip": False, "quantize": False, "retain": Fal
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:X. network inputs")  # of check_class_weight_classifiers
 @parametrize_with_checks([PyTorchNNWrapper()], xfail_strict=True)
 def test_scikit_learns_own_checks_pass_without_exception(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -91,6 +92,13 @@ def test_defaults_are_those_of_the_configuration(compose_config: Compose) -> Non
         "random_state": None,
         "device": config.runtime.device,
         "scheduler": "onecycle",
+        "class_weight": None,
+        "warm_start": False,
+        "early_stopping": False,
+        "validation_fraction": 0.1,
+        "n_iter_no_change": 10,
+        "tol": 1e-4,
+        "verbose": False,
     }
 
 
@@ -294,11 +302,14 @@ def test_partial_fit_accepts_classes_not_seen_yet(digits: Samples) -> None:
     [
         ({"input_dim": 100}, "input_dim=100: the data has 784 features"),
         ({"output_dim": 3}, "output_dim=3: the data has 10 classes"),
-        ({"hidden_dim": 0}, "hidden_dim == 0, must be >= 1"),
-        ({"epochs": 0}, "epochs == 0, must be >= 1"),
-        ({"batch_size": 0}, "batch_size == 0, must be >= 1"),
-        ({"label_smoothing": 1.0}, "label_smoothing == 1.0, must be < 1"),
-        ({"scheduler": "cosine"}, "scheduler='cosine': allowed are onecycle, constant"),
+        ({"hidden_dim": 0}, "hidden_dim=0: allowed is a whole number of at least 1"),
+        ({"epochs": 0}, "epochs=0: allowed is a whole number of at least 1"),
+        ({"batch_size": 0}, "batch_size=0: allowed is a whole number of at least 1"),
+        (
+            {"label_smoothing": 1.0},
+            "label_smoothing=1.0: allowed is a number, at least 0 and below 1",
+        ),
+        ({"scheduler": "cosine"}, "scheduler=cosine: allowed is onecycle or constant"),
         ({"lr_neg": -0.1}, "lr_neg=-0.1: allowed is a number, above 0"),
         ({"W_min": 0.6}, "W_min=0.6: must be below W_max=0.51"),
         ({"levels": 1}, "levels=1: allowed is a whole number of at least 2"),

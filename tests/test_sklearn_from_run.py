@@ -61,6 +61,8 @@ def test_it_predicts_as_the_run_does(directory: Path) -> None:
     )
     assert classifier.n_features_in_ == 784
     assert classifier.history_ == load_rows(run)
+    assert classifier.loss_curve_ == [row["train_loss"] for row in classifier.history_]
+    assert classifier.n_iter_ == 1
 
 
 def load_rows(run: object) -> list[dict[str, object]]:
@@ -88,9 +90,11 @@ def test_its_parameters_are_those_of_the_run(directory: Path, mnist: Dataset) ->
     assert classifier.classes_.tolist() == list(range(10))
 
 
-def test_partial_fit_needs_the_state_of_a_training(directory: Path) -> None:
-    with pytest.raises(UserError, match="partial_fit: a classifier made by from_run"):
-        PyTorchNNWrapper.from_run(directory).partial_fit(np.zeros((2, 784)), [3, 7])
+def test_going_on_needs_the_state_of_a_training(directory: Path) -> None:
+    classifier = PyTorchNNWrapper.from_run(directory).set_params(warm_start=True)
+    for train in (classifier.partial_fit, classifier.fit):
+        with pytest.raises(UserError, match="made by from_run holds no state of a training"):
+            train(np.zeros((2, 784)), [3, 7])
 
 
 @pytest.mark.parametrize(

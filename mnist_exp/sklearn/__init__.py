@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import os
 import warnings
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, check_scalar, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mnist_exp.cpu.threads import settle_threads
-from mnist_exp.data.batches import Features
 from mnist_exp.errors import UserError
-from mnist_exp.models.effective_copy import effective_copy
-from mnist_exp.schema.arguments import wrong_kinds
-from mnist_exp.sklearn.device_parameters import with_device_parameters
+from mnist_exp.sklearn.parameters import Parameters
+from mnist_exp.sklearn.sample_weights import Samples, weighted_samples
 from mnist_exp.sklearn.training import (
-    build_scheduler,
     fresh_state,
     load_state_bytes,
     state_bytes,
+    train_until,
     wrong_scales,
 )
-from mnist_exp.train.loop import Recipe, Training, train
-from mnist_exp.train.state import TrainState
+from mnist_exp.sklearn.validation import SCORE, held_network
+from mnist_exp.train.state import Row, TrainState
 
 
-class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
+class PyTorchNNWrapper(ClassifierMixin, Parameters):
     """Network with one hidden layer of ReLU units, trained under device limits.
 
     The defaults are those of ``model=mlp100 constraint=memristor`` on the command line: weights
@@ -74,15 +69,30 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         Every other setting of `mnist_exp.device.DeviceSettings`, by its name. `fit` trains with
         copies of ``effects``.
     epochs : int
-        Passes over the data in `fit`.
+        Passes over the data in a call of `fit`, fewer if ``early_stopping`` ends it.
     batch_size : int
         Samples per optimizer step.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to train; predictions are made on the CPU.
+    class_weight : dict, "balanced" or None
+        Weights of classes by label, 1 for those left out; they multiply the weights of samples.
+        "balanced": in inverse proportion to the total weight of each class's samples.
+    warm_start : bool
+        Whether `fit` trains ``epochs`` more epochs from where the last call ended, as `partial_fit`
+        does, instead of from fresh weights.
+    early_stopping : bool
+        Whether `fit` holds back ``validation_fraction`` of the samples, stratified by class, ends
+        when the accuracy on them has not risen by more than ``tol`` for ``n_iter_no_change`` epochs
+        in a row, and returns the best epoch's weights. "onecycle" plans for all epochs: if training
+        ends early, its low last rates are never reached.
+    validation_fraction, n_iter_no_change, tol : float, int, float
+        Settings of ``early_stopping``; without it, unused.
+    verbose : bool or int
+        Whether to print a line per epoch, and on a terminal a progress bar.
     random_state : int, RandomState or None
-        Seed of initial weights, data order and devices. An int gives the same numbers as ``seed``
-        on the command line, even if several fits run in threads: torch's global generator is not
-        used.
+        Seed of initial weights, data order, devices and held-back samples. An int gives the same
+        numbers as ``seed`` on the command line, even if several fits run in threads: torch's global
+        generator is not used.
 
     Attributes
     ----------
@@ -93,7 +103,15 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
     model_ : mnist_exp.models.MLP
         The trained network with the weights its devices hold; float64, on the CPU.
     history_ : list of dict
-        Training loss, accuracy, learning rate and time of each epoch.
+        Training loss, accuracy, learning rate and time of each epoch since the weights were fresh.
+    loss_curve_ : list of float
+        The training losses in ``history_``.
+    n_iter_ : int
+        Epochs in the last call of `fit` or `partial_fit`.
+    validation_scores_ : list of float or None
+        Accuracies on the held-back samples in ``history_``; None without ``early_stopping``.
+    best_validation_score_ : float or None
+        That of the weights in ``model_``; None without ``early_stopping``.
 
     Examples
     --------
@@ -105,49 +123,6 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
     >>> bool(cross_val_score(classifier, X / 16, y, cv=2).mean() > 0.9)
     True
     """
-
-    @with_device_parameters
-    def __init__(
-        self,
-        input_dim: int | None = None,
-        hidden_dim: int = 100,
-        output_dim: int | None = None,
-        lr_pos: float = 0.12,
-        lr_neg: float = 0.1236,
-        retention: float | None = 1e-5,
-        W_min: float = 0.1,
-        W_max: float = 0.51,
-        quantize: bool = True,
-        retain: bool = True,
-        epochs: int = 10,
-        batch_size: int = 128,
-        device: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
-        *,
-        momentum: float = 0.9,
-        scheduler: str = "onecycle",
-        label_smoothing: float = 0.1,
-        mapping: str = "differential",
-        **device_settings: Any,
-    ) -> None:
-        self.input_dim = input_dim
-        self.hidden_dim = hidden_dim
-        self.output_dim = output_dim
-        self.lr_pos = lr_pos
-        self.lr_neg = lr_neg
-        self.retention = retention
-        self.W_min = W_min
-        self.W_max = W_max
-        self.quantize = quantize
-        self.retain = retain
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.device = device
-        self.random_state = random_state
-        self.momentum = momentum
-        self.scheduler = scheduler
-        self.label_smoothing = label_smoothing
-        self.mapping = mapping
 
     @classmethod
     def from_run(
@@ -183,8 +158,10 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
 
         return fitted_classifier(cls, Path(directory), epoch, fold)
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> PyTorchNNWrapper:
-        """Train from fresh weights and return the classifier.
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> PyTorchNNWrapper:
+        """Train from fresh weights, unless ``warm_start`` is set, and return the classifier.
 
         Parameters
         ----------
@@ -192,6 +169,10 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
             Real numbers.
         y : array-like of shape (n_samples,)
             Labels of any kind.
+        sample_weight : array-like of shape (n_samples,) or None
+            What each sample counts: a batch's loss is the weighted mean. A sample of weight 0 is
+            left out; its label remains a class. Accuracies in ``history_`` of training samples
+            count each alike.
 
         Raises
         ------
@@ -199,15 +180,16 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
             If a parameter is out of range or contradicts the data.
         """
         settle_threads()
-        features, labels = validate_data(self, X, y, dtype=np.float32)
-        check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
-        state = self._fresh_state(self._seed())
-        self._complete(features, labels, state, self.epochs, self.scheduler)
+        state, samples = self._begin(X, y, None, sample_weight, self.warm_start)
+        self._complete(state, samples, int(self.epochs), self.scheduler)
         return self
 
     def partial_fit(
-        self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> PyTorchNNWrapper:
         """Train one more epoch, continuing from the last call of `fit` or `partial_fit`.
 
@@ -223,6 +205,8 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
             Labels, all of them among the classes.
         classes : array-like of shape (n_classes,)
             All labels of this and later calls; required in the first call.
+        sample_weight : array-like of shape (n_samples,) or None
+            As in `fit`.
 
         Raises
         ------
@@ -230,27 +214,16 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
             If the classes are missing or contradict the data or an earlier call; also as in `fit`.
         """
         settle_threads()
-        first = not hasattr(self, "model_")
-        if not first and not hasattr(self, "_training"):
-            raise UserError(
-                "partial_fit: a classifier made by from_run holds no state of a training to "
-                "continue. Continue the run itself (resume=RUN_DIR), or train anew with fit."
-            )
-        features, labels = validate_data(self, X, y, dtype=np.float32, reset=first)
-        check_classification_targets(labels)
-        if first and classes is None:
+        if classes is None and not hasattr(self, "classes_"):
             raise ValueError("classes: the first call of partial_fit needs all labels.")
-        known = self.classes_ if classes is None else np.unique(classes)
-        if not first and not np.array_equal(known, self.classes_):
-            raise ValueError(f"classes={known}: earlier calls had {self.classes_}; leave it out.")
-        unknown = np.setdiff1d(labels, known)
-        if len(unknown):
-            raise ValueError(f"y holds {unknown}, which is not among the classes {known}.")
-        self.classes_ = known
-        state = self._fresh_state(self._seed() if first else 0)  # 0: replaced by the loaded state
-        if not first:
-            load_state_bytes(state, self._training)
-        self._complete(features, labels, state, state.epoch + 1, "constant")
+        if self.early_stopping or isinstance(self.class_weight, str):
+            raise UserError(
+                f"early_stopping={self.early_stopping}, class_weight={self.class_weight!r}: "
+                "partial_fit does not know the samples of later calls; allowed are "
+                "early_stopping=False, and class_weight as a dict or None."
+            )
+        state, samples = self._begin(X, y, classes, sample_weight, True)
+        self._complete(state, samples, 1, "constant")
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
@@ -268,52 +241,58 @@ class PyTorchNNWrapper(ClassifierMixin, BaseEstimator):
         predictions: np.ndarray = self.classes_[most_probable]
         return predictions
 
-    def _fresh_state(self, seed: int) -> TrainState:
-        """Check the parameters and return the initial training state."""
-        parameters = self.get_params(deep=False)
-        if mistakes := list(wrong_kinds(type(self), parameters)):
-            raise UserError("\n".join(mistakes))
-        self._check_dimension("input_dim", self.n_features_in_, "features")
-        self._check_dimension("output_dim", len(self.classes_), "classes")
-        check_scalar(self.hidden_dim, "hidden_dim", Integral, min_val=1)
-        return fresh_state(parameters, self.n_features_in_, len(self.classes_), seed)
-
-    def _complete(
-        self, X: np.ndarray, y: np.ndarray, state: TrainState, epochs: int, scheduler: str
-    ) -> None:
-        """Train until ``epochs`` epochs are complete and set the fitted attributes."""
-        recipe = self._recipe(epochs)
-        state.scheduler = build_scheduler(scheduler, state, recipe, len(X))
-        device = state.generator.device
-        features = Features(X, np.searchsorted(self.classes_, y), device)
-        for sentence in wrong_scales(features.X, state):
-            warnings.warn(sentence, stacklevel=3)  # points at the caller of fit
-        train(
-            state, Training(features, torch.arange(len(X), device=device), recipe), lambda model: {}
-        )
-        self.model_ = effective_copy(state.model).cpu().double()
-        self.history_ = state.history
-        self._training = state_bytes(state)
-
-    def _recipe(self, epochs: int) -> Recipe:
-        share: dict[str, Any] = {"min_val": 0, "max_val": 1, "include_boundaries": "left"}
-        return Recipe(
-            epochs=int(check_scalar(epochs, "epochs", Integral, min_val=1)),
-            batch_size=int(check_scalar(self.batch_size, "batch_size", Integral, min_val=1)),
-            label_smoothing=check_scalar(self.label_smoothing, "label_smoothing", Real, **share),
-            precision="fp32",
-            on_nan="stop",
-        )
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31))
-
-    def _check_dimension(self, name: str, found: int, what: str) -> None:
-        given = getattr(self, name)
-        if given is not None and given != found:
-            raise ValueError(
-                f"{name}={given}: the data has {found} {what}; give {name}={found}, or None to "
-                "take it from the data."
+    def _begin(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        continues: bool,
+    ) -> tuple[TrainState, Samples]:
+        """Check data and parameters; return the state to train from and the samples that count."""
+        continues = continues and hasattr(self, "classes_")
+        if continues and not hasattr(self, "_training"):
+            raise UserError(
+                "a classifier made by from_run holds no state of a training to continue. Continue "
+                "the run itself (resume=RUN_DIR), or train anew: fit with warm_start=False."
             )
+        features, labels = validate_data(self, X, y, dtype=np.float32, reset=not continues)
+        check_classification_targets(labels)
+        given = None if classes is None else np.unique(classes)
+        if not continues:
+            self.classes_ = np.unique(labels) if given is None else given
+        elif given is not None and not np.array_equal(given, self.classes_):
+            raise ValueError(f"classes={given}: earlier calls had {self.classes_}; leave it out.")
+        if len(unknown := np.setdiff1d(labels, self.classes_)):
+            raise ValueError(f"y holds {unknown}, which is not among the classes {self.classes_}.")
+        parameters = self._checked(self.n_features_in_, len(self.classes_))
+        places = np.searchsorted(self.classes_, labels)
+        samples = weighted_samples(
+            features, places, self.classes_, sample_weight, self.class_weight
+        )
+        if not continues:
+            self._seed = self._drawn_seed()
+        state = fresh_state(parameters, self.n_features_in_, len(self.classes_), self._seed)
+        if continues:
+            load_state_bytes(state, self._training)
+        return state, samples
+
+    def _complete(self, state: TrainState, samples: Samples, epochs: int, scheduler: str) -> None:
+        """Train ``epochs`` more epochs and set the fitted attributes."""
+        for sentence in wrong_scales(samples.X, state):
+            warnings.warn(sentence, stacklevel=3)  # points at the caller of fit
+        before = state.epoch
+        parameters = self.get_params(deep=False) | {"scheduler": scheduler}
+        best = train_until(state, samples, before + epochs, parameters, self._seed)
+        self.model_ = held_network(state.model)
+        self._training = state_bytes(state)
+        self._set_history(state.history, state.epoch - before, best)
+
+    def _set_history(self, rows: list[Row], epochs: int, best: float | None) -> None:
+        """Set the attributes about the course of training, the last ``epochs`` of them new."""
+        self.history_ = rows
+        self.n_iter_ = epochs
+        self.loss_curve_ = [row["train_loss"] for row in rows]
+        self.best_validation_score_ = best
+        scores = [row[SCORE] for row in rows if SCORE in row]
+        self.validation_scores_ = None if best is None else scores

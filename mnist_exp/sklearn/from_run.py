@@ -59,8 +59,8 @@ def fitted_classifier(
     _take_pixels(network, *pixel_mean_std(config, lambda: _dataset(config)))
     _reorder(network, order)
     classifier.n_features_in_ = PIXELS
-    rows = read_rows(directory / "metrics.jsonl")
-    classifier.history_ = [row for row in rows if row.get("fold") == fold]
+    rows = [row for row in read_rows(directory / "metrics.jsonl") if row.get("fold") == fold]
+    classifier._set_history(rows, len(rows), None)
     return classifier
 
 
