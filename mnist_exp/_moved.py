@@ -57,7 +57,6 @@ MOVED = {
     "run.table": "app.commands.view_results",
     "schedule": "optim.schedule",
     "shipped_config": "app.shipped_config",
-    "sparse_products": "cpu.sparse_linear",
     "sweep": "run.sweep_table",
     "sweep_job": "app.sweep.job",
     "sweep_jobs": "app.sweep.jobs",
