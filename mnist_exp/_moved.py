@@ -28,7 +28,7 @@ MOVED = {
     "fold": "experiment.fold",
     "fold_processes": "experiment.fold_processes",
     "foreign_targets": "app.foreign_targets",
-    "fork_server": "cpu.processes",
+    "fork_server": "cpu.fork_server",
     "gradient_collection": "gradients.collector",
     "gradient_norm": "callbacks.gradient_norm",
     "gradients.effective_copy": "models.effective_copy",
