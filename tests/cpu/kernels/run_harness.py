@@ -61,7 +61,7 @@ def passes(compiler: str, build: str, sanitizer: str) -> bool:
         if not runs_here(build):
             print("compiled, not run: another processor", flush=True)
             return True
-        # No forks: another thread may hold a lock of the sanitizer's, for ever in the child (seen in
+        # No forks: another thread may hold a lock of the sanitizer's, for ever in the child (as in
         # the allocator of clang 14's address sanitizer). The harness without sanitizers forks.
         environment = {**os.environ, **ENVIRONMENT}
         command = [str(harness), str(ROUNDS), "0"]
