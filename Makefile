@@ -49,10 +49,10 @@ train: $(RUNTIME) ## train; make train ARGS="model=cnn20k training.epochs=5"
 	$(PY) -m mnist_exp $(ARGS)
 
 test: $(DEV) ## all tests
-	$(PY) -m pytest -n auto $(ARGS)
+	$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-fast: $(DEV) ## the tests without subprocesses or whole trainings, in under two minutes
-	$(PY) -m pytest -n auto -m "not slow" $(ARGS)
+	$(PY) -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 test-trackers: $(TRACKERS) ## the trackers against the real programs, and their page
 	$(PY) -m pytest tests/trackers tests/test_docs.py -k "trackers" $(ARGS)

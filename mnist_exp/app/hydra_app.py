@@ -23,7 +23,7 @@ from mnist_exp.app.run_directories import Claim, claims, run_claim
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.job import SweepJob
 from mnist_exp.app.sweep.resume import resumed_arguments
-from mnist_exp.cpu import processes as fork_server
+from mnist_exp.cpu import fork_server
 from mnist_exp.cpu.openmp import wait_briefly
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import keys_of

@@ -73,7 +73,7 @@ class Run:
                 f"{key}={directory}: has no {RESULTS}; that run was stopped before it began to "
                 "train. Start it again."
             )
-        self.results: dict[str, Any] = results
+        self.results = results
         self._trust = trust
         self._trusting = "trust=True" if key == "directory" else "trust=true"
         self._networks: dict[tuple[int | str, int | None], nn.Module] = {}
@@ -208,8 +208,7 @@ class Run:
         ndarray or Tensor
             int64 [N], or a single label; of the kind of ``images``.
         """
-        probabilities = self.predict_proba(images, epoch=epoch, fold=fold)
-        return probabilities.argmax(-1)
+        return self.predict_proba(images, epoch=epoch, fold=fold).argmax(-1)
 
     def predict_proba(
         self, images: Any, *, epoch: int | str = "best", fold: int | None = None

@@ -16,7 +16,6 @@ from torch.nn.functional import leaky_relu
 
 from mnist_exp.cpu.kernels import library
 from mnist_exp.cpu.kernels.library import absence, description
-from mnist_exp.cpu.sparse_linear import linear, linear_weight_gradient
 from mnist_exp.cpu.threads import threads_for
 
 __all__ = [
@@ -24,8 +23,6 @@ __all__ = [
     "asymmetric_sgd_",
     "correct_predictions",
     "description",
-    "linear",
-    "linear_weight_gradient",
     "norm",
     "orthogonalize",
     "pixels_to_inputs",

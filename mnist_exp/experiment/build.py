@@ -19,6 +19,7 @@ from mnist_exp.data.batches import Images
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.constraint import build_constraint
 from mnist_exp.experiment.instantiate import call_target, find_target, takes_argument
+from mnist_exp.experiment.loaded_data import load_dataset
 from mnist_exp.experiment.optimization import build_optimizer, build_scheduler, scheduler_monitor
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.optim.weight_averaging import averaged_model
@@ -53,7 +54,7 @@ def set_deterministic(config: DictConfig) -> None:
 
 def build_dataset(config: DictConfig) -> Dataset:
     """Load the data set, restricted to ``data.classes`` if set."""
-    dataset: Dataset = call_target(config, "data")
+    dataset = load_dataset(config)
     classes = config.data.classes
     return dataset if classes is None else dataset.select_classes(list(classes))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from mnist_exp.cpu import processes as fork_server
+from mnist_exp.cpu import fork_server
 from mnist_exp.cv import Split
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.fold import Fold, open_directory

@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnist_exp.cpu.ops import linear_weight_gradient
-
 # Elements of an unfolded convolution input held at once: 32 MiB of float32.
 UNFOLD_ELEMENTS = 1 << 23
 
@@ -117,7 +115,7 @@ class OuterProductGradients(SampleGradients):
 
     def sum(self) -> Tensor:
         """Sum over the samples: D^T X, [out, in]."""
-        return linear_weight_gradient(self.output_gradient, self.input)
+        return self.output_gradient.T @ self.input
 
     def sum_of_squares(self) -> Tensor:
         """Sum the squared elements: (D*D)^T (X*X), [out, in]."""

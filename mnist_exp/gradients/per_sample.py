@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mnist_exp.cpu.ops import linear
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.exactness import Probe
 from mnist_exp.gradients.layer_gradients import (
@@ -96,7 +94,6 @@ class PerSampleModel:
             and more[name].is_per_sample(len(inputs) + 1)
         }
         self.layers = exact_layers(assign_layers(self.copy, self.names, usable), self.copy, probe)
-        skip_background(self.layers)
         self.sample_bytes = self._sample_bytes(calls, inputs)
 
     def load_weights(self, model: nn.Module) -> None:
@@ -185,19 +182,6 @@ def exact_layers(layers: Sequence[Layer], network: nn.Module, probe: Probe) -> l
             f"Choose others: gradients.parameters=[{','.join(names)}]."
         )
     return chosen
-
-
-def skip_background(layers: Sequence[Layer]) -> None:
-    """Make linear layers skip background pixels if their inputs are images."""
-    for layer in layers:
-        module = layer.module
-        if layer.formula is linear_gradients and module.bias is not None:
-            assert isinstance(module, nn.Linear)  # for the type checker; formula_of ensures it
-            module.forward = partial(_linear, module)  # type: ignore[method-assign]
-
-
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    return linear(x, layer.weight, layer.bias)
 
 
 def freeze_batch_norm(model: nn.Module) -> None:

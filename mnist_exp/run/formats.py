@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from mnist_exp.errors import UserError
-from mnist_exp.schema import BOOLEAN, Rule, integer, number, one_of, optional
+from mnist_exp.schema import Rule, integer, one_of, optional
+from mnist_exp.schema.rule import AT_LEAST_0, BOOLEAN, FINITE, SHARE
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,7 @@ Shape: TypeAlias = "Rule | Mapping[str, Shape] | ListOf | MapOf"
 
 ANY = Rule(lambda value: True, "anything")
 STRING = Rule(lambda value: isinstance(value, str), "a text")
-COUNT = Rule(lambda value: integer(0).accepts(value) and value < 2**63, "a whole number from 0")
-SHARE = number(lambda value: 0 <= value <= 1, "0 to 1")
-AT_LEAST_0 = number(lambda value: value >= 0, "at least 0")
-FINITE = number(lambda value: True, "of any size")
+COUNT = integer(0)
 STATUSES = ("running", "completed", "interrupted", "failed")
 EPOCH_ROWS = ListOf({"epoch": integer(1), "validation_accuracy?": optional(SHARE)})
 MATRIX = ListOf(ListOf(AT_LEAST_0))

@@ -14,7 +14,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mnist_exp.cpu.features import cpu_name
 from mnist_exp.cpu.kernels import kernels_for
@@ -58,22 +57,6 @@ def training(kernels: Kernels, pixels: Tensor) -> None:
             )
 
 
-def sparse_products(kernels: Kernels, pixels: Tensor) -> None:
-    """Print a row for each size of product in `mnist_exp.cpu.sparse_linear`."""
-    for outputs in (128, 304, 512):
-        for batch in (64, 1024):
-            x = pixels[:batch]
-            weight, bias = torch.randn(outputs, 784), torch.randn(outputs)
-            delta = torch.randn(batch, outputs)
-            forward = seconds(partial(F.linear, x, weight, bias)) / seconds(
-                partial(kernels.linear_outputs, x, 0.0, weight, bias)
-            )
-            gradient = seconds(partial(torch.mm, delta.T, x)) / seconds(
-                partial(kernels.linear_weight_gradient, x, 0.0, delta)
-            )
-            print(f"  784-{outputs}, batch {batch}: outputs {forward:.2f}, gradient {gradient:.2f}")
-
-
 def main() -> None:
     """Print the ratios with one thread and with all threads."""
     kernels = kernels_for()
@@ -85,7 +68,6 @@ def main() -> None:
         print(f"{threads} thread(s)")
         with cpu_threads(threads):
             training(kernels, pixels)
-            sparse_products(kernels, pixels)
 
 
 if __name__ == "__main__":

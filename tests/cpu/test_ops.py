@@ -28,7 +28,6 @@ def test_no_other_room_imports_kernels() -> None:
             askers += [
                 f"{relative}:{node.lineno} imports {name}"
                 for name in names
-                if name.startswith(("mnist_exp.cpu.kernels", "mnist_exp.cpu.sparse_linear"))
-                or name.endswith(".kernels_for")
+                if name.startswith("mnist_exp.cpu.kernels") or name.endswith(".kernels_for")
             ]
     assert askers == []

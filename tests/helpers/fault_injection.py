@@ -29,6 +29,7 @@ from mnist_exp.app import hydra_app  # noqa: F401  # imported once, for all proc
 from mnist_exp.app.main import main
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
+from mnist_exp.experiment.loaded_data import load_dataset
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
 from mnist_exp.run.results import read_results
@@ -71,6 +72,7 @@ def composed(*overrides: str, data: tuple[str, ...] | None = None) -> DictConfig
 def start(work: Callable[[], object], log: Path | None = None) -> int:
     """Do ``work`` in a forked process and return its id; an unexpected error exits with 70."""
     sys.stdout.flush()
+    load_dataset(composed_once())  # the child finds MNIST loaded
     gc.freeze()  # the child's garbage collections pass over, and do not copy, what is here
     process = os.fork()
     if process:

@@ -118,7 +118,7 @@ def check_reading(directory: Path) -> None:
     [
         ({"status": "finished"}, "status is 'finished'; allowed is running or completed or"),
         ({"accuracy": NUMBER | {"mean": "98 %"}}, "accuracy.mean is '98 %'; allowed is a number, "),
-        ({"parameters": [1]}, "parameters is of type list; allowed is a whole number from 0"),
+        ({"parameters": [1]}, "parameters is of type list; allowed is a whole number of at l"),
         ({"wall_seconds": -1}, "wall_seconds is -1; allowed is a number, at least 0"),
         ({"folds": [FOLD, {**FOLD, "loss": None}]}, r"folds\[1\].loss is None; allowed is a num"),
         ({"model": {"a": 1}}, "model is of type dict; allowed is a text"),
@@ -139,9 +139,12 @@ def test_wrong_content_names_the_key_the_value_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"test_accuracy": "98 %"}, "test_accuracy is '98 %'; allowed is null or a number, 0 to 1"),
+        (
+            {"test_accuracy": "98 %"},
+            "test_accuracy is '98 %'; allowed is null or a number, from 0 to 1",
+        ),
         ({"epochs": [{}]}, r"epochs\[0\].epoch is missing"),
-        ({"mean_accuracy": 98}, "mean_accuracy is 98; allowed is null or a number, 0 to 1"),
+        ({"mean_accuracy": 98}, "mean_accuracy is 98; allowed is null or a number, from 0 to 1"),
         ({"folds": [FOLD, {**FOLD, "loss": None}]}, r"folds\[1\].loss is None; allowed is a num"),
         (
             {"folds": [FOLD | {"loss": 1.7e308}, FOLD | {"loss": -1.7e308}]},

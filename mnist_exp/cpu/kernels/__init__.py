@@ -4,7 +4,7 @@ Compiled when the package is installed on x86-64 Linux with a C compiler. Elsewh
 other than plain float32 on the CPU, torch's operations do the same. The environment variable
 ``MNIST_EXP_KERNELS`` forces a build: avx512, avx2, or torch.
 
-Only `mnist_exp.cpu.ops`, `mnist_exp.cpu.sparse_linear` and `mnist_exp.train.backprop` call them.
+Only `mnist_exp.cpu.ops` and `mnist_exp.train.backprop` call them.
 """
 
 from mnist_exp.cpu.kernels.boundary import are_labels

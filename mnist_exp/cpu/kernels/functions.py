@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from ctypes import CDLL, Array, byref
+from ctypes import CDLL, Array
 from itertools import repeat
 
 import numpy as np
@@ -150,10 +150,10 @@ class Kernels:
         )
         return True
 
-    def density(self, x: Tensor, samples: int, background: float = 0.0) -> float:
-        """Return the share of non-background elements in the first ``samples`` rows of ``x``."""
+    def density(self, x: Tensor, samples: int) -> float:
+        """Return the share of elements other than 0 in the first ``samples`` rows of ``x``."""
         count = math.prod(x.shape[1:]) * min(samples, len(x))
-        found: int = self._library.unlike(x.data_ptr(), count, background)
+        found: int = self._library.nonzero(x.data_ptr(), count)
         return found / max(count, 1)
 
     def correct_predictions(self, logits: Tensor, labels: Tensor) -> int | None:
@@ -241,36 +241,6 @@ class Kernels:
         ):
             raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
         return loss, logits
-
-    def linear_outputs(
-        self, x: Tensor, background: float, weight: Tensor, bias: Tensor
-    ) -> Tensor | None:
-        """Return ``(x - background) @ weight.T + bias`` [B, out]."""
-        tensors = (x, weight, bias)
-        if not are_plain(*tensors) or are_recorded(*tensors) or x.ndim != 2 or weight.ndim != 2:
-            return None
-        outputs, inputs = weight.shape
-        if x.shape[1] != inputs or bias.shape != (outputs,) or outputs % WHOLE:
-            return None
-        layer = Layer(inputs, outputs)
-        layer.weight.plus, layer.bias.plus = weight.data_ptr(), bias.data_ptr()
-        result = empty(len(x), outputs)
-        data = (x.data_ptr(), len(x), background, result.data_ptr(), available())
-        self._library.linear_outputs(byref(layer), *data)
-        return result
-
-    def linear_weight_gradient(self, x: Tensor, background: float, delta: Tensor) -> Tensor | None:
-        """Return ``delta.T @ (x - background)`` [out, in]."""
-        if not are_plain(x, delta) or are_recorded(x, delta) or x.ndim != 2 or delta.ndim != 2:
-            return None
-        (samples, inputs), (of_samples, outputs) = x.shape, delta.shape
-        if samples != of_samples or outputs % WHOLE:
-            return None
-        layer, gradient = Layer(inputs, outputs), empty(outputs, inputs)
-        layer.weight.plus_gradient = gradient.data_ptr()
-        data = (x.data_ptr(), samples, background, delta.data_ptr(), available())
-        self._library.linear_weight_gradient(byref(layer), *data)
-        return gradient
 
     def convolutional_scratch(self, network: Network) -> Tensor:
         """Return scratch space for `convolutional_network`."""

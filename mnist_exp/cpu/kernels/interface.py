@@ -53,7 +53,7 @@ SIGNATURES = {
         None,
         (POINTER, COUNT, *[NUMBER] * 5, POINTER, NUMBER, COUNT),
     ),
-    "unlike": (COUNT, (POINTER, COUNT, NUMBER)),
+    "nonzero": (COUNT, (POINTER, COUNT)),
     "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
     "orthogonalize": (None, (POINTER, COUNT, COUNT, COUNT, COUNT, NUMBER, NUMBER, NUMBER)),
     "norm": (NUMBER, (POINTER, COUNT, COUNT)),
@@ -62,8 +62,6 @@ SIGNATURES = {
         c_int,
         (POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 4, COUNT),
     ),
-    "linear_outputs": (None, (POINTER, POINTER, COUNT, NUMBER, POINTER, COUNT)),
-    "linear_weight_gradient": (None, (POINTER, POINTER, COUNT, NUMBER, POINTER, COUNT)),
     "convolutional_network_scratch": (COUNT, (POINTER, COUNT, POINTER, COUNT)),
     "convolutional_network": (
         c_int,

@@ -18,19 +18,15 @@ class Measurements:
         Cost of one multiply-add in the training kernels, in multiply-adds of torch on one thread.
     other_operations : float
         Cost of torch's other operations per training step, in its multiply-adds.
-    largest_density : float
-        Share of non-background inputs below which `mnist_exp.cpu.sparse_linear` beats torch; 0:
-        never.
     """
 
     multiply_add: float
     other_operations: float
-    largest_density: float
 
 
 BY_BUILD = {
-    "avx512": Measurements(2.2, 4e6, 0.4),  # AMD Zen 4
+    "avx512": Measurements(2.2, 4e6),  # AMD Zen 4
     # AMD Zen 3. Chooses right on six batches with one thread; 3e6 is a rough fit, and 4e6 chooses
-    # the same. 0.25 is extrapolated from linear outputs at a density of 0.18 alone.
-    "avx2": Measurements(2.2, 3e6, 0.25),
+    # the same.
+    "avx2": Measurements(2.2, 3e6),
 }

@@ -148,38 +148,3 @@ void check_linear_layers(Case *c) {
     }
     release(c);
 }
-
-void check_linear_products(Case *c) {
-    int64_t outputs = 16 * (1 + below(c, 16)), inputs = 1 + below(c, 200), samples = below(c, 600);
-    float background = 0.25f, *x = integers(c, samples * inputs, 0.3f, 2);
-    for (int64_t i = 0; i < samples * inputs; i++)
-        x[i] = x[i] == 0 ? background : x[i];
-    LinearLayer layer = {inputs, outputs,
-                         {integers(c, inputs * outputs, 1, 2), 0, room(c, inputs * outputs, 4), 0, 0},
-                         {integers(c, outputs, 1, 2), 0, 0, 0, 0}};
-    float *y = room(c, samples * outputs, 4), *delta = uniform(c, samples * outputs, below(c, 3) ? 1 : 1e-38f);
-    if (below(c, 4) == 0)
-        spoil(c, (float *)layer.weight.plus, inputs * outputs);
-    if (below(c, 4) == 0)
-        spoil(c, delta, samples * outputs);
-    linear_outputs(&layer, x, samples, background, y, c->threads);
-    linear_weight_gradient(&layer, x, samples, background, delta, c->threads);
-    take_in(c, y, samples * outputs, 4);
-    take_in(c, layer.weight.plus_gradient, inputs * outputs, 4);
-    if (c->compare) {
-        double *want = zeros(c, samples * outputs), *gradient = zeros(c, inputs * outputs);
-        for (int64_t b = 0; b < samples; b++)
-            for (int64_t o = 0; o < outputs; o++) {
-                double *sum = &want[b * outputs + o];
-                *sum = layer.bias.plus[o];
-                for (int64_t k = 0; k < inputs; k++) {
-                    double factor = (double)x[b * inputs + k] - background;
-                    *sum += factor * layer.weight.plus[o * inputs + k];
-                    gradient[o * inputs + k] += factor * delta[b * outputs + o];
-                }
-            }
-        expect_near(c, "linear_outputs", y, want, samples * outputs, 1e-6);
-        expect_near(c, "linear_weight_gradient", layer.weight.plus_gradient, gradient, inputs * outputs, 2e-5);
-    }
-    release(c);
-}

@@ -24,7 +24,6 @@ static uint64_t run(uint64_t seed, int64_t threads, int compare) {
               .compare = compare};
     for (int i = 0; i < rounds; i++) {
         check_linear_layers(&c);
-        check_linear_products(&c);
         check_elementwise(&c);
         if (i % 4 == 0) {
             check_orthogonalize(&c);

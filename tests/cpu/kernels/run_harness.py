@@ -61,10 +61,10 @@ def passes(compiler: str, build: str, sanitizer: str) -> bool:
         if not runs_here(build):
             print("compiled, not run: another processor", flush=True)
             return True
-        # a process with several threads must not fork under the thread sanitizer
-        forks = "0" if sanitizer == "thread" else "3"
+        # No forks: another thread may hold a lock of the sanitizer's, for ever in the child (as in
+        # the allocator of clang 14's address sanitizer). The harness without sanitizers forks.
         environment = {**os.environ, **ENVIRONMENT}
-        command = [str(harness), str(ROUNDS), forks]
+        command = [str(harness), str(ROUNDS), "0"]
         return subprocess.run(command, check=False, env=environment).returncode == 0
 
 

@@ -88,7 +88,6 @@ def test_fake_tensors_have_shapes_alone() -> None:
         pixels = torch.ones(7, 28, 28, dtype=torch.uint8)
         assert ops.pixels_to_inputs(pixels, torch.arange(3), 1.0, 0.5).shape == (3, 28, 28)
         assert orthogonalize(w, 5).shape == (4, 5)
-        assert ops.linear(torch.ones(64, 5), torch.ones(32, 5), torch.ones(32)).shape == (64, 32)
 
 
 def test_vmap_maps_each() -> None:
@@ -97,9 +96,6 @@ def test_vmap_maps_each() -> None:
     torch.testing.assert_close(
         together, torch.stack([orthogonalize(x, 5) for x in matrices]), rtol=1e-4, atol=1e-5
     )
-    x, weight, bias = torch.zeros(3, 64, 10), torch.randn(32, 10), torch.randn(32)
-    outputs = torch.vmap(lambda x: ops.linear(x, weight, bias))(x)
-    torch.testing.assert_close(outputs, bias.expand(3, 64, 32))
 
     def moved(gradient: Tensor) -> Tensor:
         w = torch.zeros_like(gradient)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnist_exp.cpu.sparse_linear import linear, linear_weight_gradient
 from mnist_exp.cpu.threads import available, cpu_threads, one_thread
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
@@ -52,9 +51,7 @@ def results(mnist: Dataset, threads: int) -> list[Tensor]:
             optimizer.step()
             Round(1e-4, 0.0, -0.1, 0.1, 1000, random)(weight.data.view(-1), None)
             found += [p.detach().clone() for p in model.parameters()]
-        x = inputs.flatten(1).repeat(3, 1)
-        outputs = linear(x, weight.detach()[:48].clone(), torch.zeros(48))
-        return [*found, outputs, linear_weight_gradient(outputs, x)]
+        return found
 
 
 def same(one: list[Tensor], other: list[Tensor]) -> bool:

@@ -149,11 +149,11 @@ void round_stochastic(float *w, int64_t count, float offset, float slope, float 
     share(up_or_down, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
-/* Count the elements that are not the background. */
-int64_t unlike(const float *x, int64_t count, float background) {
+/* Count the elements that are not 0. */
+int64_t nonzero(const float *x, int64_t count) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i++)
-        found += x[i] != background;
+        found += x[i] != 0;
     return found;
 }
 

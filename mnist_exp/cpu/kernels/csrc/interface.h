@@ -19,7 +19,7 @@ void round_nearest(float *w, int64_t count, float offset, float slope, float W_m
                    float step, int64_t threads);
 void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                       float step, uint64_t *lanes, float lowest, int64_t threads);
-int64_t unlike(const float *x, int64_t count, float background);
+int64_t nonzero(const float *x, int64_t count);
 int64_t correct_predictions(const float *logits, const int64_t *labels, int64_t samples, int64_t classes);
 float norm(const float *x, int64_t count, int64_t threads);
 void orthogonalize(float *x, int64_t rows, int64_t columns, int64_t steps, int64_t at_once, float a,
@@ -29,10 +29,6 @@ int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t 
 int linear_layers(const LinearLayer *layers, int64_t count, const float *x, const int64_t *labels,
                   int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
                   float *x_gradient, float *scratch, int64_t threads);
-void linear_outputs(const LinearLayer *layer, const float *x, int64_t samples, float background, float *y,
-                    int64_t threads);
-void linear_weight_gradient(const LinearLayer *layer, const float *x, int64_t samples, float background,
-                            float *delta, int64_t threads);
 
 int64_t convolutional_network_scratch(const Convolution *convolutions, int64_t count,
                                       const LinearLayer *layers, int64_t linear_count);

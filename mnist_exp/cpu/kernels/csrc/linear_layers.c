@@ -92,8 +92,8 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
     for (int64_t l = 0; l < count; l++) {
         int64_t stride = l ? PADDED(layers[l].inputs) : layers[l].inputs;
         int64_t size = samples * PADDED(layers[l].outputs);
-        outputs[l] = (Product){&layers[l], x, stride, samples, 0, scratch};
-        deltas[l] = (Product){&layers[l], x, stride, samples, 0, scratch + size};
+        outputs[l] = (Product){&layers[l], x, stride, samples, scratch};
+        deltas[l] = (Product){&layers[l], x, stride, samples, scratch + size};
         x = scratch;
         scratch += 2 * size;
     }

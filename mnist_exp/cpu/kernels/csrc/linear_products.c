@@ -1,4 +1,4 @@
-/* The products of a linear layer, skipping background inputs. */
+/* The products of a linear layer, skipping inputs of 0. */
 #include <string.h>
 
 #include "interface.h"
@@ -45,14 +45,14 @@ static int all_finite(const float *x, int64_t count) {
     return sum(add(add(total[0], total[1]), add(total[2], total[3]))) == 0;
 }
 
-/* List the nonzero factors x[0:count] - background and their rows; return their number. Factors of 0
-   are listed too if a row is not finite, since their product is NaN. */
-INLINE int64_t list_factors(const float *x, int64_t count, float background, int rows_finite,
-                            float *values, int32_t *positions) {
+/* List the nonzero factors of x[0:count] and their rows; return their number. Factors of 0 are listed
+   too if a row is not finite, since their product is NaN. */
+INLINE int64_t list_factors(const float *x, int64_t count, int rows_finite, float *values,
+                            int32_t *positions) {
     if (rows_finite)
-        return nonzeros(x, count, background, values, positions);
+        return nonzeros(x, count, values, positions);
     for (int64_t i = 0; i < count; i++) {
-        values[i] = x[i] - background;
+        values[i] = x[i];
         positions[i] = (int32_t)i;
     }
     return count;
@@ -112,8 +112,8 @@ static int transpose_weights(const LinearLayer *layer, int64_t from_output, int6
     return sum(zeros) == 0;
 }
 
-/* y[b][o] = bias[o] + sum over k of (x[b][k] - background) weight[o][k], for samples [from, to) and a
-   block of outputs */
+/* y[b][o] = bias[o] + sum over k of x[b][k] weight[o][k], for samples [from, to) and a block of
+   outputs */
 INLINE void forward_block(const Product *p, int64_t from, int64_t to, int64_t output, const int vectors) {
     ALIGNED float block[CHUNK * MAX_VECTORS * WIDTH], values[CHUNK + WIDTH];
     ALIGNED int32_t positions[CHUNK + WIDTH];
@@ -131,7 +131,7 @@ INLINE void forward_block(const Product *p, int64_t from, int64_t to, int64_t ou
         int finite = transpose_weights(layer, output, outputs, k, inputs, block);
         for (int64_t b = from; b < to; b++) {
             const float *x = p->x + b * p->stride + k;
-            int64_t count = list_factors(x, inputs, p->background, finite, values, positions);
+            int64_t count = list_factors(x, inputs, finite, values, positions);
             add_rows(block, vectors * WIDTH, values, positions, count, y + b * width, vectors);
         }
     }
@@ -166,8 +166,8 @@ typedef struct {
     int finite; /* whether all deltas are finite */
 } Deltas;
 
-/* weight_gradient[o][k] = sum over b of y[b][o] (x[b][k] - background), for inputs [from, to) and a
-   block of outputs */
+/* weight_gradient[o][k] = sum over b of y[b][o] x[b][k], for inputs [from, to) and a block of
+   outputs */
 INLINE void weight_gradient_block(const Deltas *deltas, int64_t from, int64_t to, int64_t output,
                                   const int vectors) {
     const Product *p = deltas->product;
@@ -183,8 +183,7 @@ INLINE void weight_gradient_block(const Deltas *deltas, int64_t from, int64_t to
             int64_t here = smaller(p->samples - b, SAMPLES);
             transpose_inputs(p->x + b * p->stride + k, p->stride, here, inputs, columns);
             for (int64_t i = 0; i < inputs; i++) {
-                int64_t count = list_factors(columns[i], here, p->background, deltas->finite, values,
-                                             positions);
+                int64_t count = list_factors(columns[i], here, deltas->finite, values, positions);
                 add_rows(p->y + b * width + output, width, values, positions, count, sums[i], vectors);
             }
         }
@@ -257,20 +256,4 @@ void input_gradient(const Product *product, int64_t from, int64_t to, float *bel
         int64_t vectors = smaller((width - k) / WIDTH, MAX_VECTORS);
         WITH_VECTORS(vectors, input_gradient_block(product, from, to, k, below, VECTORS))
     }
-}
-
-/* y [samples][outputs] = the layer's outputs for x - background; the outputs are whole vectors. */
-void linear_outputs(const LinearLayer *layer, const float *x, int64_t samples, float background, float *y,
-                    int64_t threads) {
-    enum { AT_ONCE = 256 }; /* samples, whose y stays in the second-level cache */
-    Product product = {layer, x, layer->inputs, samples, background, y};
-    share(forward, &product, samples, AT_ONCE, threads, WAKE);
-}
-
-/* Set the gradient of the weights: delta [samples][outputs], transposed, times x - background; the
-   outputs are whole vectors. */
-void linear_weight_gradient(const LinearLayer *layer, const float *x, int64_t samples, float background,
-                            float *delta, int64_t threads) {
-    Product product = {layer, x, layer->inputs, samples, background, delta};
-    weight_gradients(&product, threads);
 }

@@ -10,7 +10,6 @@ typedef struct {
     const LinearLayer *layer;
     const float *x;
     int64_t stride, samples;
-    float background; /* to be subtracted from x */
     float *y;
 } Product;
 

@@ -55,14 +55,13 @@ INLINE void interleave(Vector a, Vector b, Vector *low, Vector *high) {
     *high = _mm512_permutex2var_ps(a, from_high, b);
 }
 
-/* Append the elements that are not 0 of x[0:count] - background and their positions; return how
-   many. Both lists need WIDTH elements of room beyond count. */
-INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values,
-                        int32_t *positions) {
+/* Append the elements of x[0:count] that are not 0 and their positions; return their number. Both
+   lists need WIDTH elements of room beyond count. */
+INLINE int64_t nonzeros(const float *x, int64_t count, float *values, int32_t *positions) {
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     int64_t found = 0;
     for (int64_t i = 0; i < count; i += WIDTH) {
-        Vector v = subtract(load_first(x + i, count - i), broadcast(background));
+        Vector v = load_first(x + i, count - i);
         __mmask16 mask = _mm512_mask_cmp_ps_mask(first(count - i), v, zero(), _CMP_NEQ_UQ);
         __m512i position = _mm512_add_epi32(iota, _mm512_set1_epi32((int32_t)i));
         store(values + found, _mm512_maskz_compress_ps(mask, v));
@@ -132,13 +131,12 @@ INLINE void interleave(Vector a, Vector b, Vector *low, Vector *high) {
 #define SIXTY_FOUR(m) SIXTEEN(m), SIXTEEN((m) + 16), SIXTEEN((m) + 32), SIXTEEN((m) + 48)
 static const int64_t bits_set[256] = {SIXTY_FOUR(0), SIXTY_FOUR(64), SIXTY_FOUR(128), SIXTY_FOUR(192)};
 
-/* Append the elements that are not 0 of x[0:count] - background and their positions; return how
-   many. Both lists need WIDTH elements of room beyond count. */
-INLINE int64_t nonzeros(const float *x, int64_t count, float background, float *values,
-                        int32_t *positions) {
+/* Append the elements of x[0:count] that are not 0 and their positions; return their number. Both
+   lists need WIDTH elements of room beyond count. */
+INLINE int64_t nonzeros(const float *x, int64_t count, float *values, int32_t *positions) {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i += WIDTH) {
-        Vector v = subtract(load_first(x + i, count - i), broadcast(background));
+        Vector v = load_first(x + i, count - i);
         Vector unlike_zero = _mm256_cmp_ps(v, zero(), _CMP_NEQ_UQ);
         int mask = _mm256_movemask_ps(_mm256_and_ps(unlike_zero, _mm256_castsi256_ps(first(count - i))));
         __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits_set[mask]));
