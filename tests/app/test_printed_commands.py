@@ -63,8 +63,8 @@ def arguments_of(line: str) -> list[str]:
 def as_composed(arguments: list[str]) -> DictConfig:
     """Return what Hydra composes from arguments that name a run: many times faster."""
     config = copy.deepcopy(plain_config())
-    for override in OverridesParser.create().parse_overrides(arguments):
-        OmegaConf.update(config, override.key_or_group, override.value())
+    for given in OverridesParser.create().parse_overrides(arguments):
+        OmegaConf.update(config, given.key_or_group, given.value())
     config.hydra.overrides.task = arguments
     return config
 
