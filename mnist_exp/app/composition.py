@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import CompactHydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig
@@ -18,6 +17,7 @@ from omegaconf import DictConfig
 from mnist_exp.app.hydra_callback import composition_message
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.run.command_line import quoted
 
 _ONE_AT_A_TIME = threading.Lock()  # Hydra's state is the process's
 
@@ -70,8 +70,3 @@ def composed(
         return compose("config", given, return_hydra_config=with_hydra)
     except CompactHydraException as error:
         raise UserError(composition_message(error)) from error
-
-
-def quoted(text: str | os.PathLike[str]) -> str:
-    """Quote a value for an override, whatever characters it holds."""
-    return QuotedString(os.fspath(text), Quote.single).with_quotes()

@@ -11,7 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.run.saved_config import own_part
 
 TARGET = "_target_"
 TARGET_IN_YAML = re.compile(r"_target_:\s*[\"']?([\w.]+)")
@@ -50,13 +52,7 @@ def judge_targets(
     UserError
         Naming every target that is not allowed.
     """
-    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    found = targets_in({k: v for k, v in values.items() if groups is None or k in groups}, "")
-    foreign = [
-        f"{key}={target}"
-        for key, target in found
-        if target not in own and not is_known_part(target)
-    ]
+    foreign = foreign_targets(config, own, groups)
     if foreign:
         raise UserError(
             f"{where}: its configuration calls targets that no option of this package or of your "
@@ -64,6 +60,37 @@ def judge_targets(
             "any program that way. If the directory is yours, or you know what these do, add "
             f"{trusting}."
         )
+
+
+def foreign_targets(
+    config: DictConfig, own: set[str], groups: Collection[str] | None = None
+) -> list[str]:
+    """Return ``KEY=TARGET`` of every target that is neither in ``own`` nor of a known kind."""
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    found = targets_in({k: v for k, v in values.items() if groups is None or k in groups}, "")
+    return [
+        f"{key}={target}"
+        for key, target in found
+        if target not in own and not is_known_part(target)
+    ]
+
+
+def words_to_allow(config: DictConfig) -> list[str]:
+    """Return what a command must add so that this run's own targets may be called again.
+
+    Parameters
+    ----------
+    config : DictConfig
+        With Hydra's part.
+    """
+    own = own_part(config)
+    if not foreign_targets(own, targets_of_options([config_directory()])):
+        return []
+    if foreign_targets(own, own_targets(config.hydra)):
+        return ["trust=true"]
+    sources = config.hydra.runtime.config_sources
+    path = next(source.path for source in sources if "command-line" in source.provider)
+    return [f"--config-dir={path}"]
 
 
 def targets_in(value: Any, key: str) -> Iterator[tuple[str, Any]]:

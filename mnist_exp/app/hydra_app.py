@@ -15,7 +15,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app import hydra_callback as launch
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
@@ -62,12 +62,19 @@ def main() -> None:
             launch.refuse(UserError(launch.composition_message(error)))
         except (Interrupted, KeyboardInterrupt) as stop:
             end_stopped(stop, claimed)
+        except Exception as error:
+            # OmegaConf, stopped at the wrong place, raises an AttributeError of its own
+            stopped = error.__context__
+            if claimed or not isinstance(stopped, (Interrupted, KeyboardInterrupt)):
+                raise
+            end_stopped(stopped, claimed)
 
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")
 def run_command(config: DictConfig) -> None:
     """Run one job: train with ``config`` in the directory Hydra made."""
-    directory = Path(HydraConfig.get().runtime.output_dir)
+    runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
+    directory = Path(runtime["output_dir"])  # as it is, even with what looks like interpolations
     make_paths_absolute(config, HydraConfig.get().runtime.cwd)
     with StopSignals() as signals:
         if HydraConfig.get().mode == RunMode.MULTIRUN:

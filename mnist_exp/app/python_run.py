@@ -15,6 +15,7 @@ from mnist_exp.app.run_directories import Claim, claim_directory, use_directory
 from mnist_exp.app.runs import Run
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import Interrupted, StopSignals
+from mnist_exp.run.command_line import command, literal
 from mnist_exp.run.saved_config import as_typed, key_of, make_paths_absolute, own_part
 
 OF_THE_COMMAND_LINE = ("resume", "reproduce", "sweep.resume")
@@ -58,9 +59,7 @@ def run_experiment(
     """
     for override in overrides:
         if isinstance(override, str) and key_of(override) in OF_THE_COMMAND_LINE:
-            raise UserError(
-                f"{override}: belongs to the command line: python -m mnist_exp {override}"
-            )
+            raise UserError(f"{override}: belongs to the command line: {command(override)}")
     with own_hydra():
         config = composed([*overrides, "hydra.mode=RUN"], config_dir, with_hydra=True)
         wanted = Path(config.hydra.run.dir if directory is None else directory)
@@ -73,6 +72,7 @@ def run_experiment(
         config.hydra.output_subdir,
         key=RUN_DIR if directory is None else "directory",
     )
+    held.config = config
     try:
         use_directory(config, "run", held.wanted)
         _write_hydra_files(config, held.directory)
@@ -107,7 +107,7 @@ def _write_hydra_files(config: DictConfig, directory: Path) -> None:
     if config.hydra.output_subdir is None:
         return
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-        config.hydra.runtime.output_dir = str(directory)
+        config.hydra.runtime.output_dir = literal(str(directory))
     place = directory / config.hydra.output_subdir
     place.mkdir()
     OmegaConf.save(own_part(config), place / "config.yaml")

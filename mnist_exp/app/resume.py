@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.app.run_directories import hold
 from mnist_exp.errors import UserError
+from mnist_exp.run.command_line import command, literal, override, resume_command
 from mnist_exp.run.formats import check_complete
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
@@ -23,7 +24,6 @@ from mnist_exp.run.saved_config import (
     differences,
     key_of,
     load_config,
-    resume_command,
     save_config,
     training_config,
 )
@@ -45,7 +45,8 @@ def resume(config: DictConfig) -> None:
     if elsewhere:
         raise UserError(
             f"{elsewhere[-1]}: resume={directory} goes on in that run's own directory. Leave "
-            f"hydra.run.dir out, or run it again in another one: reproduce={directory}"
+            f"hydra.run.dir out, or run it again in another one: "
+            f"{command(override('reproduce', directory), elsewhere[-1])}"
         )
     _read_run(config, directory, "resume")  # refuse before a lock file is made there
     if not (directory / RESULTS).exists() and not (directory / "checkpoints").exists():
@@ -53,7 +54,7 @@ def resume(config: DictConfig) -> None:
             f"resume={directory}: that run was stopped before it began to train, so there is "
             "nothing to go on from. Start it again."
         )
-    hold(directory)
+    hold(config, directory)
     saved = _read_run(config, directory, "resume")
     changes = asked_changes(config, saved, directory, "resume")
     if changes:
@@ -62,7 +63,7 @@ def resume(config: DictConfig) -> None:
         save_config(directory, saved)
     take_over(config, saved)
     with read_write(config), open_dict(config):
-        config.hydra.run.dir = str(directory)
+        config.hydra.run.dir = literal(str(directory))
         config.hydra.output_subdir = None  # keep .hydra unchanged
 
 
@@ -90,7 +91,7 @@ def use_reference(config: DictConfig) -> None:
         raise UserError(f"reproduce={directory}: runs with that run's own training.epochs.")
     for key, value in changes.items():
         OmegaConf.update(saved, key, value)
-    saved.reproduce = str(directory.absolute())
+    saved.reproduce = literal(str(directory.absolute()))
     take_over(config, saved)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -12,9 +11,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from mnist_exp.app.foreign_targets import words_to_allow
+from mnist_exp.app.sweep.overrides import is_plain
 from mnist_exp.errors import UserError
+from mnist_exp.run.command_line import literal, override, resume_command
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
-from mnist_exp.run.saved_config import as_typed, resume_command
+from mnist_exp.run.saved_config import as_typed
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Claim:
         The directory's lock, once it is held.
     hydra_subdir : str or None
         Sub-directory of Hydra's files.
+    config : DictConfig or None
+        The configuration of the run or sweep, with Hydra's part; None if it is unknown.
     made : list of Path
         Directories created, parents first.
     made_lock : bool
@@ -43,6 +47,7 @@ class Claim:
     kind: str
     lock: DirectoryLock | None = None
     hydra_subdir: str | None = None
+    config: DictConfig | None = None
     made: list[Path] = field(default_factory=list)
     made_lock: bool = False
     directory: Path = field(init=False)
@@ -83,7 +88,15 @@ class Claim:
 
     def command_to_go_on(self) -> str:
         """Return the command that resumes the run or sweep."""
-        return resume_command(self.wanted, self.kind)
+        return resume_command(self.wanted, self.kind, self._words())
+
+    def _words(self) -> list[str]:
+        if self.config is None:
+            return []
+        typed = as_typed(self.config.hydra.overrides.task)
+        if self.kind == "sweep" and not all(map(is_plain, typed)):
+            return ["trust=true"]
+        return words_to_allow(self.config)
 
 
 # Hydra's callback claims a directory but cannot pass the claim to the job.
@@ -138,9 +151,12 @@ def claim(config: DictConfig, kind: str) -> Claim:
     wanted = Path(config.hydra[kind].dir)
     if kind == "sweep":  # its jobs may have other working directories
         wanted = wanted.absolute()
+    if "${" in str(wanted):  # Hydra resolves interpolations in it once more
+        raise UserError(f"hydra.{kind}.dir={wanted}: allowed is a name without ${{.")
     hydra_subdir = OmegaConf.select(config, "hydra.output_subdir") if kind == "run" else None
     named = any(o.startswith(f"hydra.{kind}.dir=") for o in as_typed(config.hydra.overrides.hydra))
     claimed = claim_directory(wanted, kind, named, hydra_subdir)
+    claimed.config = config
     _CLAIMS.get().append(claimed)
     use_directory(config, kind, claimed.wanted)
     return claimed
@@ -212,12 +228,12 @@ def _make_unused(claimed: Claim) -> None:
 def use_directory(config: DictConfig, kind: str, directory: Path) -> None:
     """Set Hydra's directory, also in the configurations it composes for a sweep's jobs."""
     with read_write(config):
-        config.hydra[kind].dir = str(directory)
-        config.hydra.overrides.hydra.append(f"hydra.{kind}.dir={json.dumps(str(directory))}")
+        config.hydra[kind].dir = literal(str(directory))
+        config.hydra.overrides.hydra.append(override(f"hydra.{kind}.dir", directory))
 
 
-def hold(directory: Path, kind: str = "run") -> Claim:
+def hold(config: DictConfig, directory: Path, kind: str = "run") -> Claim:
     """Lock the directory of a run or sweep to resume."""
-    claimed = Claim(directory, kind, lock=DirectoryLock(directory))
+    claimed = Claim(directory, kind, lock=DirectoryLock(directory), config=config)
     _CLAIMS.get().append(claimed)
     return claimed

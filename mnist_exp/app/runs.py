@@ -12,11 +12,12 @@ from omegaconf import DictConfig
 from mnist_exp.app.foreign_targets import judge_targets, targets_of_options
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.run.command_line import resume_command
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.rows import as_table, read_rows
-from mnist_exp.run.saved_config import load_config, resume_command
+from mnist_exp.run.saved_config import load_config
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import LBFGS
 
+import mnist_exp
 from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
@@ -144,9 +145,16 @@ def set_memory_format(config: DictConfig, model: nn.Module) -> None:
         model.to(memory_format=MEMORY_FORMATS[config.training.memory_format])
 
 
-@torch.no_grad()
-def check_logits(config: DictConfig, model: nn.Module, inputs: Tensor, num_classes: int) -> None:
-    """Check that the network maps ``inputs`` [B, 1, 28, 28] to logits [B, num_classes].
+def check_logits(
+    config: DictConfig,
+    model: nn.Module,
+    inputs: Tensor,
+    num_classes: int,
+    training: bool = False,
+) -> Tensor:
+    """Return the logits [B, num_classes] to which the network maps a batch, once they are checked.
+
+    ``training`` says whether in training mode, and with gradients; the network's own is restored.
 
     Raises
     ------
@@ -154,31 +162,48 @@ def check_logits(config: DictConfig, model: nn.Module, inputs: Tensor, num_class
         With the sizes, or with what the network's ``forward`` raised and where.
     """
     name, was_training = config.model.get("_target_"), model.training
+    mode = " in training mode" if training else ""
     try:
-        logits = model.eval()(inputs)
-    except RuntimeError as error:  # torch's, such as for sizes that do not fit
+        with torch.set_grad_enabled(training):
+            logits = model.train(training)(inputs)
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
-            f"model: {name} fails on a batch of images {list(inputs.shape)}: "
-            f"{type(error).__name__}: {error}{_place(error)}."
+            f"model: {name} fails on a batch of images {list(inputs.shape)}{mode}: "
+            f"{type(error).__name__}: {error}{place_of(error)}."
         ) from error
-    except Exception:  # a bug of the network's: training ends with its traceback
-        return
     finally:
         model.train(was_training)
     expected = [len(inputs), num_classes]
-    if not isinstance(logits, Tensor) or list(logits.shape) != expected:
-        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    fits = isinstance(logits, Tensor) and list(logits.shape) == expected
+    if not fits or not logits.is_floating_point():
+        found = _described(logits)
         raise UserError(
-            f"model: {name} gives {found} for a batch of images {list(inputs.shape)}; expected are "
-            f"logits {expected}, one a class. Give the last layer {num_classes} outputs."
+            f"model: {name} gives {found} for a batch of images {list(inputs.shape)}{mode}; "
+            f"expected are logits {expected}, one a class"
+            + (". Convert them to float." if fits else f". {_last_layer(logits, num_classes)}")
         )
+    return logits
 
 
-def _place(error: Exception) -> str:
+def _described(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"{list(output.shape)}" + ("" if output.is_floating_point() else f" {output.dtype}")
+    return f"a {type(output).__name__}"
+
+
+def _last_layer(output: Any, num_classes: int) -> str:
+    if isinstance(output, Tensor):
+        return f"Give the last layer {num_classes} outputs."
+    return "Return the tensor of logits alone from forward."
+
+
+def place_of(error: Exception) -> str:
     """Return " (file, line)" of the user's code that raised; empty if torch's layers alone did."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    torchs = os.path.dirname(torch.__file__)
-    own = [frame for frame in frames if not frame.filename.startswith((torchs, "<"))]
+    frames = traceback.extract_tb(error.__traceback__)
+    known = (os.path.dirname(torch.__file__), os.path.dirname(mnist_exp.__file__), "<")
+    own = [frame for frame in frames if not frame.filename.startswith(known)]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 

@@ -25,6 +25,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.experiment.fold import Fold, open_directory
 from mnist_exp.experiment.parts import build_parts
 from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
+from mnist_exp.run.command_line import resume_command
 from mnist_exp.run.directory import checkpoint_directories
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
 from mnist_exp.run.outcome import explain
@@ -73,7 +74,7 @@ def complete_in_processes(
                     process.terminate()  # it finishes its batch and writes a checkpoint
             wait([process.sentinel for process in running], POLL_SECONDS)
             for process in [process for process in running if not process.is_alive()]:
-                failure = _failure(process, running.pop(process), stopping) or failure
+                failure = _failure(process, running.pop(process), stopping, directory) or failure
     finally:
         _kill(running)
     signals.check()
@@ -126,7 +127,9 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
         fork_server.kill()
 
 
-def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exception | None:
+def _failure(
+    process: BaseProcess, receiver: Connection, stopping: bool, directory: Path
+) -> Exception | None:
     """Return why a process failed, or None if it finished or stopped on request."""
     if receiver.poll():  # False if the server died before the fold
         with contextlib.suppress(EOFError, OSError):  # nothing or a partial message sent
@@ -138,7 +141,7 @@ def _failure(process: BaseProcess, receiver: Connection, stopping: bool) -> Exce
     return UserError(
         f"the process of a fold ended with exit code {code}"
         + (" (killed, perhaps for lack of memory: lower cv.n_jobs)" if code == -9 else "")
-        + ". Continue with resume=RUN_DIR."
+        + f". Go on with: {resume_command(directory)}"
     )
 
 

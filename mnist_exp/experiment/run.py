@@ -16,6 +16,7 @@ from mnist_exp.cpu.threads import overload
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build, optimization
+from mnist_exp.experiment.first_step import try_first_step
 from mnist_exp.experiment.fold import Fold, finish, open_directory
 from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
 from mnist_exp.experiment.functions import takes_label_smoothing
@@ -186,9 +187,9 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     Raises
     ------
     UserError
-        If a learning rate or momentum leaves its range, the network gives no logit a class, or a
-        callback cannot work. With ``begun``, the first is only a warning and the others are not
-        checked.
+        If a learning rate or momentum leaves its range, the network gives no logit a class, the
+        first step fails, or a callback cannot work. With ``begun``, the first is only a warning and
+        the others are not checked.
     """
     parts, model, indices = first.parts, first.state.model, first.train_indices
     config = parts.config
@@ -206,6 +207,7 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             return []
         two = parts.images.batch(indices[:2])[0]
         build.check_logits(config, model, two, parts.dataset.num_classes)
+        try_first_step(first)
         warnings = [
             warning
             for callback in first.callbacks.values()

@@ -11,6 +11,7 @@ from typing import Any
 
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import Interrupted
+from mnist_exp.run.command_line import resume_command
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.results import write_results
 
@@ -76,13 +77,13 @@ def explain(error: Exception, directory: Path) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
-        where = error.filename or directory
+        where, again = error.filename or directory, resume_command(directory)
         if error.errno in FULL:
             return (
-                f"{where}: the disk is full ({error.strerror}). Free some space, then continue "
-                f"with resume={directory}; files written before are intact."
+                f"{where}: the disk is full ({error.strerror}). Files written before are intact. "
+                f"Free some space, then go on with: {again}"
             )
-        return f"{where}: {error.strerror or error}. Fix it, then continue with resume={directory}."
+        return f"{where}: {error.strerror or error}. Fix it, then go on with: {again}"
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         return (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
+from mnist_exp.run.command_line import literal
 from mnist_exp.run.yaml_files import load_yaml
 from mnist_exp.schema import LENGTH_ARGUMENTS
 
@@ -205,14 +204,8 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, list):
         return [_escaped(item) for item in value]
     if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+        return literal(value)
     return value
-
-
-def resume_command(directory: Path, kind: str = "run") -> str:
-    """Return the command that resumes a run or a sweep."""
-    key = "resume" if kind == "run" else "sweep.resume"
-    return f"python -m mnist_exp {shlex.quote(f'{key}={directory}')}"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mnist_exp.run.command_line import shell_word
 from mnist_exp.trackers.tracked_run import TrackedRun
 from mnist_exp.trackers.tracker import Tracker
 
@@ -67,7 +68,7 @@ class TensorBoard(Tracker):
 
     def where(self) -> str:
         """Return the command that shows them."""
-        return f"tensorboard --logdir {self.run.directory}"
+        return f"tensorboard --logdir {shell_word(str(self.run.directory))}"
 
 
 def _setting(value: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mnist_exp.run.command_line import shell_word
 from mnist_exp.trackers.tracked_run import TrackedRun
 from mnist_exp.trackers.tracker import Tracker
 
@@ -76,4 +77,4 @@ class Trackio(Tracker):
 
     def where(self) -> str:
         """Return the command that shows them."""
-        return f"trackio show --project {self.project}"
+        return f"trackio show --project {shell_word(self.project)}"

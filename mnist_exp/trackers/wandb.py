@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from mnist_exp.errors import UserError
+from mnist_exp.run.command_line import shell_word
 from mnist_exp.trackers.tracked_run import TrackedRun
 from mnist_exp.trackers.tracker import Tracker
 from mnist_exp.train.state import TrainState
@@ -113,7 +114,7 @@ class WandB(Tracker):
     def where(self) -> str:
         """Return the address, or the command that sends the files."""
         if self._mode == "offline":
-            return f"wandb sync {self.tracked.directory / 'wandb'}/offline-run-*"
+            return f"wandb sync {shell_word(str(self.tracked.directory / 'wandb'))}/offline-run-*"
         return str(self.run.url)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from mnist_exp.app.commands import argument_parser
+from mnist_exp.run.command_line import override
 
 HYDRA_FLAGS = ("--config-dir", "--config-path", "--config-name")
 
@@ -24,11 +25,8 @@ def main(arguments: list[str]) -> int:
     options, overrides = parser.parse_known_args(arguments)
     given = {flag: getattr(options, flag[2:].replace("-", "_")) for flag in HYDRA_FLAGS}
     flags = [f"{flag}={value}" for flag, value in given.items() if value is not None]
-    from hydra.core.override_parser.types import Quote, QuotedString
-
     from mnist_exp.app import hydra_app
 
-    directory = QuotedString(options.run_dir, Quote.single).with_quotes()
-    sys.argv[1:] = [*flags, f"reproduce={directory}", *overrides]
+    sys.argv[1:] = [*flags, override("reproduce", options.run_dir), *overrides]
     hydra_app.main()
     return 0

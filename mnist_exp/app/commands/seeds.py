@@ -8,7 +8,6 @@ completed runs, and the exit code is 1.
 
 from __future__ import annotations
 
-import shlex
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from mnist_exp.app.commands import argument_parser
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.files.atomic import write_atomic
+from mnist_exp.run.command_line import command, override
 from mnist_exp.run.over_folds import mean_and_std
 from mnist_exp.run.overview import read_overview
 from mnist_exp.run.results import COMPLETED
@@ -53,9 +53,9 @@ def recipe_override(name: str) -> str:
 def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
     """Run the recipe with seeds 0, 1, ... as one sweep; return its directory and exit code."""
     directory = Path("outputs/reproduce") / f"{time.strftime('%Y-%m-%d-%H-%M-%S')}-{name}"
-    command = [sys.executable, "-m", "mnist_exp", "-m", recipe_override(name), *overrides]
-    command += [f"seed=range({seeds})", f"hydra.sweep.dir={directory}"]
-    return directory, subprocess.run(command, check=False).returncode
+    words = [sys.executable, "-m", "mnist_exp", "-m", recipe_override(name), *overrides]
+    words += [f"seed=range({seeds})", override("hydra.sweep.dir", directory)]
+    return directory, subprocess.run(words, check=False).returncode
 
 
 def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str]) -> str:
@@ -64,16 +64,16 @@ def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str])
     runs = [read_overview(directory / row.job) for row in completed]
     accuracies = [run.accuracy for run in runs if run.accuracy is not None]
     words = ["seeds", name, "--seeds", str(len(rows)), *overrides]
-    command = f"python -m mnist_exp {shlex.join(words)}"
+    shown = f"`{command(*words)}`".replace("|", r"\|")  # of a table
     if not completed:
-        return f"| {name} | | none completed | 0 of {len(rows)} | | | `{command}` |\n"
+        return f"| {name} | | none completed | 0 of {len(rows)} | | | {shown} |\n"
     n = str(len(rows)) if len(completed) == len(rows) else f"{len(completed)} of {len(rows)}"
     accuracy = mean_and_std(accuracies)
     seconds = statistics.median(run.wall_seconds or 0.0 for run in runs)
     return (
         f"| {name} | {runs[0].parameters:,} "
         f"| {shown_accuracy(accuracy['mean'], accuracy['std'], ' ± ')} "
-        f"| {n} | {runs[0].selection_rule} | {seconds:.0f} | `{command}` |\n"
+        f"| {n} | {runs[0].selection_rule} | {seconds:.0f} | {shown} |\n"
     )
 
 

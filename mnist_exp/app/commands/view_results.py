@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mnist_exp.app.commands import argument_parser
+from mnist_exp.run.command_line import resume_command
 from mnist_exp.run.overview import DAMAGED, DEAD, RunOverview, read_overview
 from mnist_exp.run.results import NAME as RESULTS
-from mnist_exp.run.saved_config import config_file, resume_command
+from mnist_exp.run.saved_config import config_file
 from mnist_exp.run.text_table import shown_accuracy, shown_number, table_lines
 from mnist_exp.terminal import printable
 

@@ -11,6 +11,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mnist_exp.app.run_directories import claim, hold, use_directory
@@ -124,7 +125,7 @@ def resume_sweep(config: DictConfig) -> None:
     """
     directory = Path(str(config.sweep.resume)).absolute()
     saved = _read(directory, trust=config.get("trust") is True)
-    hold(directory, "sweep")
+    hold(config, directory, "sweep")
     with read_write(config), open_dict(config):
         overrides = config.hydra.overrides
         overrides.task = [text for text in as_typed(overrides.task) if key_of(text) != RESUME]
@@ -255,6 +256,7 @@ def _check_same_jobs(before: list[AskedJob], now: list[AskedJob] | None, directo
 
 def _value(override: str) -> Any:
     try:
-        return OverridesParser.create().parse_override(override).value()
-    except HydraException:  # Hydra itself reports it later
+        value = OverridesParser.create().parse_override(override).value()
+        return OmegaConf.create({"value": value}).value  # without escapes
+    except (HydraException, OmegaConfBaseException):  # Hydra itself reports it later
         return None
