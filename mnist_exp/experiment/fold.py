@@ -33,6 +33,7 @@ from mnist_exp.train.evaluate import Evaluation, evaluate
 from mnist_exp.train.loop import LossNotFinite, train
 from mnist_exp.train.state import Row
 from mnist_exp.train.training import Training
+from mnist_exp.wording import counted
 
 METRICS_SAMPLE = 1000  # test images on which metrics are tried before training
 
@@ -158,9 +159,10 @@ class Fold:
         """
         state = self.state
         if state.epoch > 0 or state.order is not None:
-            batches = f" and {state.batch} batches" if state.order is not None else ""
-            label = self.training.label
-            print(f"{label}resumes after {state.epoch} epochs{batches}", flush=True)
+            done = counted(state.epoch, "epoch")
+            if state.order is not None:
+                done += f" and {counted(state.batch, 'batch', 'batches')}"
+            print(f"{self.training.label}resumes after {done}", flush=True)
         callbacks = list(self.callbacks.values())
         try:
             train(state, self.training, self.epoch_metrics, callbacks)

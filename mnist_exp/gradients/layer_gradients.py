@@ -20,6 +20,7 @@ from mnist_exp.gradients.factors import (
     OuterProductGradients,
     SampleGradients,
 )
+from mnist_exp.wording import counted
 
 
 @dataclass
@@ -135,7 +136,7 @@ def network_gradients(
 
 
 def _other_call_message(layer: Layer, call: Call | None) -> str:
-    found = "it is not called" if call is None else f"it is called {call.count} time(s) otherwise"
+    found = "it is not" if call is None else f"it is called {counted(call.count, 'time')}"
     return (
         f"Layer {layer.name or 'the model'} ({type(layer.module).__name__}) was called once with "
         f"the batch, but on other samples {found}. If the calls depend on the inputs, the "

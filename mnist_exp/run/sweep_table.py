@@ -26,6 +26,7 @@ from mnist_exp.run.sweep_record import (
 )
 from mnist_exp.run.text_table import shown_accuracy, shown_number, table_lines
 from mnist_exp.run.yaml_files import load_overrides
+from mnist_exp.wording import counted
 
 LONGEST_ERROR = 100  # characters printed; sweep.csv has the full text
 NEVER_BEGAN = "not run"
@@ -182,7 +183,7 @@ def print_table(rows: Sequence[Row]) -> None:
     print("\n".join(table_lines(cells)))
     known = any(row.accuracy is not None for row in rows)
     order = f"; the best first, by {chosen_by(rows)}" if known else ""
-    print(f"{len(rows)} jobs: {count_by_status(rows)}{order}")
+    print(f"{counted(len(rows), 'job')}: {count_by_status(rows)}{order}")
 
 
 def metric_columns(rows: Iterable[Row]) -> list[str]:
