@@ -195,7 +195,7 @@ def test_two_settings_make_a_heat_map_with_a_row_and_a_column_for_each_value() -
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0.1", "0.2", "1"]
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["3", "20"]
     written = sorted(text.get_text() for text in axis.texts)
-    assert written == ["0.00", "2.00", "3.00", "4.00", "5.00", "failed"]
+    assert written == ["0.00%", "2.00%", "3.00%", "4.00%", "5.00%", "failed"]
     (frame,) = axis.patches
     assert frame.get_xy() == (1.5, 0.5)  # of the best job
 
