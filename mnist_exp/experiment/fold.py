@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from mnist_exp.callbacks.display import Display
 from mnist_exp.cv import Split
 from mnist_exp.data.dataset import sha256
 from mnist_exp.errors import UserError
@@ -78,14 +79,19 @@ class Fold:
         Where checkpoints and metrics go.
     signals : StopSignals
         Stop requests, checked after every batch and while gradients are collected.
+    display : Display
+        Where progress is shown, of all folds in one.
     """
 
-    def __init__(self, parts: Parts, split: Split, run: RunDirectory, signals: StopSignals) -> None:
+    def __init__(
+        self, parts: Parts, split: Split, run: RunDirectory, signals: StopSignals, display: Display
+    ) -> None:
         config = parts.config
         self.parts = parts
         self.split = split
         self.run = run
         self.signals = signals
+        self.display = display
         self.train_indices = split.train.to(parts.device)
         self.seed = fold_seed(config.seed, split.fold)
         self.state = build.build_state(
@@ -113,7 +119,7 @@ class Fold:
             signals=signals,
         )
         self.by_validation = by_validation(config, split)
-        self.callbacks = build_callbacks(config, run, self.by_validation)
+        self.callbacks = build_callbacks(config, run, self.by_validation, self.display)
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
         """Restore the state from a checkpoint; do nothing if ``saved`` is None.
@@ -162,7 +168,7 @@ class Fold:
             done = counted(state.epoch, "epoch")
             if state.order is not None:
                 done += f" and {counted(state.batch, 'batch', 'batches')}"
-            print(f"{self.training.label}resumes after {done}", flush=True)
+            self.display.line(f"{self.training.label}resumes after {done}")
         callbacks = list(self.callbacks.values())
         try:
             train(state, self.training, self.epoch_metrics, callbacks)
