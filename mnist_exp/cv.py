@@ -17,6 +17,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.schema.parts import HOLDOUT
 from mnist_exp.schema.rule import check_settings
+from mnist_exp.wording import counted
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,9 @@ class Holdout:
         test_size = len(test_indices) if self.test is None else self.test
         if test_size > len(test_indices):
             raise UserError(
-                f"cv.test={self.test}: {dataset.name} has {len(test_indices)} test images; "
-                "allowed is 1 to that many, or null for all."
+                f"cv.test={self.test}: {dataset.name} has "
+                f"{counted(len(test_indices), 'test image')}; allowed is 1 to that many, or null "
+                "for all."
             )
         if test_size < len(test_indices):
             _, test_indices = _stratified(test_indices, labels, test_size, seed)
@@ -180,8 +182,8 @@ class PooledFolds:
         n_splits = getattr(self.splitter, "n_splits", of_repeated)
         if n_splits > smallest and "Stratified" in type(self.splitter).__name__:
             raise UserError(
-                f"cv.n_splits={n_splits}: the smallest class has {smallest} images; allowed is "
-                f"2 to {smallest}."
+                f"cv.n_splits={n_splits}: the smallest class has {counted(smallest, 'image')}; "
+                f"allowed is 2 to {smallest}."
             )
         splitter = self.splitter
         if getattr(splitter, "random_state", 0) is None:

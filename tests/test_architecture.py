@@ -11,7 +11,7 @@ import mnist_exp
 PACKAGE = Path(mnist_exp.__file__).parent
 # From bottom to top. A room imports rooms of lower floors, never another of its own floor.
 FLOORS = (
-    {"errors", "terminal", "interruption", "_version", "_moved"},
+    {"errors", "terminal", "wording", "interruption", "_version", "_moved"},
     {"files", "cpu"},
     {"schema"},
     {"data", "models"},

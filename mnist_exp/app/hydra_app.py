@@ -39,7 +39,7 @@ from mnist_exp.run.saved_config import (
     make_paths_absolute,
     training_config,
 )
-from mnist_exp.run.sweep_table import write_table
+from mnist_exp.run.sweep_table import Row, job_line, write_table
 from mnist_exp.terminal import printable_lines
 
 
@@ -129,24 +129,25 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
                 judge_targets(config, where, own_targets(HydraConfig.get()))
             job.begin(config)
             if finished_results(directory) is None:
-                run_and_record(config, directory, signals, lock)
+                run_and_record(config, directory, signals, lock, job.place)
     except UserError as error:
         job.refuse(error)
         print(f"error: {printable_lines(error)}", file=sys.stderr)
     finally:
         job.end()
-        update_table(job.sweep_dir)
+        rows = update_table(job.sweep_dir)
+        if rows:
+            print(f"{job.place} {job_line(rows, job.record.directory)}", flush=True)
     signals.check()
 
 
 def run_and_record(
-    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock
+    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock, place: str
 ) -> None:
-    """Train; record a failure as the job's result."""
+    """Train the job at ``place`` of its sweep; record a failure as its result."""
     try:
         launch.check_job(config)
-        results = run_job(config, directory, signals, lock)
-        print("\n".join(summary_lines(results, directory)))
+        run_job(config, directory, signals, lock, place)
         return
     except UserError as error:
         reason = str(error)
@@ -167,16 +168,21 @@ def record_failure(directory: Path, reason: str) -> None:
         write_results(directory, {**results, "status": "failed", "error": reason})
 
 
-def update_table(sweep_dir: Path) -> None:
-    """Write the table of the jobs so far; only warn if that fails."""
+def update_table(sweep_dir: Path) -> list[Row]:
+    """Write the table of the jobs so far and return its rows; only warn if that fails."""
     try:
-        write_table(sweep_dir)
+        return write_table(sweep_dir)
     except (OSError, UserError) as error:
         print(f"warning: the table of {sweep_dir} is not up to date: {error}", file=sys.stderr)
+    return []
 
 
 def run_job(
-    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock | None
+    config: DictConfig,
+    directory: Path,
+    signals: StopSignals,
+    lock: DirectoryLock | None,
+    sweep_job: str | None = None,
 ) -> dict[str, Any]:
     """Train, write everything to ``directory`` and return the results."""
     if config.cv.get("n_jobs", 1) != 1:
@@ -185,4 +191,6 @@ def run_job(
     from mnist_exp.experiment.run import run_experiment
 
     said = keys_of(as_typed(HydraConfig.get().overrides.task))
-    return run_experiment(config, directory, signals, lock, side_by_side=True, said=said)
+    return run_experiment(
+        config, directory, signals, lock, side_by_side=True, said=said, sweep_job=sweep_job
+    )

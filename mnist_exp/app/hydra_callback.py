@@ -24,7 +24,7 @@ from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.saved_config import own_part
 from mnist_exp.run.sweep_table import Row, print_table, write_table
 from mnist_exp.schema.parts import PARTS
-from mnist_exp.terminal import printable_lines
+from mnist_exp.terminal import printable, printable_lines
 
 USER_ERROR_EXIT_CODE = 2
 FAILURE_EXIT_CODE = 1
@@ -74,6 +74,7 @@ class Directories(Callback):
         except Exception as error:
             refuse(error)
         print_table(rows)
+        print(f"runs, sweep.csv and sweep.png: {printable(config.hydra.sweep.dir)}")
         if not rows or any(row.status != COMPLETED for row in rows):
             sys.exit(FAILURE_EXIT_CODE)
 
@@ -100,7 +101,8 @@ def refuse(error: Exception) -> NoReturn:
     if not isinstance(error, (UserError, HydraException)):
         traceback.print_exception(error)
         sys.exit(FAILURE_EXIT_CODE)
-    print(f"error: {printable_lines(error)}", file=sys.stderr)
+    text = composition_message(error) if isinstance(error, CompactHydraException) else error
+    print(f"error: {printable_lines(text)}", file=sys.stderr)
     sys.exit(USER_ERROR_EXIT_CODE)
 
 

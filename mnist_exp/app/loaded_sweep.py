@@ -15,6 +15,7 @@ from mnist_exp.run.over_folds import mean_and_std
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.rows import as_table
 from mnist_exp.run.sweep_table import Row, best_by_validation, count_by_status, read_jobs
+from mnist_exp.wording import counted
 
 SEED = "seed"
 
@@ -64,8 +65,8 @@ class Sweep:
     trust: bool = False
 
     def __repr__(self) -> str:
-        jobs = "job" if len(self.rows) == 1 else "jobs"
-        return f"<Sweep {self.directory}: {len(self.rows)} {jobs}, {count_by_status(self.rows)}>"
+        jobs = counted(len(self.rows), "job")
+        return f"<Sweep {self.directory}: {jobs}, {count_by_status(self.rows)}>"
 
     @property
     def table(self) -> Any:

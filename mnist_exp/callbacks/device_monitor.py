@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,14 +20,14 @@ class DeviceMonitor(Callback):
     """Warn about dead zones and a wrong range, and report the constraint's figures each epoch."""
 
     def on_train_start(self, state: TrainState, training: Training) -> None:
-        """Print the warnings, unless training resumes from a checkpoint."""
-        if state.epoch or state.batch:
+        """Print the warnings, unless training resumes; once for all folds, which hardly differ."""
+        if state.epoch or state.batch or training.fold not in (None, 1):
             return
         inputs, labels = training.images.batch(training.indices[:SAMPLE], None, None)
         state.model.eval()  # draws no random numbers and leaves running statistics alone
         (training.recipe.loss or F.cross_entropy)(state.model(inputs), labels).backward()
         for sentence in _constraint(state).warnings(_peak_rate(state)):
-            print(f"warning: {sentence}")
+            print(f"warning: {sentence}", file=sys.stderr, flush=True)
         state.optimizer.zero_grad()
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:

@@ -13,6 +13,7 @@ from mnist_exp.train.callback import Callback
 from mnist_exp.train.monitor import check_column, column_of, mode_of, monitored
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
+from mnist_exp.wording import counted
 
 
 class EarlyStopping(Callback):
@@ -100,7 +101,8 @@ class EarlyStopping(Callback):
 
     def _stop_if_due(self, state: TrainState) -> None:
         if self.waited >= self.patience and state.epoch < self.epochs:
-            state.stop(f"{self.column} was best, {self.best:.4g}, {self.waited} epochs before")
+            before = f"{counted(self.waited, 'epoch')} before"
+            state.stop(f"{self.column} was best, {self.best:.4g}, {before}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and the epochs since."""

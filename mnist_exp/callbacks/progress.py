@@ -1,14 +1,13 @@
-"""Progress bar on a terminal, and one line per epoch."""
+"""Progress of a training: a bar on a terminal, and one line per epoch."""
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
+import time
 from typing import TextIO
 
 from torch import Tensor
-from tqdm import tqdm
 
+from mnist_exp.callbacks.display import Display, Terminal
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.metrics import TAKEN
 from mnist_exp.train.state import Row, TrainState
@@ -16,76 +15,78 @@ from mnist_exp.train.training import Training
 
 
 class Progress(Callback):
-    """Print progress to standard output.
+    """Report progress to a display.
 
     Parameters
     ----------
     verbose : bool
         Whether to print the first layer's gradient norm after every batch.
     stream : TextIO or None
-        Destination; None: standard output. The bar is drawn only on a terminal, and only in the
-        main process, since other processes may print too.
+        Where to print without a ``display``; None: standard output.
+    display : Display or None
+        Shared by the folds of a run; None: one for this training alone.
     """
 
-    def __init__(self, *, verbose: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        verbose: bool = False,
+        stream: TextIO | None = None,
+        display: Display | None = None,
+    ) -> None:
         self.verbose = verbose
-        self.stream = stream or sys.stdout
-        self.draws_bar = self.stream.isatty() and multiprocessing.parent_process() is None
-        self.bar: tqdm | None = None
+        self.display: Display = display or Terminal(stream)
 
     def on_train_start(self, state: TrainState, training: Training) -> None:
-        """Take the number of epochs and batches, and the fold's label."""
+        """Take the number of epochs and batches, the fold's label and what the loss is."""
         self.epochs = training.recipe.epochs
         self.batches = training.batches
         self.label = training.label
-
-    def on_batch_start(self, state: TrainState, indices: Tensor, inputs: Tensor) -> None:
-        """Open the bar with the first batch of an epoch."""
-        if self.bar is None and self.draws_bar:
-            self.bar = tqdm(
-                total=self.batches,
-                initial=state.batch,
-                desc=f"{self.label}epoch {state.epoch + 1}/{self.epochs}",
-                unit="batch",
-                file=self.stream,
-                leave=False,
-                mininterval=0.2,
-                dynamic_ncols=True,
-            )
+        self.loss_note = training.recipe.loss_note
+        self.shown_steps = training.steps(state)
+        self.shown_at = 0.0
+        self.display.begin(self.epochs * self.batches, self.shown_steps)
 
     def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
         """Advance the bar; loss and accuracy are those of the epoch so far."""
         if self.verbose:
-            print(f"{self.label}batch {state.batch}: loss {loss:.4f}{_norm(state)}")
-        if self.bar is not None and self.bar.update() and state.samples:
-            self.bar.set_postfix_str(
-                f"loss {state.loss_sum / state.samples:.4f}, "
-                f"accuracy {state.correct / state.samples:.2%}, "
-                f"{1000 * state.seconds / state.batch:.2f} ms/batch, "
-                f"{state.samples / state.seconds:,.0f} samples/s",
-                refresh=False,
-            )
+            line = f"{self.label}batch {state.batch}: loss {loss:.4f}{_norm(state)}"
+            self.display.line(line)
+        now = time.monotonic()
+        if now - self.shown_at >= self.display.interval:
+            self.shown_at = now
+            self._advance(state, state.epoch + 1, state.epoch * self.batches + state.batch)
 
     def on_epoch_end(self, state: TrainState, row: Row) -> None:
-        """Close the bar and print the epoch's line."""
-        self.close()
-        print(self.label + epoch_line(row, self.epochs), file=self.stream, flush=True)
+        """Print the epoch's line."""
+        if state.stopped is not None:
+            self.display.shorten((self.epochs - state.epoch) * self.batches)
+        self._advance(state, state.epoch, state.epoch * self.batches)
+        self.display.line(self.label + epoch_line(row, self.epochs, self.loss_note))
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.display.close()
+
+    def _advance(self, state: TrainState, epoch: int, steps: int) -> None:
+        numbers = [f"{state.samples / state.seconds:,.0f} samples/s"]
+        numbers.append(f"{1000 * state.seconds / max(state.batch, 1):.2f} ms/batch")
+        if state.samples:
+            loss, accuracy = state.loss_sum / state.samples, state.correct / state.samples
+            numbers = [f"accuracy {accuracy:.2%}", f"loss {loss:.4f}", *numbers]
+        heading = f"{self.label}epoch {epoch}/{self.epochs}"
+        self.display.advance(steps - self.shown_steps, heading, numbers)
+        self.shown_steps = steps
 
 
-def epoch_line(row: Row, epochs: int) -> str:
-    """Format an epoch's metrics as one line."""
+def epoch_line(row: Row, epochs: int, loss_note: str = "") -> str:
+    """Format an epoch's metrics as one line; ``loss_note`` as `Recipe.loss_note`."""
     parts = [f"epoch {row['epoch']}/{epochs}"]
     for part in ("train", "validation", "test"):
         if f"{part}_loss" in row:
-            parts.append(
-                f"{part} loss {row[f'{part}_loss']:.4f} accuracy {row[f'{part}_accuracy']:.2%}"
-            )
+            note = f" ({loss_note})" if loss_note and part == "train" else ""
+            loss, accuracy = row[f"{part}_loss"], row[f"{part}_accuracy"]
+            parts.append(f"{part} loss {loss:.4f}{note} accuracy {accuracy:.2%}")
             parts[-1] += "".join(
                 f" {name} {row[f'{part}_{name}']:.4g}" for name in _metrics(row, part)
             )

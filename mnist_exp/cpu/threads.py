@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import torch
 
+from mnist_exp.wording import counted
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -132,8 +134,9 @@ def overload(threads: int, jobs: int, given: Mapping[str, object]) -> str | None
     settings = " ".join(f"{name}={value}" for name, value in given.items() if value is not None)
     trainings = f"{jobs} folds side by side with " if jobs > 1 else ""
     return (
-        f"{settings or 'torch'} asks for {trainings}{threads} CPU thread(s) on {there} core(s), "
-        f"where they wait for each other; {there} in all would be many times faster"
+        f"{settings or 'torch'} asks for {trainings}{counted(threads, 'CPU thread')} on "
+        f"{counted(there, 'core')}, where they wait for each other; {there} in all would be many "
+        "times faster"
     )
 
 

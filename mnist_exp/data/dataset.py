@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.errors import UserError
+from mnist_exp.wording import counted
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ def pool(
             )
         if len(images) != len(labels) or len(images) == 0:
             raise UserError(
-                f"{name}: the {split} split has {len(images)} images and {len(labels)} labels; "
-                "expected equal counts of at least 1."
+                f"{name}: the {split} split has {counted(len(images), 'image')} and "
+                f"{counted(len(labels), 'label')}; expected equal counts of at least 1."
             )
     if class_names is None:
         class_names = [str(label) for label in range(int(train[1].max()) + 1)]

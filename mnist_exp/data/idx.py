@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mnist_exp.errors import UserError
 from mnist_exp.files.regular import check_memory, open_regular
+from mnist_exp.wording import counted
 
 IDX_UINT8 = 0x08  # type code of unsigned bytes, third byte of the magic number
 LARGEST_GROWTH = 1032  # deflate's largest ratio, 1032:1 (zlib manual)
@@ -83,12 +84,13 @@ def _read_header(path: Path, content: bytearray, ndim: int) -> tuple[int, ...]:
     if len(content) < 4 or content[:2] != b"\0\0":
         raise UserError(
             f"{path}: not an IDX file: it starts with {content[:4].hex(' ') or 'nothing'}; "
-            f"an IDX file of bytes with {ndim} dimension(s) starts with 00 00 08 {ndim:02x}."
+            f"an IDX file of bytes with {counted(ndim, 'dimension')} starts with "
+            f"00 00 08 {ndim:02x}."
         )
     if content[2] != IDX_UINT8 or content[3] != ndim:
         raise UserError(
-            f"{path}: IDX type 0x{content[2]:02x} with {content[3]} dimension(s); expected type "
-            f"0x08 (unsigned bytes) with {ndim}. Are images and labels swapped?"
+            f"{path}: IDX type 0x{content[2]:02x} with {counted(content[3], 'dimension')}; "
+            f"expected type 0x08 (unsigned bytes) with {ndim}. Are images and labels swapped?"
         )
     if len(content) < 4 + 4 * ndim:
         raise UserError(f"{path}: ends within its header; it is truncated or damaged.")

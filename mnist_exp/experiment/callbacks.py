@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mnist_exp.callbacks.device_monitor import DeviceMonitor
+from mnist_exp.callbacks.display import Display
 from mnist_exp.callbacks.gradient_norm import GradientNorm
 from mnist_exp.callbacks.progress import Progress
 from mnist_exp.callbacks.recorder import Recorder
@@ -23,7 +24,7 @@ HOOKS = [name for name, value in vars(Callback).items() if callable(value)]
 
 
 def build_callbacks(
-    config: DictConfig, run: RunDirectory, by_validation: bool
+    config: DictConfig, run: RunDirectory, by_validation: bool, display: Display
 ) -> dict[str, Callback]:
     """Build a training's callbacks: those that measure, the user's, trackers, and the recorder.
 
@@ -35,6 +36,8 @@ def build_callbacks(
         Where checkpoints and metrics go.
     by_validation : bool
         Whether validation accuracy selects the reported epoch.
+    display : Display
+        Where progress is shown.
     """
     callbacks: dict[str, Callback] = {}
     if config.training.gradient_norm or config.verbose:
@@ -46,7 +49,7 @@ def build_callbacks(
     for group in GROUPS:
         for name in config[group]:
             callbacks[f"{group}.{name}"] = Named(f"{group}.{name}", config)
-    callbacks["progress"] = Progress(verbose=config.verbose)
+    callbacks["progress"] = Progress(verbose=config.verbose, display=display)
     callbacks["recorder"] = Recorder(run, config.checkpoints.keep, by_validation, callbacks.copy())
     return callbacks
 

@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from mnist_exp.callbacks.display import Display
 from mnist_exp.cv import Split
 from mnist_exp.data.dataset import sha256
 from mnist_exp.errors import UserError
@@ -33,6 +34,7 @@ from mnist_exp.train.evaluate import Evaluation, evaluate
 from mnist_exp.train.loop import LossNotFinite, train
 from mnist_exp.train.state import Row
 from mnist_exp.train.training import Training
+from mnist_exp.wording import counted
 
 METRICS_SAMPLE = 1000  # test images on which metrics are tried before training
 
@@ -77,14 +79,19 @@ class Fold:
         Where checkpoints and metrics go.
     signals : StopSignals
         Stop requests, checked after every batch and while gradients are collected.
+    display : Display
+        Where progress is shown, of all folds in one.
     """
 
-    def __init__(self, parts: Parts, split: Split, run: RunDirectory, signals: StopSignals) -> None:
+    def __init__(
+        self, parts: Parts, split: Split, run: RunDirectory, signals: StopSignals, display: Display
+    ) -> None:
         config = parts.config
         self.parts = parts
         self.split = split
         self.run = run
         self.signals = signals
+        self.display = display
         self.train_indices = split.train.to(parts.device)
         self.seed = fold_seed(config.seed, split.fold)
         self.state = build.build_state(
@@ -112,7 +119,7 @@ class Fold:
             signals=signals,
         )
         self.by_validation = by_validation(config, split)
-        self.callbacks = build_callbacks(config, run, self.by_validation)
+        self.callbacks = build_callbacks(config, run, self.by_validation, self.display)
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
         """Restore the state from a checkpoint; do nothing if ``saved`` is None.
@@ -158,9 +165,10 @@ class Fold:
         """
         state = self.state
         if state.epoch > 0 or state.order is not None:
-            batches = f" and {state.batch} batches" if state.order is not None else ""
-            label = self.training.label
-            print(f"{label}resumes after {state.epoch} epochs{batches}", flush=True)
+            done = counted(state.epoch, "epoch")
+            if state.order is not None:
+                done += f" and {counted(state.batch, 'batch', 'batches')}"
+            self.display.line(f"{self.training.label}resumes after {done}")
         callbacks = list(self.callbacks.values())
         try:
             train(state, self.training, self.epoch_metrics, callbacks)

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from mnist_exp.callbacks.display import Display, OfProcess, receive
 from mnist_exp.cpu import fork_server
 from mnist_exp.cv import Split
 from mnist_exp.errors import UserError
@@ -43,8 +44,11 @@ def complete_in_processes(
     splits: Sequence[Split],
     jobs: int,
     signals: StopSignals,
+    display: Display,
 ) -> None:
     """Train folds to their last epoch in ``jobs`` processes, which leave checkpoints.
+
+    ``display`` shows the progress of all of them.
 
     Raises
     ------
@@ -73,9 +77,15 @@ def complete_in_processes(
                 for process in running:
                     process.terminate()  # it finishes its batch and writes a checkpoint
             wait([process.sentinel for process in running], POLL_SECONDS)
-            for process in [process for process in running if not process.is_alive()]:
-                failure = _failure(process, running.pop(process), stopping, directory) or failure
+            ended = [process for process in running if not process.is_alive()]
+            for process, receiver in list(running.items()):
+                sent = receive(receiver, display)  # also of a fold that stops: it waits for us
+                failure = failure or sent
+                if process in ended:
+                    del running[process]
+                    failure = failure or _failure(process, stopping, directory)
     finally:
+        display.close()
         _kill(running)
     signals.check()
     if failure is not None:
@@ -127,14 +137,8 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
         fork_server.kill()
 
 
-def _failure(
-    process: BaseProcess, receiver: Connection, stopping: bool, directory: Path
-) -> Exception | None:
-    """Return why a process failed, or None if it finished or stopped on request."""
-    if receiver.poll():  # False if the server died before the fold
-        with contextlib.suppress(EOFError, OSError):  # nothing or a partial message sent
-            failure: Exception = receiver.recv()
-            return failure
+def _failure(process: BaseProcess, stopping: bool, directory: Path) -> Exception | None:
+    """Return why a process failed without a word, or None if it finished or stopped on request."""
     code = process.exitcode
     if code == 0 or (stopping and code in (-signal.SIGTERM, 128 + signal.SIGTERM)):
         return None
@@ -165,7 +169,7 @@ def _complete_folds(
             for split in parts.splits:
                 signals.check()
                 with DirectoryLock(run.checkpoints(split.fold), wait=ORPHAN_SECONDS):
-                    fold = Fold(parts, split, run, signals)
+                    fold = Fold(parts, split, run, signals, OfProcess(sender))
                     fold.restore(run.newest(split.fold))
                     fold.complete()
     except Interrupted as interruption:

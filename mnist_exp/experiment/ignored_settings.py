@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.run.saved_config import key_of
 from mnist_exp.schema.rule import shown
+from mnist_exp.wording import counted
 
 # keys without effect, and the reason
 Ignored = tuple[tuple[str, ...], str]
@@ -81,7 +82,7 @@ def _of_data(config: DictConfig, facts: Facts) -> Iterator[Ignored]:
     if config.model.get("hidden_sizes") == []:
         yield ("model.activation", "model.dropout"), "the network has no hidden layer"
     if (config.cv.get("n_jobs") or 1) > facts.folds:
-        yield ("cv.n_jobs",), f"there are {facts.folds} folds, which train all at once"
+        yield ("cv.n_jobs",), f"there are {counted(facts.folds, 'fold')}, which train all at once"
 
 
 def _of_training(config: DictConfig, facts: Facts) -> Iterator[Ignored]:

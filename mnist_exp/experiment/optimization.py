@@ -24,6 +24,7 @@ from mnist_exp.optim.schedule import check_schedule, steps_alone
 from mnist_exp.schema import LENGTH_ARGUMENTS
 from mnist_exp.train.monitor import NO_METRICS, check_column, column_of, mode_of
 from mnist_exp.train.training import batches_an_epoch
+from mnist_exp.wording import counted
 
 # Classes of torch that no configuration makes work, with the reason.
 OF_PARTS = (
@@ -179,8 +180,8 @@ def _check_length(settings: DictConfig, length: int) -> None:
         return  # the scheduler reports the bad type itself
     if total < length:
         raise UserError(
-            f"scheduler.total_steps={total}: the training has {length} steps; set it to at "
-            "least that, or to null for the whole run."
+            f"scheduler.total_steps={total}: the training has {counted(length, 'step')}; set it to "
+            "at least that, or to null for the whole run."
         )
     if math.isclose(rising * total, 1.0):
         raise UserError(

@@ -28,6 +28,7 @@ def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
         augmented_examples(parts, first.split.train),
         num_samples=config.plots.num_samples,
         dpi=config.plots.dpi,
+        loss_note=parts.recipe.loss_note,
     )
     for key, callback in first.callbacks.items():
         for name, figure in callback.figures(folds).items():

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from mnist_exp.callbacks.display import Terminal
 from mnist_exp.cpu import ops
 from mnist_exp.cpu.threads import overload
 from mnist_exp.data.input_scale import scale_warning
@@ -45,6 +46,7 @@ def run_experiment(
     lock: DirectoryLock | None = None,
     side_by_side: bool = False,
     said: Collection[str] = (),
+    sweep_job: str | None = None,
 ) -> dict[str, Any]:
     """Train as configured and write everything to ``directory``.
 
@@ -66,6 +68,8 @@ def run_experiment(
         script, which therefore needs an ``if __name__ == "__main__"`` guard.
     said : collection of str
         Keys the user gave; a warning names those without effect.
+    sweep_job : str or None
+        Place in a sweep, such as ``[2/9]``, whose jobs print no line an epoch.
 
     Returns
     -------
@@ -90,7 +94,8 @@ def run_experiment(
     rule = selection_rule(config, parts.splits)
     # one thread per fold whatever the parallelism: sums depend on the thread count
     torch.set_num_threads(config.threads or (ALL_THREADS if len(parts.splits) == 1 else 1))
-    first = Fold(parts, parts.splits[0], run, signals)
+    display = Terminal(job=sweep_job)
+    first = Fold(parts, parts.splits[0], run, signals, display)
     for line in check_parts(first, (directory / "checkpoints").exists(), said):
         print(f"warning: {line}", file=sys.stderr)
     room = room_for_folds(config, parts.device) if side_by_side else 1
@@ -110,7 +115,7 @@ def run_experiment(
     results["wall_seconds"] = sum(c["state"]["wall_seconds"] for c in saved.values()) / jobs
     save_config(directory, config)
     with recorded_outcome(directory, results, lock):
-        folds = run_folds(first, run, saved, jobs)
+        folds = run_folds(first, run, saved, jobs, display)
         results |= summary(folds)
         if config.reproduce is not None:
             results["reproduction"] = compare(config.reproduce, results)
@@ -126,7 +131,11 @@ def run_experiment(
 
 
 def run_folds(
-    first: Fold, run: RunDirectory, saved: Mapping[int | None, dict[str, Any]], jobs: int
+    first: Fold,
+    run: RunDirectory,
+    saved: Mapping[int | None, dict[str, Any]],
+    jobs: int,
+    display: Terminal,
 ) -> list[FoldResult]:
     """Train the remaining epochs of each fold in ``jobs`` processes, and test in this process.
 
@@ -140,17 +149,20 @@ def run_folds(
         Content of each fold's newest checkpoint; folds without one are absent.
     jobs : int
         Parallel processes; with 1, this process trains.
+    display : Terminal
+        Where progress is shown.
     """
     parts, signals = first.parts, first.signals
     elsewhere: set[int | None] = set()
+    done = {f for f, c in saved.items() if _is_done(c["state"], parts.recipe.epochs)}
+    unfinished = [split for split in parts.splits if split.fold not in done]
+    display.folds, display.at_once = len(unfinished), min(jobs, len(unfinished))
     if jobs > 1:
-        done = {f for f, c in saved.items() if _is_done(c["state"], parts.recipe.epochs)}
-        unfinished = [split for split in parts.splits if split.fold not in done]
-        complete_in_processes(parts.config, run.path, unfinished, jobs, signals)
+        complete_in_processes(parts.config, run.path, unfinished, jobs, signals, display)
         elsewhere = {split.fold for split in unfinished}
     results = []
     for split in parts.splits:
-        fold = first if split is first.split else Fold(parts, split, run, signals)
+        fold = first if split is first.split else Fold(parts, split, run, signals, display)
         newest = run.newest(split.fold) if split.fold in elsewhere else saved.get(split.fold)
         results.append(finish(fold, newest))
     return results

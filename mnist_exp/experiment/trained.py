@@ -22,6 +22,7 @@ from mnist_exp.experiment.constraint import build_constraint
 from mnist_exp.run.weights import SavedWeights
 from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.train.compute_device import compute_device
+from mnist_exp.wording import counted
 
 
 def trained_model(config: DictConfig, weights: SavedWeights, num_classes: int) -> nn.Module:
@@ -142,7 +143,7 @@ def check_classes(dataset: Dataset, class_names: tuple[str, ...], directory: Pat
     """
     if dataset.num_classes != len(class_names):
         raise UserError(
-            f"{dataset.name} has {dataset.num_classes} classes, {directory} has "
-            f"{len(class_names)}: {', '.join(class_names)}. Give data with as many classes, or "
+            f"{dataset.name} has {counted(dataset.num_classes, 'class', 'classes')}, {directory} "
+            f"has {len(class_names)}: {', '.join(class_names)}. Give data with as many classes, or "
             "choose them (data.classes, Dataset.select_classes)."
         )

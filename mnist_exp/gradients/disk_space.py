@@ -13,6 +13,7 @@ from torch import nn
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples
+from mnist_exp.wording import counted
 
 # Headers, manifest, statistics and the list of hardest samples.
 EPOCH_OVERHEAD = 1 << 16
@@ -63,9 +64,10 @@ def check_disk_space(
     )
     fitting = [f"{s} ({readable(size)})" for s, size in alternatives if size <= free]
     raise UserError(
-        f"The gradients of {len(samples):,} samples take {readable(needed)} in {num_epochs} "
-        f"collection(s) with gradients.format={settings.format}, dtype={settings.dtype}; "
-        f"{existing} has {readable(free)} free. These fit: {'; '.join(fitting[:3]) or 'none'}."
+        f"The gradients of {counted(len(samples), 'sample')} take {readable(needed)} in "
+        f"{counted(num_epochs, 'collection')} with gradients.format={settings.format}, "
+        f"dtype={settings.dtype}; {existing} has {readable(free)} free. These fit: "
+        f"{'; '.join(fitting[:3]) or 'none'}."
     )
 
 

@@ -217,6 +217,7 @@ class EpochRecording:
             },
         )
         self._rows: dict[str, list[Tensor]] = {}
+        self._predictions: list[Tensor] = []
 
     def add(
         self, batch: BatchGradients, *, images: Tensor, labels: Tensor, ids: Tensor
@@ -229,6 +230,7 @@ class EpochRecording:
         self._column("losses", batch.losses, "float32")
         self._column("labels", labels, "int64")
         self._column("sample_ids", ids, "int64")
+        self._predictions.append(batch.predictions.cpu())
         return gradients, squared_norms.sum(1).sqrt()
 
     def add_cosines(self, values: Tensor) -> None:
@@ -245,6 +247,7 @@ class EpochRecording:
             losses=rows["losses"],
             labels=rows["labels"],
             sample_ids=rows["sample_ids"],
+            predictions=torch.cat(self._predictions),
             cosine=rows.get("cosines"),
             top_k=settings.top_k,
         )

@@ -20,6 +20,7 @@ from mnist_exp.gradients.factors import (
     OuterProductGradients,
     SampleGradients,
 )
+from mnist_exp.wording import counted
 
 
 @dataclass
@@ -80,10 +81,21 @@ def probe_calls(model: nn.Module, inputs: Tensor) -> dict[str, Call]:
 
 @dataclass(frozen=True)
 class BatchGradients:
-    """Losses [B] and, by parameter name, the gradients of the B samples' own losses."""
+    """The gradients of B samples' own losses.
+
+    Attributes
+    ----------
+    losses : Tensor
+        [B].
+    gradients : dict
+        Gradients of the B losses, by parameter name.
+    predictions : Tensor
+        int64 [B], the class with the largest logit.
+    """
 
     losses: Tensor
     gradients: dict[str, SampleGradients]
+    predictions: Tensor
 
 
 @dataclass(frozen=True)
@@ -131,11 +143,11 @@ def network_gradients(
     for layer, output_gradient in zip(layers, output_gradients, strict=True):
         layer_inputs = tuple(tensor.detach() for tensor in calls[layer.name].inputs)
         gradients |= layer.formula(layer, layer_inputs, output_gradient)
-    return BatchGradients(losses.detach(), gradients)
+    return BatchGradients(losses.detach(), gradients, logits.detach().argmax(1))
 
 
 def _other_call_message(layer: Layer, call: Call | None) -> str:
-    found = "it is not called" if call is None else f"it is called {call.count} time(s) otherwise"
+    found = "it is not called" if call is None else f"it is called {counted(call.count, 'time')}"
     return (
         f"Layer {layer.name or 'the model'} ({type(layer.module).__name__}) was called once with "
         f"the batch, but on other samples {found}. If the calls depend on the inputs, the "

@@ -82,6 +82,7 @@ QUANTILES: Shape = {key: optional(FINITE) for key in ("p5", "p25", "p50", "p75",
 SAMPLE: Shape = {
     "sample_id": COUNT,
     "label": COUNT,
+    "predicted?": COUNT,  # earlier versions left it out
     "norm": optional(FINITE),
     "loss": optional(FINITE),
 }

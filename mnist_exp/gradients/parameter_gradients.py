@@ -16,6 +16,7 @@ from mnist_exp.gradients.array_files import PtFile
 from mnist_exp.gradients.disk_space import free_space, readable
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import StoredParameter
+from mnist_exp.wording import counted
 
 if TYPE_CHECKING:
     from mnist_exp.gradients.stored import StoredGradients
@@ -181,7 +182,7 @@ def _check_room(
         existing, free = free_space(path.parent)
         if needed > free:
             raise UserError(
-                f"{path.parent}: the gradients of {len(chosen[path]):,} samples take "
+                f"{path.parent}: the gradients of {counted(len(chosen[path]), 'sample')} take "
                 f"{readable(needed)} when built; {existing} has {readable(free)} free. "
                 "Take some rows, g[:10] or g.to_dense(path, rows=range(100)); g.norms(), "
                 "g.mean() and g.gram() need no file."

@@ -148,7 +148,7 @@ class PerSampleModel:
     def __call__(self, inputs: Tensor, labels: Tensor) -> BatchGradients:
         """Compute the gradients of the samples ``inputs`` [B, ...] with ``labels`` [B]."""
         batch = network_gradients(self.copy, self.layers, inputs, labels, self.label_smoothing)
-        return BatchGradients(batch.losses, {name: batch.gradients[name] for name in self.names})
+        return replace(batch, gradients={name: batch.gradients[name] for name in self.names})
 
 
 def exact_layers(layers: Sequence[Layer], network: nn.Module, probe: Probe) -> list[Layer]:

@@ -80,7 +80,10 @@ def gradient_figures(
 def _check_labels(epoch: StoredGradients, num_images: int, num_classes: int) -> None:
     hardest = epoch.statistics["hardest"]
     ids = [sample["sample_id"] for sample in hardest]
-    labels = [*epoch.labels.tolist(), *(sample["label"] for sample in hardest)]
+    labels = [
+        *epoch.labels.tolist(),
+        *(sample[key] for sample in hardest for key in ("label", "predicted") if key in sample),
+    ]
     if not (0 <= min(labels) <= max(labels) < num_classes and max(ids, default=0) < num_images):
         raise UserError(f"{epoch.directory}: its samples are not those of this data set.")
 
@@ -92,8 +95,10 @@ def _hardest(epoch: StoredGradients, images: Tensor, class_names: Sequence[str])
         images[ids].cpu().numpy(),
         ids,
         [sample["label"] for sample in samples],
+        [sample.get("predicted") for sample in samples],
         [_number(sample["norm"]) for sample in samples],
         class_names,
+        epoch.manifest["epoch"],
     )
 
 

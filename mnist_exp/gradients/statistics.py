@@ -117,6 +117,7 @@ def summarize(
     losses: Tensor,
     labels: Tensor,
     sample_ids: Tensor,
+    predictions: Tensor,
     cosine: Tensor | None,
     top_k: int,
 ) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def summarize(
         Moments of the N samples.
     norms
         [N, parameters], in the order of ``moments.names``.
-    losses, labels, sample_ids, cosine
+    losses, labels, sample_ids, predictions, cosine
         [N] each.
     top_k
         How many samples with the largest norm to list, hardest first. Source of the norm as a
@@ -167,6 +168,7 @@ def summarize(
             {
                 "sample_id": int(sample_ids[row]),
                 "label": int(labels[row]),
+                "predicted": int(predictions[row]),
                 "norm": total[row].item(),
                 "loss": losses[row].item(),
             }

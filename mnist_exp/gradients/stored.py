@@ -17,6 +17,7 @@ from mnist_exp.gradients.location import located
 from mnist_exp.gradients.manifest import read_manifest
 from mnist_exp.gradients.parameter_gradients import ParameterGradients, Rows, write_dense
 from mnist_exp.gradients.statistics import cosines
+from mnist_exp.wording import counted
 
 
 class StoredGradients(Mapping[str, ParameterGradients]):
@@ -60,7 +61,8 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         return len(self._parameters)
 
     def __repr__(self) -> str:
-        return f"StoredGradients({str(self.directory)!r}, {self.num_samples} samples, {list(self)})"
+        samples = counted(self.num_samples, "sample")
+        return f"StoredGradients({str(self.directory)!r}, {samples}, {list(self)})"
 
     @property
     def sample_ids(self) -> Tensor:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_exp.errors import UserError
+from mnist_exp.wording import counted
 
 MOST_STEPS = 200_000  # checked at the start of a run; takes about three seconds
 ROUNDING = 1e-9  # tolerance below 0, as a share of the rate
@@ -75,8 +76,8 @@ def check_schedule(
     peak = max(float(group.get("max_lr", 0.0)) for group in first)
     if largest <= LEAST_SHARE * peak and steps <= MOST_STEPS:
         raise UserError(
-            f"{names[1]}: in {steps} step(s) the learning rate never exceeds {largest:g}, so "
-            "nothing is trained. Take more epochs, smaller batches or a constant rate."
+            f"{names[1]}: in {counted(steps, 'step')} the learning rate never exceeds {largest:g}, "
+            "so nothing is trained. Take more epochs, smaller batches or a constant rate."
         )
     return changes
 

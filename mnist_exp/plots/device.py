@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mnist_exp.plots.figures import Figure, PercentFormatter
+from mnist_exp.plots.figures import (
+    BLUE,
+    Figure,
+    add_fold_legend,
+    colours_of,
+    in_percent,
+    whole_ticks,
+)
 from mnist_exp.train.state import Row
 
 SHARES = {
@@ -15,39 +22,39 @@ SHARES = {
 
 
 def levels_figure(histories: Sequence[Sequence[Row]]) -> Figure:
-    """Draw the number of conductances at each level, after the first and the last epoch."""
+    """Draw the first fold's conductances at each level, after the first and the last epoch."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     history = histories[0]
     shown = [history[0]] if len(history) == 1 else [history[0], history[-1]]
     for axis, row in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         histogram = row["level_histogram"]
         levels, counts = histogram["levels"], histogram["counts"]
-        axis.bar(levels, counts, width=0.9 * (levels[1] - levels[0]), color="tab:blue")
+        axis.bar(levels, counts, width=0.9 * (levels[1] - levels[0]), color=BLUE)
         axis.set(xlabel="conductance", ylabel="devices", yscale="log")
         axis.set_title(f"after epoch {row['epoch']}", fontsize=10)
         axis.grid(alpha=0.3, axis="y")
     used = sum(count > 0 for count in history[-1]["level_histogram"]["counts"])
     levels = len(history[-1]["level_histogram"]["counts"])
-    figure.suptitle(f"Conductances on the level grid; {used} of {levels} levels used", fontsize=11)
+    of_fold = " of fold 1" if len(histories) > 1 else ""
+    title = f"Conductances{of_fold} on the level grid; {used} of {levels} levels used"
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
 def shares_figure(histories: Sequence[Sequence[Row]]) -> Figure:
     """Draw the shares of updates rounded away and of devices at their bounds, over epochs."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
+    colours = colours_of(len(histories)) if len(histories) > 1 else [BLUE]
     for axis, (column, meaning) in zip(figure.subplots(1, 3), SHARES.items(), strict=True):
-        for history in histories:
-            rows = [row for row in history if column in row]
-            axis.plot(
-                [row["epoch"] for row in rows],
-                [row[column] for row in rows],
-                color="tab:blue",
-                marker=".",
-                linewidth=0.8,
-            )
-        axis.set(xlabel="epoch", ylim=(0, None))
+        for history, colour in zip(histories, colours, strict=True):
+            points = [(row["epoch"], row[column]) for row in history if column in row]
+            axis.plot(*zip(*points, strict=True), color=colour, marker=".", linewidth=0.8)
+        largest = max((row.get(column, 0.0) for history in histories for row in history), default=0)
+        axis.set(xlabel="epoch", ylim=(0, 1.05 * largest or 0.01))  # an axis for zeros alone, too
         axis.set_title(meaning, fontsize=10)
-        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+        whole_ticks(axis)
+        axis.yaxis.set_major_formatter(in_percent)
         axis.grid(alpha=0.3)
+    if len(histories) > 1:
+        add_fold_legend(figure, len(histories))
     return figure

@@ -1,4 +1,4 @@
-"""Import of matplotlib for the plots, independent of ``MPLBACKEND``.
+"""What the plots share: colours, number formats, and matplotlib independent of ``MPLBACKEND``.
 
 Plots need no window: matplotlib's Agg writes them to files. But importing matplotlib fails if
 ``MPLBACKEND`` names a backend that is not installed, such as a notebook's.
@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from mnist_exp.files.atomic import write_atomic
 
@@ -25,14 +26,71 @@ if "matplotlib" not in sys.modules:
         with contextlib.suppress(ValueError):  # the user's own figures use it
             matplotlib.rcParams["backend"] = _named
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, PowerNorm, to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
-__all__ = ["Axes", "Figure", "Normalize", "PercentFormatter", "Rectangle", "ScalarMappable"]
+__all__ = ["Axes", "Figure", "Line2D", "Normalize", "PowerNorm", "Rectangle", "ScalarMappable"]
+
+# Colours that people with any kind of colour blindness can tell apart: the first are Okabe and
+# Ito's, the others Paul Tol's "muted", and black.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+DISTINCT = (
+    "#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE",
+    "#882255", "#44AA99", "#999933", "#AA4499", "#000000",
+)  # fmt: skip
+
+SLANTED: dict[str, Any] = {
+    "rotation": 45,
+    "ha": "right",
+    "rotation_mode": "anchor",
+}  # tick labels that are long
+
+
+def colours_of(count: int) -> list[str]:
+    """Return a colour for each of several folds or classes; many run from dark to light."""
+    if count <= len(DISTINCT):
+        return list(DISTINCT[:count])
+    return [to_hex(colormaps["viridis"](number / (count - 1))) for number in range(count)]
+
+
+def add_fold_legend(figure: Figure, count: int, *others: Line2D) -> None:
+    """Name the folds' colours below the axes; of many folds, only the first and the last."""
+    colours = colours_of(count)
+    shown = range(count) if count <= len(DISTINCT) else (0, count - 1)
+    lines = [Line2D([], [], color=colours[n], label=f"fold {n + 1}") for n in shown]
+    figure.legend(handles=[*lines, *others], loc="outside lower center", ncols=5, fontsize=8)
+
+
+def in_percent(share: float, position: float | None = None) -> str:
+    """Format a share as a percentage (also a tick formatter of matplotlib)."""
+    return f"{100 * share:.4g}%"
+
+
+class PlainLogFormatter(LogFormatterSciNotation):
+    """Label the ticks of a log axis with plain numbers: 0.3, not 3 x 10^-1."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Format a tick; empty where the axis would be crowded."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def whole_ticks(axis: Axes) -> None:
+    """Put the ticks of the x axis at whole numbers."""
+    axis.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+
+
+def plain_log(axis: Axes, which: str) -> None:
+    """Make the ``x`` or ``y`` axis logarithmic, with plain numbers at its ticks."""
+    line = {"x": axis.xaxis, "y": axis.yaxis}[which]
+    axis.set(**{f"{which}scale": "log"})
+    line.set_major_formatter(PlainLogFormatter())
+    line.set_minor_formatter(PlainLogFormatter(minor_thresholds=(1, 0.5)))
 
 
 def write_png(path: Path, figure: Figure, dpi: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_exp.plots.figures import Figure
+from mnist_exp.plots.figures import BLUE, ORANGE, Figure, plain_log
 
 BINS = 40
 
@@ -37,15 +37,15 @@ def norms_by_class_figure(
     edges = np.geomspace(norms[shown].min(), norms[shown].max(), BINS) if shown.any() else BINS
     for axis, label in zip(axes, classes, strict=True):
         own = norms[shown & (labels == label)]
-        axis.hist(own, bins=edges, color=f"C{label % 10}")
+        axis.hist(own, bins=edges, color=BLUE)
         if own.size:
-            axis.axvline(np.median(own), color="black", linewidth=1)
-        axis.set_xscale("log")
+            axis.axvline(np.median(own), color="black", linewidth=1.2)
+        plain_log(axis, "x")
         axis.set_yticks([])
         axis.set_ylabel(class_names[label], rotation=0, ha="right", va="center")
         axis.spines[["top", "left", "right"]].set_visible(False)
     axes[-1].set_xlabel("norm of a sample's gradient (line: median of the class)")
-    figure.suptitle(f"Gradient norms by class, epoch {epoch}")
+    figure.suptitle(f"Samples by gradient norm in each class, epoch {epoch}", fontsize=11)
     return figure
 
 
@@ -66,17 +66,18 @@ def norms_over_epochs_figure(
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     for low, high, alpha in ((5, 95, 0.2), (25, 75, 0.35)):
-        label = f"{low} to {high} % of samples"
+        label = f"{low}% to {high}% of samples"
         axis.fill_between(
-            epochs, quantiles[low], quantiles[high], color="C0", alpha=alpha, lw=0, label=label
+            epochs, quantiles[low], quantiles[high], color=BLUE, alpha=alpha, lw=0, label=label
         )
-    axis.plot(epochs, quantiles[50], color="C0", marker="o", label="median sample")
-    axis.plot(epochs, means, color="C1", marker="s", label="mean gradient")
-    axis.set_yscale("log")
+    axis.plot(epochs, quantiles[50], color=BLUE, marker="o", label="median sample")
+    axis.plot(epochs, means, color=ORANGE, marker="s", label="mean gradient")
+    plain_log(axis, "y")
     axis.set_xticks(epochs if len(epochs) <= 20 else epochs[:: math.ceil(len(epochs) / 20)])
     axis.set_xlabel("epoch")
     axis.set_ylabel("gradient norm")
-    figure.legend(loc="outside upper center", ncols=4)
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -84,29 +85,38 @@ def hardest_figure(
     images: npt.NDArray[Any],
     ids: Sequence[int],
     labels: Sequence[int],
+    predictions: Sequence[int | None],
     norms: Sequence[float],
     class_names: Sequence[str],
+    epoch: int,
 ) -> Figure:
-    """Draw the images with the largest gradient norms, each with label, norm and sample id.
+    """Draw the images with the largest gradient norms, each with true and predicted class.
 
     Parameters
     ----------
     images
         uint8 [N, H, W], largest norm first.
-    ids, labels, norms
-        Sample id, label and norm of each image; a norm may be NaN.
+    ids, labels, predictions, norms
+        Sample id, label, predicted label and norm of each image. A prediction is None if the
+        collection did not record it; a norm may be NaN.
     class_names
         Indexed by label.
+    epoch
+        Shown in the title.
     """
     columns = min(5, len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.5 * columns, 1.8 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.6 * columns, 2.1 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.set_axis_off()
-    for axis, image, number, label, norm in zip(axes, images, ids, labels, norms, strict=False):
+    samples = zip(axes, images, ids, labels, predictions, norms, strict=False)
+    for axis, image, number, label, predicted, norm in samples:
         axis.imshow(image, cmap="gray")
         size = f"{norm:.3g}" if math.isfinite(norm) else "not finite"
-        axis.set_title(f"{class_names[label]}   |g| {size}\n#{number}", fontsize=8)
-    figure.suptitle("Largest gradients")
+        lines = [f"#{number}, norm {size}", f"true {class_names[label]}"]
+        if predicted is not None:
+            lines.append(f"predicted {class_names[predicted]}")
+        axis.set_title("\n".join(lines), fontsize=8)
+    figure.suptitle(f"Samples with the largest gradients, epoch {epoch}", fontsize=11)
     return figure

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
-from mnist_exp.plots.figures import Axes, Figure, PercentFormatter, write_png
+from mnist_exp.plots.curves import curves_figure
+from mnist_exp.plots.figures import (
+    BLUE,
+    SLANTED,
+    VERMILION,
+    Axes,
+    Figure,
+    PowerNorm,
+    ScalarMappable,
+    add_fold_legend,
+    colours_of,
+    in_percent,
+    plain_log,
+    whole_ticks,
+    write_png,
+)
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.train.state import Row
 
-RIGHT, WRONG = "tab:green", "tab:red"
-PARTS = {"train": "tab:blue", "validation": "tab:orange", "test": "tab:green"}
+RIGHT, WRONG = BLUE, VERMILION
 
 
 def draw_run(
@@ -28,10 +44,11 @@ def draw_run(
     *,
     num_samples: int,
     dpi: int,
+    loss_note: str = "",
 ) -> None:
     """Draw every plot of a finished run into ``directory``, one at a time."""
     directory.mkdir(exist_ok=True)
-    for name, figure in run_figures(dataset, splits, folds, augmented, num_samples):
+    for name, figure in run_figures(dataset, splits, folds, augmented, num_samples, loss_note):
         write_png(directory / f"{name}.png", figure, dpi)
 
 
@@ -41,28 +58,36 @@ def run_figures(
     folds: Sequence[FoldResult],
     augmented: Tensor | None,
     num_samples: int,
+    loss_note: str = "",
 ) -> Iterator[tuple[str, Figure]]:
-    """Yield name and figure of every plot of a run."""
+    """Yield name and figure of every plot of a run.
+
+    ``loss_note`` says how the training loss differs from the others, as `Recipe.loss_note`.
+    """
     first_split, first_fold = splits[0], folds[0]
-    yield "mnist_samples", samples_figure(dataset, first_split.train[:num_samples])
-    yield "training_curves", curves_figure(folds)
+    of_fold = f" of fold {first_split.fold}" if len(folds) > 1 else ""
+    yield "mnist_samples", samples_figure(dataset, first_split.train[:num_samples], of_fold)
+    yield "training_curves", curves_figure(folds, loss_note)
     predicted = first_fold.evaluation.predictions
-    yield "predictions", predictions_figure(dataset, first_split.test, predicted, num_samples)
-    matrix = torch.stack([fold.evaluation.confusion_matrix for fold in folds]).double().mean(0)
-    yield "confusion_matrix", confusion_figure(matrix, dataset.class_names)
+    yield (
+        "predictions",
+        predictions_figure(dataset, first_split.test, predicted, num_samples, of_fold),
+    )
+    matrix = torch.stack([fold.evaluation.confusion_matrix for fold in folds]).sum(0)
+    yield "confusion_matrix", confusion_figure(matrix, dataset.class_names, len(folds))
     if augmented is not None:
         yield "augmented_samples", augmented_figure(augmented)
     if len(folds) > 1:
         yield "accuracy_by_fold", folds_figure([fold.evaluation.accuracy for fold in folds])
 
 
-def samples_figure(dataset: Dataset, indices: Tensor) -> Figure:
+def samples_figure(dataset: Dataset, indices: Tensor, of_fold: str = "") -> Figure:
     """Draw a grid of images with their labels."""
     figure, axes = _image_grid(len(indices))
     for axis, index in zip(axes, indices.tolist(), strict=False):
         axis.imshow(dataset.images[index].numpy(), cmap="gray")
         axis.set_title(dataset.class_names[dataset.labels[index]], fontsize=9)
-    figure.suptitle(f"{dataset.name}: training images and their labels", fontsize=11)
+    figure.suptitle(f"{dataset.name}: training images{of_fold} and their labels", fontsize=11)
     return figure
 
 
@@ -75,97 +100,15 @@ def augmented_figure(examples: Tensor) -> Figure:
         axis.imshow(image.numpy(), cmap="gray", vmin=black, vmax=white)
     for axis in axes[::columns]:
         for spine in axis.spines.values():
-            spine.set(visible=True, color="tab:blue", linewidth=2)
-    figure.suptitle("Training images (blue) and their augmented versions", fontsize=11)
+            spine.set(visible=True, color=BLUE, linewidth=2)
+    figure.suptitle("Training images (blue frame) and augmented versions of each", fontsize=11)
     return figure
-
-
-def curves_figure(folds: Sequence[FoldResult]) -> Figure:
-    """Draw loss, accuracy and learning rate over steps; several folds get a thin line each.
-
-    Training batches are a pale line where steps.jsonl holds them, whole epochs are points. Below
-    there is a panel for each metric measured every epoch.
-    """
-    metrics = _metrics_of_epochs(folds)
-    lines = 1 + math.ceil(len(metrics) / 3)
-    figure = Figure(figsize=(13, 3.6 * lines), layout="constrained")
-    wide = 1.5 if len(folds) == 1 else 0.8
-    panels = list(figure.subplots(lines, 3, squeeze=False).flat)
-    for axis, metric in zip(panels, ("loss", "accuracy"), strict=False):
-        for fold in folds:
-            batches = [(row["step"], row[metric]) for row in fold.steps if metric in row]
-            axis.plot(*_columns(batches), color=PARTS["train"], alpha=0.35, linewidth=0.8)
-        _draw_parts(axis, folds, metric, wide)
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    for fold in folds:
-        rates = [(_step(row), row["lr"]) for row in fold.steps or fold.history]
-        panels[2].plot(*_columns(rates), color="tab:gray", linewidth=wide)
-    over = "step" if "step" in folds[0].history[0] else "epoch"
-    for axis, (name, columns) in zip(panels[3:], metrics.items(), strict=False):
-        if columns == [name]:
-            _draw_parts(axis, folds, name, wide)
-        else:
-            _draw_values(axis, folds, columns)
-    names = ("loss", "accuracy", "learning rate", *metrics)
-    for axis in panels[len(names) :]:
-        axis.set_axis_off()
-    for axis, name in zip(panels, names, strict=False):
-        axis.set(xlabel=over, ylabel=name)
-        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        axis.grid(alpha=0.3)
-    title = "Training" if len(folds) == 1 else f"Training, {len(folds)} folds"
-    figure.suptitle(f"{title}: batches (pale) and epochs (points)", fontsize=11)
-    return figure
-
-
-def _metrics_of_epochs(folds: Sequence[FoldResult]) -> dict[str, list[str]]:
-    """Return the names of the values of each metric that is measured every epoch."""
-    found: dict[str, list[str]] = {}
-    for name in folds[0].evaluation.metrics:
-        if any(f"{part}_{name}" in folds[0].history[0] for part in PARTS):
-            found.setdefault(name.partition(".")[0], []).append(name)
-    return found
-
-
-def _draw_parts(axis: Axes, folds: Sequence[FoldResult], name: str, wide: float) -> None:
-    """Draw a number of each epoch, a colour for training, validation and test images."""
-    for part, colour in PARTS.items():
-        column = f"{part}_{name}"
-        for number, fold in enumerate(folds):
-            epochs = [(_step(row), row[column]) for row in fold.history if column in row]
-            label = part if number == 0 and epochs else None
-            marker = "." if len(epochs) < 30 else None
-            axis.plot(*_columns(epochs), color=colour, marker=marker, linewidth=wide, label=label)
-    axis.legend()
-
-
-def _draw_values(axis: Axes, folds: Sequence[FoldResult], names: Sequence[str]) -> None:
-    """Draw the values of a metric that has several, as means over folds: a colour each."""
-    part = next(part for part in PARTS if f"{part}_{names[0]}" in folds[0].history[0])
-    for name in names:
-        points = []
-        for rows in zip(*(fold.history for fold in folds), strict=False):
-            values = [row.get(f"{part}_{name}") for row in rows]
-            known = [value for value in values if value is not None]
-            points.append((_step(rows[0]), sum(known) / len(known) if known else math.nan))
-        axis.plot(*_columns(points), linewidth=1.0, marker=".", label=name.partition(".")[2])
-    axis.legend(title=part, fontsize=7, title_fontsize=7, ncols=2)
-
-
-def _step(row: Row) -> int:
-    """Return a row's position on the x axis; version 0.1 recorded no steps."""
-    step: int = row["step"] if "step" in row else row["epoch"]
-    return step
-
-
-def _columns(points: Sequence[tuple[int, float | None]]) -> tuple[list[int], list[float]]:
-    return [x for x, _ in points], [math.nan if y is None else y for _, y in points]
 
 
 def predictions_figure(
-    dataset: Dataset, indices: Tensor, predictions: Tensor, num_samples: int
+    dataset: Dataset, indices: Tensor, predictions: Tensor, num_samples: int, of_fold: str = ""
 ) -> Figure:
-    """Draw test images with their predictions, right in green and wrong in red.
+    """Draw test images with their predictions, right in a blue frame and wrong in an orange one.
 
     At most half are wrong ones, unless there are too few right ones.
     """
@@ -179,62 +122,75 @@ def predictions_figure(
         true, predicted = int(dataset.labels[index]), int(predictions[position])
         colour = RIGHT if true == predicted else WRONG
         axis.imshow(dataset.images[index].numpy(), cmap="gray")
-        text = dataset.class_names[predicted]
+        text = dataset.class_names[true]
         if true != predicted:
-            text += f" (is {dataset.class_names[true]})"
-        axis.set_title(text, fontsize=9, color=colour)
+            text = f"true {text}\npredicted {dataset.class_names[predicted]}"
+        axis.set_title(text, fontsize=8, color=colour)
         for spine in axis.spines.values():
             spine.set(visible=True, color=colour, linewidth=2)
     figure.suptitle(
-        f"{dataset.name}: predictions, green right, red wrong "
-        f"({len(wrong):,} of all {len(indices):,} are wrong)",
+        f"{dataset.name}, test images{of_fold}: predicted right (blue) or wrong (orange);\n"
+        f"of all {len(indices):,}, {len(wrong):,} are wrong",
         fontsize=11,
     )
     return figure
 
 
-def confusion_figure(matrix: Tensor, class_names: Sequence[str]) -> Figure:
-    """Draw a confusion matrix [K, K], coloured by the share of each true class."""
+def confusion_figure(matrix: Tensor, class_names: Sequence[str], folds: int = 1) -> Figure:
+    """Draw a confusion matrix, coloured by the share of each true class.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        int64 [K, K], rows are true classes; counts over the test images of all folds.
+    class_names : sequence of str
+        Indexed by label.
+    folds : int
+        Number of folds that were summed, for the title.
+    """
     size = len(class_names)
-    figure = Figure(figsize=(max(4.0, 0.55 * size + 1.5),) * 2, layout="constrained")
+    side = max(4.0, 0.55 * size + 1.5)
+    figure = Figure(figsize=(side + 0.9, side), layout="constrained")
     axis = figure.subplots()
-    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    # a power scale makes the few errors stand out from the background
-    tint = (shares**0.35).numpy()
-    axis.imshow(tint, cmap="Blues", vmin=0, vmax=1)
-    whole = bool((matrix == matrix.round()).all())
+    shares = (matrix / matrix.sum(1, keepdim=True).clamp(min=1)).numpy()
+    norm = PowerNorm(0.35, 0, 1)  # makes the few errors stand out from the background
+    axis.imshow(shares, cmap="Blues", norm=norm)
     for row in range(size):
         for column in range(size):
-            count = float(matrix[row, column])
-            axis.text(
-                column,
-                row,
-                f"{count:,.0f}" if whole else f"{count:,.1f}",
-                ha="center",
-                va="center",
-                fontsize=7,
-                color="white" if tint[row, column] > 0.6 else "black",
-            )
-    axis.set_xticks(range(size), class_names)
+            dark = float(norm(shares[row, column])) > 0.6
+            text = f"{int(matrix[row, column]):,}"
+            place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+            axis.text(column, row, text, color="white" if dark else "black", **place)
+    long = max(map(len, class_names)) > 3
+    axis.set_xticks(range(size), class_names, **(SLANTED if long else {}))
     axis.set_yticks(range(size), class_names)
-    accuracy = float(matrix.diag().sum() / matrix.sum())
-    axis.set(xlabel="predicted", ylabel="true", title=f"Confusion matrix, accuracy {accuracy:.2%}")
+    bar = figure.colorbar(ScalarMappable(norm, "Blues"), ax=axis, shrink=0.8, pad=0.02)
+    bar.set_ticks([0, 0.001, 0.01, 0.05, 0.2, 0.5, 1], minor=False)
+    bar.ax.yaxis.set_major_formatter(in_percent)
+    bar.set_label("share of the true class's images")
+    right, images = int(matrix.diag().sum()), int(matrix.sum())
+    title = "Test images" if folds == 1 else f"Test images of all {folds} folds"
+    axis.set(xlabel="predicted", ylabel="true")
+    axis.set_title(f"{title}: {right:,} of {images:,} right ({right / images:.2%})", fontsize=11)
     return figure
 
 
 def folds_figure(accuracies: Sequence[float]) -> Figure:
-    """Draw the accuracy of each fold and their mean."""
+    """Draw the accuracy of each fold, their mean and their sample standard deviation."""
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axis = figure.subplots()
     folds = range(1, len(accuracies) + 1)
-    mean = sum(accuracies) / len(accuracies)
-    axis.plot(folds, accuracies, "o", color="tab:blue")
-    axis.axhline(mean, color="tab:gray", linestyle="--", label=f"mean {mean:.2%}")
-    axis.set(xlabel="fold", ylabel="accuracy", title="Accuracy by fold")
-    axis.set_xticks(list(folds))
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.2%}")
+    mean, std = statistics.mean(accuracies), statistics.stdev(accuracies)
+    axis.scatter(folds, accuracies, color=colours_of(len(accuracies)), zorder=3)
+    axis.axhline(mean, color="black", linewidth=1.0, label=f"mean {mean:.2%}")
+    label = f"sample std {std:.2%}"
+    axis.axhspan(mean - std, mean + std, color="0.9", label=label)
+    axis.set(xlabel="fold", ylabel="test accuracy", title="Test accuracy by fold")
+    if len(accuracies) <= 20:
+        axis.set_xticks(list(folds))
+    axis.yaxis.set_major_formatter(in_percent)
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(fontsize=8)
     return figure
 
 
@@ -242,10 +198,15 @@ def gradient_norms_figure(histories: Sequence[Sequence[Row]]) -> Figure:
     """Draw the first layer's gradient norm for every batch, one line per fold."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axis = figure.subplots()
-    for history in histories:
+    colours = [BLUE] if len(histories) == 1 else colours_of(len(histories))
+    for history, colour in zip(histories, colours, strict=True):
         norms = [norm for row in history for norm in row["gradient_norms"]]
-        axis.plot(norms, linewidth=0.4, alpha=0.8)
-    axis.set(xlabel="batch", ylabel="gradient norm", yscale="log")
+        axis.plot(range(1, len(norms) + 1), norms, linewidth=0.6, color=colour)
+    if len(histories) > 1:
+        add_fold_legend(figure, len(histories))
+    axis.set(xlabel="step", ylabel="gradient norm")
+    plain_log(axis, "y")
+    whole_ticks(axis)
     axis.set_title("Gradient norm of the first layer", fontsize=11)
     axis.grid(alpha=0.3)
     return figure

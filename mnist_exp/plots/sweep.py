@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from mnist_exp.plots.figures import Axes, Figure, Normalize, Rectangle, ScalarMappable, write_png
+from mnist_exp.plots.figures import (
+    BLUE,
+    SLANTED,
+    VERMILION,
+    Axes,
+    Figure,
+    Normalize,
+    Rectangle,
+    ScalarMappable,
+    in_percent,
+    write_png,
+)
 from mnist_exp.run.sweep_table import (
     Row,
     best_by_validation,
@@ -21,10 +32,11 @@ from mnist_exp.run.sweep_table import (
     count_by_status,
     swept_settings,
 )
+from mnist_exp.wording import counted
 
 SEED = "seed"
 COLOURS = "viridis"
-BEST = FAILED = "tab:red"
+BEST = FAILED = VERMILION
 MOST_ANNOTATED = 12  # largest number of values along an axis for which cells are annotated
 
 
@@ -89,7 +101,10 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     points = gather_points(rows, names)
     draw_axes = curve_figure if len(names) == 1 else maps_figure
     figure = draw_axes(points, {name: values[name] for name in names})
-    title = [f"{len(rows)} jobs: {count_by_status(rows)}", *_best(points, names, chosen_by(rows))]
+    title = [
+        f"{counted(len(rows), 'job')}: {count_by_status(rows)}",
+        *_best(points, names, chosen_by(rows)),
+    ]
     fewer = sum(bool(point.missing) for point in points.values())
     if fewer:
         title.append(f"{fewer} of {len(points)} means lack a job (marked n)")
@@ -118,11 +133,6 @@ def short_labels(values: Sequence[str]) -> list[str]:
     if not is_numeric(values):
         return list(values)
     return [value if len(value) <= 7 else f"{float(value):g}" for value in values]
-
-
-def in_percent(value: float, position: float) -> str:
-    """Format an accuracy as a percentage (matplotlib tick formatter)."""
-    return f"{100 * value:.4g}%"
 
 
 def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
@@ -170,10 +180,11 @@ def curve_figure(points: Points, values: dict[str, list[str]]) -> Figure:
         place = {"transform": axis.get_xaxis_transform(), "rotation": 90}
         axis.text(x, 0.5, point.status, color=FAILED, ha="right", va="center", **place)
     if curve:
-        axis.errorbar(*zip(*curve, strict=True), marker="o", linestyle="-" * numeric, capsize=3)
-    axis.set_xticks(positions, short_labels(ticks), rotation=45)
+        place = {"color": BLUE, "marker": "o", "linestyle": "-" * numeric, "capsize": 3}
+        axis.errorbar(*zip(*curve, strict=True), **place)
+    axis.set_xticks(positions, short_labels(ticks), **SLANTED)
     axis.minorticks_off()
-    axis.set(xlabel=name, ylabel="accuracy")
+    axis.set(xlabel=name, ylabel="test accuracy")
     axis.yaxis.set_major_formatter(in_percent)
     axis.grid(alpha=0.3)
     return figure
@@ -196,8 +207,9 @@ def maps_figure(points: Points, values: dict[str, list[str]]) -> Figure:
     for axis, panel in zip(axes, panels, strict=False):
         grid = [[points.get((x, y, *panel)) for x in x_values] for y in y_values]
         _draw_map(axis, grid, norm, best)
-        rotation = 45 if len(x_values) > 6 else 0
-        axis.set_xticks(range(len(x_values)), short_labels(x_values), rotation=rotation)
+        labels = short_labels(x_values)
+        crowded = len(labels) > 6 or max(map(len, labels)) > 7
+        axis.set_xticks(range(len(labels)), labels, **(SLANTED if crowded else {}))
         axis.set_yticks(range(len(y_values)), short_labels(y_values))
         axis.set(xlabel=x_name, ylabel=y_name)
         settings = zip((name for name, _ in rest), panel, strict=True)
@@ -205,7 +217,7 @@ def maps_figure(points: Points, values: dict[str, list[str]]) -> Figure:
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if known:
-        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, label="accuracy")
+        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, label="test accuracy")
         bar.ax.yaxis.set_major_formatter(in_percent)
     return figure
 
@@ -234,9 +246,9 @@ def _draw_map(axis: Axes, grid: Grid, norm: Normalize, best: float | None) -> No
 def _annotation(point: Point, norm: Normalize) -> tuple[str, str]:
     if point.accuracy is None:
         return point.status, FAILED
-    text = f"{100 * point.accuracy:.2f}"
+    text = f"{point.accuracy:.2%}"
     if point.std is not None:
-        text += f"\n±{100 * point.std:.2f}"
+        text += f"\n±{point.std:.2%}"
     if point.missing:
         text += f"\n{point.missing}"
     bright = float(norm(point.accuracy)) > 0.6  # the upper end of the scale is yellow

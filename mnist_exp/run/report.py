@@ -9,6 +9,7 @@ from typing import Any
 from mnist_exp.run.reproduction import comparison_lines
 from mnist_exp.run.text_table import shown_accuracy, table_lines
 from mnist_exp.terminal import printable
+from mnist_exp.wording import counted
 
 
 def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
@@ -37,7 +38,7 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         f"{results['wall_seconds']:.1f} s without start-up, "
         f"{results['samples_per_second']:,.0f} samples/s in training, "
         f"{results['precision']}, {results['device']}, "
-        f"{results['threads']} thread(s), seed {results['seed']}",
+        f"{counted(results['threads'], 'thread')}, seed {results['seed']}",
         f"results, checkpoints and plots: {directory}",
         *(comparison_lines(results["reproduction"]) if "reproduction" in results else []),
     ]
@@ -57,7 +58,7 @@ def _fold_table(results: dict[str, Any]) -> list[str]:
         for row in folds
     ]
     return [
-        *table_lines([("fold", "accuracy", "loss", "epoch", "s"), *rows], str.rjust),
+        *table_lines([("fold", "accuracy", "loss", "epoch", "seconds"), *rows], str.rjust),
         f"accuracy {shown_accuracy(accuracy['mean'], accuracy['std'])} (mean +- sample std of "
         f"{len(folds)} folds; {results['selection_rule']})",
     ]
@@ -89,21 +90,25 @@ def _stopped(folds: list[dict[str, Any]]) -> list[str]:
     for row in folds:
         if (reason := row.get("stopped")) is not None:
             fold = f"fold {row['fold']}: " if len(folds) > 1 else ""
-            lines.append(f"{fold}stopped after {len(row['epochs'])} epochs: {reason}")
+            lines.append(f"{fold}stopped after {counted(len(row['epochs']), 'epoch')}: {reason}")
     return lines
 
 
 def _most_confused(results: dict[str, Any]) -> str:
-    names, matrix = results["class_names"], results["confusion_matrix"]
+    """Name the commonest mistakes, counted over the test images of all folds."""
+    names, mean, folds = results["class_names"], results["confusion_matrix"], results["folds"]
     cells = [
-        (matrix[true][predicted], names[true], names[predicted])
+        (mean[true][predicted] * len(folds), names[true], names[predicted])
         for true in range(len(names))
         for predicted in range(len(names))
-        if true != predicted and matrix[true][predicted] > 0
+        if true != predicted and mean[true][predicted] > 0
     ]
     worst = sorted(cells, reverse=True)[:3]
     if not worst:
         return "no test image is misclassified"
-    return "most confused: " + ", ".join(
-        f"{true} for {predicted} ({count:.4g} times)" for count, true, predicted in worst
-    )
+    mistakes = [
+        f"{true} predicted as {predicted}, {counted(count, 'time')}"
+        for count, true, predicted in worst
+    ]
+    of_all = f" (in all {len(folds)} folds)" if len(folds) > 1 else ""
+    return f"most confused{of_all}: {'; '.join(mistakes)}"

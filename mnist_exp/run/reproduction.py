@@ -89,7 +89,7 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
     circumstances = [f"  {sentence}" for sentence in comparison["environment"]]
     if comparison["identical"]:
         lines = [f"identical to {comparison['reference']}: weights, accuracies, losses, bit by bit"]
-        return lines + (["though:", *circumstances] if circumstances else [])
+        return lines + (["although these changed:", *circumstances] if circumstances else [])
     return [
         f"differs from {comparison['reference']}:",
         *(f"  {sentence}" for sentence in comparison["result"]),

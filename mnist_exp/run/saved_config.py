@@ -15,6 +15,7 @@ from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.command_line import literal
 from mnist_exp.run.yaml_files import load_yaml
 from mnist_exp.schema import LENGTH_ARGUMENTS
+from mnist_exp.wording import counted
 
 # keys that select a run and do not affect its training
 RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
@@ -241,7 +242,7 @@ def check_extends(
         derived = [key for key in LENGTH_ARGUMENTS if scheduler.get(key, "") is None]
         if derived:
             raise UserError(
-                f"{EPOCHS}={now}: {run} cannot be extended from {was} epochs, because "
+                f"{EPOCHS}={now}: {run} cannot be extended from {counted(was, 'epoch')}, because "
                 f"scheduler.{derived[0]} follows the number of epochs: those already trained had "
                 f"the learning rates of a schedule that ends after {was}. Start a new run."
             )

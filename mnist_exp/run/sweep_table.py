@@ -26,6 +26,8 @@ from mnist_exp.run.sweep_record import (
 )
 from mnist_exp.run.text_table import shown_accuracy, shown_number, table_lines
 from mnist_exp.run.yaml_files import load_overrides
+from mnist_exp.terminal import printable
+from mnist_exp.wording import counted
 
 LONGEST_ERROR = 100  # characters printed; sweep.csv has the full text
 NEVER_BEGAN = "not run"
@@ -169,7 +171,7 @@ def print_table(rows: Sequence[Row]) -> None:
     validated = any(row.validation is not None for row in rows)
     metrics = [column for column in metric_columns(rows) if "." not in column]
     numbers = ["accuracy", *["validation"] * validated, *metrics]
-    header = [*numbers, "wall s", "status", "job", "error"]
+    header = [*numbers, "seconds", "status", "job", "error"]
     cells = [[*settings, *header]]
     for row in rows:
         values = (row.overrides.get(name, "") for name in settings)
@@ -182,7 +184,31 @@ def print_table(rows: Sequence[Row]) -> None:
     print("\n".join(table_lines(cells)))
     known = any(row.accuracy is not None for row in rows)
     order = f"; the best first, by {chosen_by(rows)}" if known else ""
-    print(f"{len(rows)} jobs: {count_by_status(rows)}{order}")
+    print(f"{counted(len(rows), 'job')}: {count_by_status(rows)}{order}")
+
+
+def job_line(rows: Sequence[Row], job: str) -> str:
+    """Return the line for a job that has ended: its settings, accuracy, time and directory.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of the whole sweep so far.
+    job : str
+        Directory of the job, relative to the sweep's.
+    """
+    row = next(row for row in rows if row.job == job)
+    settings = swept_settings(rows) or list(row.overrides)
+    parts = [" ".join(f"{name}={row.overrides.get(name, '')}" for name in settings)]
+    if row.accuracy is None:
+        parts.append(row.status)
+    else:
+        parts.append(f"test accuracy {shown_accuracy(row.accuracy, row.std)}")
+    if row.validation is not None:
+        parts.append(f"validation {shown_accuracy(row.validation)}")
+    if row.wall_seconds is not None:
+        parts.append(f"{row.wall_seconds:.1f} s")
+    return printable(" | ".join([*parts, f"directory {job}"]))
 
 
 def metric_columns(rows: Iterable[Row]) -> list[str]:

@@ -19,6 +19,7 @@ from mnist_exp.trackers.worker import MOST, Worker
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
+from mnist_exp.wording import counted
 
 EXIT_SECONDS = 5.0  # to end what an error left open
 
@@ -202,7 +203,9 @@ class Tracker(Callback):
             return False
         worker.add("finish", results, status)
         if worker.dropped:
-            self.__warn(f"{worker.dropped} rows were dropped: more than {MOST} waited to be sent")
+            self.__warn(
+                f"{counted(worker.dropped, 'row')} dropped: more than {MOST} waited to be sent"
+            )
         if worker.failed:
             return False
         if not worker.stop(seconds):

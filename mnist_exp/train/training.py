@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from mnist_exp.cv import Split
 from mnist_exp.data.batches import Augmentation
 from mnist_exp.interruption import StopSignals
+from mnist_exp.train.functions import name_of
 from mnist_exp.train.losses import Loss
 from mnist_exp.train.metrics import Metric
 from mnist_exp.train.state import TrainState
@@ -50,6 +51,13 @@ class Recipe:
     augmentation: Augmentation | None = None
     log_every: int | None = 10
     loss: Loss | None = None
+
+    @property
+    def loss_note(self) -> str:
+        """How the training loss differs from that of an evaluation, plain cross-entropy."""
+        if self.loss is not None:
+            return name_of(self.loss).rpartition(".")[2]
+        return f"labels smoothed by {self.label_smoothing:g}" if self.label_smoothing else ""
 
 
 class Batches(Protocol):

@@ -42,7 +42,7 @@ def test_backpropagation_leaves_the_number_of_threads_alone() -> None:
 @pytest.mark.parametrize(
     ("overrides", "environment", "now", "jobs", "told"),
     [
-        (["threads=1000"], "1", 1000, 1, "threads=1000 asks for 1000 CPU thread(s) on 2 core(s)"),
+        (["threads=1000"], "1", 1000, 1, "threads=1000 asks for 1,000 CPU threads on 2 cores"),
         (["threads=4"], "1", 4, 1, "threads=4 asks for 4 CPU"),
         (["threads=3"], "1", 3, 1, None),
         ([], "16", 16, 1, "OMP_NUM_THREADS=16 asks for 16 CPU"),
@@ -53,7 +53,7 @@ def test_backpropagation_leaves_the_number_of_threads_alone() -> None:
             "1",
             2,
             2,
-            "threads=2 cv.n_jobs=2 asks for 2 folds side by side with 2 CPU thread(s)",
+            "threads=2 cv.n_jobs=2 asks for 2 folds side by side with 2 CPU threads",
         ),
     ],
 )

@@ -302,7 +302,7 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
     ended = run("-m", *own, *small, "seed=0,1", "training.epochs=2", "hydra.sweep.dir=s",
                 cwd=tmp_path)  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    assert "validation loss" in ended.stdout
+    assert " | validation " in ended.stdout
     with (tmp_path / "s" / "sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = ["top2", "margin.mean", "margin.least"]
@@ -319,7 +319,7 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
         for name in names:
             assert float(row[f"test_{name}"]) == fold["metrics"][name]
             assert float(row[f"validation_{name}"]) == reported[f"validation_{name}"]
-    (header,) = [line for line in ended.stdout.splitlines() if "wall s" in line]
+    (header,) = [line for line in ended.stdout.splitlines() if "seconds" in line]
     assert header.split()[1:5] == ["accuracy", "validation", "test_top2", "validation_top2"]
     assert view_results([str(tmp_path / "s"), "--sort", "accuracy"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["accuracy", "top2", "model"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mnist_exp.callbacks.display import Terminal
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.fold import Fold, open_directory
 from mnist_exp.experiment.parts import build_parts
@@ -45,7 +46,7 @@ class Own(nn.Sequential):
 def first_fold(directory: Path, *overrides: str) -> Fold:
     """Return the first fold of a run, freshly built."""
     parts = build_parts(composed(*overrides))
-    return Fold(parts, parts.splits[0], open_directory(parts, directory), StopSignals())
+    return Fold(parts, parts.splits[0], open_directory(parts, directory), StopSignals(), Terminal())
 
 
 def evaluated(fold: Fold) -> dict[str, Tensor]:

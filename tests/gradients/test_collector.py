@@ -234,7 +234,7 @@ def test_too_small_a_disk_is_refused_before_training(
     with pytest.raises(UserError, match="These fit: ") as caught:
         begin(collecting, model, mnist, IDS, tmp_path)
     message = str(caught.value)
-    assert f"take {needed / 1e6:.1f} MB in 3 collection(s)" in message
+    assert f"take {needed / 1e6:.1f} MB in 3 collections" in message
     offers = message.split("These fit: ")[1].rstrip(".").split("; ")
     assert len(offers) == 3
     for offer in offers:

@@ -48,7 +48,11 @@ def test_what_the_figures_hold(mnist: Dataset, tmp_path: Path) -> None:
     for axis, sample in zip(hardest, statistics[2]["hardest"], strict=True):
         shown = np.asarray(axis.images[0].get_array())
         assert np.array_equal(shown, mnist.images[sample["sample_id"]].numpy())
-        assert axis.get_title().startswith(f"{sample['label']}   |g| {sample['norm']:.3g}")
+        assert axis.get_title().splitlines() == [
+            f"#{sample['sample_id']}, norm {sample['norm']:.3g}",
+            f"true {sample['label']}",
+            f"predicted {sample['predicted']}",
+        ]
     stored = open_epoch(tmp_path / "epoch_2")
     bars = [
         sum(bar.get_height() for bar in axis.patches)  # type: ignore[attr-defined]

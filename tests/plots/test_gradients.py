@@ -25,7 +25,7 @@ def test_norms_by_class_leave_out_what_is_not_finite() -> None:
     ]
     assert bars == [2, 1]
     assert [axis.get_ylabel() for axis in figure.axes] == ["3", "5"]
-    assert figure.get_suptitle() == "Gradient norms by class, epoch 7"
+    assert figure.get_suptitle() == "Samples by gradient norm in each class, epoch 7"
 
 
 def test_norms_over_epochs_have_a_line_each_for_samples_and_mean() -> None:
@@ -39,7 +39,12 @@ def test_norms_over_epochs_have_a_line_each_for_samples_and_mean() -> None:
 
 def test_hardest_samples_are_labelled(mnist: Dataset) -> None:
     images = mnist.images[:2].numpy()
-    axes = hardest_figure(images, [0, 1], [5, 0], [math.nan, 2.0], NAMES).axes
-    assert [axis.get_title() for axis in axes] == ["5   |g| not finite\n#0", "0   |g| 2\n#1"]
+    figure = hardest_figure(images, [0, 1], [5, 0], [None, 6], [math.nan, 2.0], NAMES, epoch=3)
+    assert figure.get_suptitle() == "Samples with the largest gradients, epoch 3"
+    axes = figure.axes
+    assert [axis.get_title() for axis in axes] == [
+        "#0, norm not finite\ntrue 5",  # a collection of an earlier version
+        "#1, norm 2\ntrue 0\npredicted 6",
+    ]
     for axis, image in zip(axes, images, strict=True):
         assert np.array_equal(np.asarray(axis.images[0].get_array()), image)

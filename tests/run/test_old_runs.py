@@ -60,7 +60,7 @@ def test_an_interrupted_old_run_goes_on(tmp_path: Path) -> None:
     shutil.copytree(OLD_RUNS / "interrupted", directory)
     code, output = command(f"resume={directory}", cwd=tmp_path)
     assert code == 0, output
-    assert "fold 2 | resumes after 1 epochs and " in output
+    assert "fold 2 | resumes after 1 epoch and " in output
     assert "fold 1 | epoch" not in output  # fold 1 was finished
     written = read_json(directory / "results.json")
     assert (written["schema_version"], written["status"]) == (2, "completed")

@@ -162,6 +162,22 @@ def test_printed_errors_are_cut_and_those_in_the_file_are_whole(
     assert read_csv(tmp_path)[0]["error"] == error
 
 
+@pytest.mark.slow
+def test_a_sweep_prints_one_line_a_job(asymmetry: Swept) -> None:
+    """Between the first line, with the directory, and the table; errors have lines of their own."""
+    _, output, directory = asymmetry
+    lines = output.splitlines()
+    assert f"sweep of 4 jobs in {directory}" in lines
+    of_jobs = [line for line in lines if line.startswith("[")]
+    assert [line.partition(" ")[0] for line in of_jobs] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert of_jobs[0] == "[1/4] optimizer.lr_pos=0.05 optimizer.lr_neg=-1 | failed | directory 0"
+    results = json.loads((directory / "1" / "results.json").read_text())
+    shown = "{mean:.2%} +- {std:.2%}".format(**results["accuracy"])
+    assert f" | test accuracy {shown} | {results['wall_seconds']:.1f} s | directory 1" in of_jobs[1]
+    assert not any(line.startswith("fold 1 | epoch") for line in lines)
+    assert lines[-1] == f"runs, sweep.csv and sweep.png: {directory}"
+
+
 def jobs(axes: dict[str, list[str]], failed: Sequence[int] = ()) -> list[Row]:
     """Return a row per combination of values; job n has accuracy n / 100."""
     return [
@@ -195,7 +211,7 @@ def test_two_settings_make_a_heat_map_with_a_row_and_a_column_for_each_value() -
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0.1", "0.2", "1"]
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["3", "20"]
     written = sorted(text.get_text() for text in axis.texts)
-    assert written == ["0.00", "2.00", "3.00", "4.00", "5.00", "failed"]
+    assert written == ["0.00%", "2.00%", "3.00%", "4.00%", "5.00%", "failed"]
     (frame,) = axis.patches
     assert frame.get_xy() == (1.5, 0.5)  # of the best job
 

@@ -62,7 +62,7 @@ def check_parameters() -> Iterator[str]:
 def check_shapes() -> Iterator[str]:
     """Print every layer's output shape and yield a message for each missing layer kind."""
     for name in PARAMETERS:
-        print(f"{name}: [1, 1, 28, 28] in")
+        print(f"{name}: output and parameters of each layer for an input [1, 1, 28, 28]")
         layers = stages(configured_model(name))
         for stage in layers:
             print(

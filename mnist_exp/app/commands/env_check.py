@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from mnist_exp.app.commands import argument_parser
+from mnist_exp.wording import counted
 
 
 def rows() -> Iterator[tuple[str, str]]:
@@ -28,7 +29,7 @@ def rows() -> Iterator[tuple[str, str]]:
 
     yield "platform", platform.platform()
     yield from versions().items()
-    yield "CPU", f"{cpu_name()}, {torch.get_num_threads()} torch thread(s)"
+    yield "CPU", f"{cpu_name()}, {counted(torch.get_num_threads(), 'torch thread')}"
     yield "CPU features", ", ".join(cpu_features()) or "none of note"
     cpu = torch.device("cpu")
     kernels = description(cpu)

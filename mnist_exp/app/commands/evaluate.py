@@ -135,11 +135,11 @@ def lines(found: dict[str, Any]) -> list[str]:
     which = "its own split" if found["own_split"] else "the official test set"
     many = folds[0]["fold"] is not None
     images = sorted({f"{row['images']:,}" for row in folds})
-    each = " a fold" if len(folds) > 1 else ""
+    each = " in each fold" if len(folds) > 1 else ""
     head = f"{found['model']}, {found['run']}"
     if not many:
         head += f", epoch {folds[0]['epoch']}"
-    text = [head, f"{' or '.join(images)} test images{each} of {found['data']} ({which})"]
+    text = [head, f"{' or '.join(images)} test images of {found['data']}{each} ({which})"]
     if many:
         rows = [
             (

@@ -14,6 +14,7 @@ from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import config_file
 from mnist_exp.run.text_table import shown_accuracy, shown_number, table_lines
 from mnist_exp.terminal import printable
+from mnist_exp.wording import counted
 
 # Statuses of runs listed with their resume command.
 UNFINISHED = (DEAD, "interrupted", "failed", DAMAGED)
@@ -112,7 +113,7 @@ def main(arguments: list[str]) -> int:
     shown = [options.sort] if options.sort else list(tables)
     for key in shown if entries else ():
         name, ordered = tables[key]
-        print(f"{name} of {len(entries)} runs")
+        print(f"{name} of {counted(len(entries), 'run')}")
         print("\n".join(run_lines(ordered[: options.limit])) + "\n")
     lines = unfinished_lines(latest(entries))
     if lines:

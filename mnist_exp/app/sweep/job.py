@@ -52,6 +52,7 @@ class SweepJob:
         self.directory = directory
         self.resumed = False  # whether the sweep was resumed; its directory may be untrusted
         number = int(hydra.job.num)
+        self.place = f"[{number + 1}]"  # in the sweep, for lines about the job
         before = None
         with contextlib.suppress(UserError):  # damaged: rewritten
             before = read_job(self.sweep_dir, number)
@@ -76,6 +77,8 @@ class SweepJob:
         self._check_directory()
         sweep = read_sweep(self.sweep_dir)
         self.resumed = sweep.resumed
+        if sweep.jobs is not None:
+            self.place = f"[{self.record.number + 1}/{len(sweep.jobs)}]"
         if sweep.resumed and sweep.jobs is not None:
             # on the first start, values may still depend on the machine that runs the job
             asked = sweep.jobs[self.record.number].config

@@ -36,6 +36,8 @@ from mnist_exp.run.sweep_record import (
     write_sweep,
 )
 from mnist_exp.run.yaml_files import load_yaml
+from mnist_exp.terminal import printable
+from mnist_exp.wording import counted
 
 RESUME = "sweep.resume"
 
@@ -112,6 +114,7 @@ def start_sweep(config: DictConfig) -> None:
         claimed.give_back()
         raise
     write_sweep(claimed.directory, _record(config, jobs))
+    _announce(jobs, claimed.directory)
 
 
 def resume_sweep(config: DictConfig) -> None:
@@ -142,6 +145,7 @@ def resume_sweep(config: DictConfig) -> None:
     if config.get("trust") is not True:
         check_links(directory, jobs or [])
     write_sweep(directory, replace(saved, jobs=jobs, resumed=True, version=VERSION))
+    _announce(jobs, directory)
 
 
 def hydra_files(sweep_dir: str, number: int, subdir: str, name: str) -> str | None:
@@ -157,6 +161,11 @@ def hydra_files(sweep_dir: str, number: int, subdir: str, name: str) -> str | No
 
 # on import, so that a launcher's processes have the resolver too
 OmegaConf.register_new_resolver("hydra_files", hydra_files, replace=True)
+
+
+def _announce(jobs: list[AskedJob] | None, directory: Path) -> None:
+    named = "jobs" if jobs is None else counted(len(jobs), "job")
+    print(f"sweep of {named} in {printable(directory)}", flush=True)
 
 
 def _record(config: DictConfig, jobs: list[AskedJob] | None) -> SweepRecord:
