@@ -58,7 +58,8 @@ def key_of(override: str) -> str:
 
 def own_part(config: DictConfig) -> DictConfig:
     """Return the configuration without its ``hydra`` node."""
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    keys: list[Any] = [key for key in config if key != "hydra"]  # a user may write 5: 3
+    return OmegaConf.masked_copy(config, keys)
 
 
 def training_config(config: DictConfig) -> dict[str, Any]:

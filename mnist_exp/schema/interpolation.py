@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.schema.keys import ABSENT, rules_for, select
@@ -46,9 +46,8 @@ def _read_as_yaml(typed: Any, value: Any) -> Any:
     if not isinstance(value, str) or typed == value:
         return value
     try:
-        read = OmegaConf.load(io.StringIO(f"- {value}"))  # a list, since it reads no bare scalars
-        assert isinstance(read, ListConfig)
-        (item,) = OmegaConf.to_container(read)
+        # in a list, since OmegaConf reads no bare values
+        read: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(f"- {value}")))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError):
         return value
-    return item
+    return read[0] if len(read) == 1 else value
