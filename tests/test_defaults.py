@@ -20,11 +20,11 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.augment import Augmentation
 from mnist_exp.data.batches import Images
 from mnist_exp.device import DeviceConstraint
-from mnist_exp.experiment.instantiate import OWN_KEYS
 from mnist_exp.gradients import GradientCollector
 from mnist_exp.models import MLP, CNN20k, CNN21k
 from mnist_exp.optim import AsymmetricSGD, Muon
 from mnist_exp.optim.weight_averaging import averaged_model
+from mnist_exp.schema.parts import OWN_KEYS
 from mnist_exp.train.loop import Recipe, Training, train
 from mnist_exp.train.state import TrainState
 

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app import hydra_callback as launch
+from mnist_exp.app.arguments import check_config_path, options_first
+from mnist_exp.app.composition import explained
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.app.run_directories import Claim, claims, run_claim
 from mnist_exp.app.shipped_config import config_directory
@@ -38,6 +41,7 @@ from mnist_exp.run.saved_config import (
     key_of,
     make_paths_absolute,
     training_config,
+    with_values,
 )
 from mnist_exp.run.sweep_table import Row, job_line, write_table
 from mnist_exp.terminal import printable_lines
@@ -46,7 +50,8 @@ from mnist_exp.terminal import printable_lines
 def main() -> None:
     """Compose the configuration from the command line, and train."""
     try:
-        sys.argv[1:] = resumed_arguments(sys.argv[1:])
+        sys.argv[1:] = resumed_arguments(options_first(sys.argv[1:]))
+        check_config_path(sys.argv[1:])
     except UserError as error:
         launch.refuse(error)
     if not {"resume", "reproduce"}.isdisjoint(map(key_of, sys.argv[1:])):
@@ -58,16 +63,19 @@ def main() -> None:
         try:
             with StopSignals() as signals, signals.at_once():
                 run_command()
-        except CompactHydraException as error:
-            launch.refuse(UserError(launch.composition_message(error)))
         except (Interrupted, KeyboardInterrupt) as stop:
             end_stopped(stop, claimed)
         except Exception as error:
             # OmegaConf, stopped at the wrong place, raises an AttributeError of its own
             stopped = error.__context__
-            if claimed or not isinstance(stopped, (Interrupted, KeyboardInterrupt)):
+            if not claimed and isinstance(stopped, (Interrupted, KeyboardInterrupt)):
+                end_stopped(stopped, claimed)
+            if claimed and not isinstance(error, CompactHydraException):
                 raise
-            end_stopped(stopped, claimed)
+            # composing, before anything was made
+            given = get_args_parser().parse_args(sys.argv[1:])
+            directories = [Path(given.config_dir)] if given.config_dir is not None else []
+            launch.refuse(UserError(explained(error, given.overrides, directories)))
 
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")
@@ -75,7 +83,6 @@ def run_command(config: DictConfig) -> None:
     """Run one job: train with ``config`` in the directory Hydra made."""
     runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
     directory = Path(runtime["output_dir"])  # as it is, even with what looks like interpolations
-    make_paths_absolute(config, HydraConfig.get().runtime.cwd)
     with StopSignals() as signals:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             run_sweep_job(config, directory, signals)
@@ -85,6 +92,13 @@ def run_command(config: DictConfig) -> None:
             except UserError as error:
                 launch.refuse(error)
             run_alone(config, directory, signals, claim)
+
+
+def prepared(config: DictConfig) -> DictConfig:
+    """Return the configuration with interpolations resolved and paths absolute."""
+    config = with_values(config)
+    make_paths_absolute(config, HydraConfig.get().runtime.cwd)
+    return config
 
 
 def end_stopped(stop: Interrupted | KeyboardInterrupt, claimed: Sequence[Claim]) -> NoReturn:
@@ -105,10 +119,10 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: 
     """Run the command's only job; a user's mistake is printed and a new directory removed."""
     results = finished_results(directory)
     try:
+        config = prepared(config)
         if results is not None and has_hash(training_config(config), results["config_hash"]):
             print(f"{directory} is finished already; raise training.epochs to train it further")
         else:
-            launch.check_job(config)
             results = run_job(config, directory, signals, claim.lock)
     except UserError as error:
         claim.give_back()
@@ -123,13 +137,13 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
     job = SweepJob(HydraConfig.get(), directory)
     try:
         with DirectoryLock(directory) as lock:
-            config = job.as_asked(config)
+            config = job.as_asked(prepared(config))
             if job.resumed and config.get("trust") is not True:
                 where = f"sweep.resume={job.sweep_dir}"
                 judge_targets(config, where, own_targets(HydraConfig.get()))
             job.begin(config)
             if finished_results(directory) is None:
-                run_and_record(config, directory, signals, lock, job.place)
+                run_and_record(config, directory, signals, lock, job)
     except UserError as error:
         job.refuse(error)
         print(f"error: {printable_lines(error)}", file=sys.stderr)
@@ -142,12 +156,12 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
 
 
 def run_and_record(
-    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock, place: str
+    config: DictConfig, directory: Path, signals: StopSignals, lock: DirectoryLock, job: SweepJob
 ) -> None:
-    """Train the job at ``place`` of its sweep; record a failure as its result."""
+    """Train a job of a sweep; record a failure as its result."""
     try:
-        launch.check_job(config)
-        run_job(config, directory, signals, lock, place)
+        launch.check_job(config, saved=job.resumed)
+        run_job(config, directory, signals, lock, job.place)
         return
     except UserError as error:
         reason = str(error)

@@ -11,12 +11,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_exp.app.composition import composed, own_hydra
 from mnist_exp.app.hydra_callback import check_job
+from mnist_exp.app.hydra_values import hydra_values
 from mnist_exp.app.run_directories import Claim, claim_directory, use_directory
 from mnist_exp.app.runs import Run
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.run.command_line import command, literal
-from mnist_exp.run.saved_config import as_typed, key_of, make_paths_absolute, own_part
+from mnist_exp.run.saved_config import as_typed, key_of, make_paths_absolute, own_part, with_values
 
 OF_THE_COMMAND_LINE = ("resume", "reproduce", "sweep.resume")
 RUN_DIR = "hydra.run.dir"
@@ -63,7 +64,8 @@ def run_experiment(
     with own_hydra():
         config = composed([*overrides, "hydra.mode=RUN"], config_dir, with_hydra=True)
         wanted = Path(config.hydra.run.dir if directory is None else directory)
-    check_job(config)
+    with hydra_values(config, wanted):
+        check_job(config)
     named = RUN_DIR in map(key_of, as_typed(config.hydra.overrides.hydra))
     held = claim_directory(
         wanted,
@@ -76,7 +78,9 @@ def run_experiment(
     try:
         use_directory(config, "run", held.wanted)
         _write_hydra_files(config, held.directory)
-        _train(own_part(config), overrides, held)
+        with hydra_values(config, held.directory):
+            values = with_values(own_part(config))
+        _train(values, overrides, held)
     except BaseException as error:
         outcome = (
             " before it began to train"

@@ -13,18 +13,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mnist_exp.errors import UserError
 from mnist_exp.schema.arguments import wrong_kinds
+from mnist_exp.schema.parts import HYDRA_KEYS, OWN_KEYS
 from mnist_exp.schema.rule import refuse
-
-# keys that mnist_exp reads itself, not arguments of the target
-OWN_KEYS = {
-    "model": {"name", "weights", "strict"},
-    "data": {"classes", "subset", "normalization", "mean", "std"},
-    "scheduler": {"interval", "monitor"},
-    "cv": {"n_jobs"},
-    "constraint": {"effects"},
-}
-# Keys by which a nested part asks for something else than a plain call; Hydra sees to them.
-HYDRA_KEYS = {"_partial_", "_args_", "_recursive_", "_convert_"}
 
 
 def call_target(config: DictConfig, group: str, *args: Any, **extra: Any) -> Any:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.command_line import literal
 from mnist_exp.run.yaml_files import load_yaml
-from mnist_exp.schema import LENGTH_ARGUMENTS
+from mnist_exp.schema import LENGTH_ARGUMENTS, resolved_values
 from mnist_exp.wording import counted
 
 # keys that select a run and do not affect its training
@@ -33,7 +34,10 @@ OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
 # Cross-entropy with training.label_smoothing.
 PLAIN_LOSS = {"_target_": "mnist_exp.train.losses.cross_entropy", "weight": None}
 # Groups missing there, with the content that reproduces that behaviour.
-NEW_GROUPS: dict[str, dict[str, Any]] = {"callbacks": {}, "metrics": {}, "loss": PLAIN_LOSS}
+NEW_GROUPS: dict[str, dict[str, Any]] = {
+    **{"callbacks": {}, "metrics": {}, "extra": {}},
+    "loss": PLAIN_LOSS,
+}
 # Version 0.1 had one tracker, without a name: null, or TensorBoard's writer.
 TENSORBOARD = "mnist_exp.trackers.TensorBoard"
 OLD_TENSORBOARD = "torch.utils.tensorboard.SummaryWriter"
@@ -54,13 +58,30 @@ def key_of(override: str) -> str:
 
 def own_part(config: DictConfig) -> DictConfig:
     """Return the configuration without its ``hydra`` node."""
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    keys: list[Any] = [key for key in config if key != "hydra"]  # a user may write 5: 3
+    return OmegaConf.masked_copy(config, keys)
 
 
 def training_config(config: DictConfig) -> dict[str, Any]:
     """Return the settings that affect training, resolved, as plain values."""
-    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    return without_old_behaviour(_without(values, RUN_KEYS))
+    return without_old_behaviour(_without(resolved_values(config), RUN_KEYS))
+
+
+def with_values(config: DictConfig) -> DictConfig:
+    """Return the configuration with its interpolations resolved for good.
+
+    Raises
+    ------
+    UserError
+        If one cannot be resolved.
+    """
+    try:
+        values = resolved_values(config)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the configuration cannot be resolved: {error}") from error
+    plain = OmegaConf.create(_escaped(values))
+    OmegaConf.set_struct(plain, True)
+    return plain
 
 
 def bring_up_to_date(config: DictConfig) -> None:
@@ -194,8 +215,7 @@ def load_config(directory: Path, key: str) -> DictConfig:
 
 def save_config(directory: Path, config: DictConfig) -> None:
     """Write the configuration, interpolations resolved, to the run directory."""
-    resolved = OmegaConf.create(_escaped(OmegaConf.to_container(config, resolve=True)))
-    write_atomic(directory / CONFIG_FILE, OmegaConf.to_yaml(resolved).encode())
+    write_atomic(directory / CONFIG_FILE, OmegaConf.to_yaml(with_values(config)).encode())
 
 
 def _escaped(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Check of every key of a composed configuration, before anything is loaded.
+"""Rules of every key of a composed configuration.
 
 In groups with a ``_target_`` (model, optimizer, ...) the keys are the arguments of that target.
 `mnist_exp.schema.parts` declares them for the targets in ``conf/``; for a user's own target,
@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from mnist_exp.files.names import is_plain_name
-from mnist_exp.schema.parts import PARTS, PLACE
+from mnist_exp.schema.parts import PARTS
 from mnist_exp.schema.rule import (
     ABOVE_0,
     AT_LEAST_0,
@@ -27,8 +25,6 @@ from mnist_exp.schema.rule import (
     number,
     one_of,
     optional,
-    refusal,
-    refuse,
 )
 
 LARGEST_SEED = 2**32 - 1  # numpy's limit, which applies to scikit-learn's splitters
@@ -53,6 +49,9 @@ ENTRIES = Rule(
 )
 
 RULES: dict[str, Rule] = {
+    "extra": Rule(
+        lambda value: isinstance(value, Mapping), "a group of values of your own, as in {a: 1}"
+    ),
     "seed": integer(0),
     "deterministic": BOOLEAN,
     "threads": optional(integer(1, 4096)),
@@ -108,89 +107,43 @@ RULES: dict[str, Rule] = {
 # Keys missing from some options of their group or from runs of older versions.
 NOT_EVERYWHERE = {
     *("cv.n_jobs", "cv.random_state"),
-    *("optimizer.lr", "trust", "model.weights", "model.strict"),
+    *("optimizer.lr", "trust", "model.weights", "model.strict", "extra"),
 }
-
-
-def check(config: DictConfig) -> None:
-    """Check every declared key of a composed configuration.
-
-    Raises
-    ------
-    UserError
-        Listing every mistake: the key, the value got and what is allowed.
-    """
-    refuse(f"{key}: a value is required" for key in sorted(OmegaConf.missing_keys(config)))
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    rules = rules_for(values)
-    found = [*_mistakes(values, rules), *_wrong_effects(values.get("constraint"))]
-    refuse([*found, *_words_for_truth(values, "", rules)])
 
 
 def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
     """Return the rules of all declared keys, including the arguments of each ``_target_``."""
     rules = RULES.copy()
-    for group, settings in values.items():
-        if RULES.get(group) is ENTRIES and ENTRIES.accepts(settings):
-            for name, entry in settings.items():
-                rules[f"{group}.{name}._target_"] = TEXT
-                rules |= _rules_of_part(f"{group}.{name}", entry)
-        elif isinstance(settings, dict):
-            rules |= _rules_of_part(group, settings)
+    for key, settings in parts_of(values):
+        rules[f"{key}._target_"] = RULES.get(f"{key}._target_", TEXT)
+        of_part = PARTS.get(target_of(settings), {})
+        rules |= {f"{key}.{name}": of_part[name] for name in settings if name in of_part}
     return rules
 
 
-def _rules_of_part(key: str, settings: Mapping[str, Any]) -> dict[str, Rule]:
+def parts_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the key and the settings of every part: of groups with a ``_target_``, of entries."""
+    for group, settings in values.items():
+        if RULES.get(group) is ENTRIES:
+            if ENTRIES.accepts(settings):
+                yield from ((f"{group}.{name}", entry) for name, entry in settings.items())
+        elif f"{group}._target_" in RULES and isinstance(settings, Mapping):
+            yield group, settings
+
+
+def target_of(settings: Mapping[str, Any]) -> str:
+    """Return the ``_target_`` of a part; empty text if it is null or no text."""
     target = settings.get("_target_")
-    of_part = PARTS.get(target, {}) if isinstance(target, str) else {}
-    return {f"{key}.{name}": of_part[name] for name in settings if name in of_part}
+    return target if isinstance(target, str) else ""
 
 
-def _mistakes(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:
-    for key, rule in rules.items():
-        value = _select(values, key)
-        if value is _ABSENT:
-            if key not in NOT_EVERYWHERE:
-                yield f"{key}: is missing; allowed is {rule.allowed}"
-        elif not rule.accepts(value):
-            yield refusal(key, value, rule)
+ABSENT = object()
 
 
-def _wrong_effects(constraint: Any) -> Iterator[str]:
-    """Yield a message for each entry of ``constraint.effects`` that is no effect's."""
-    effects = constraint.get("effects") if isinstance(constraint, dict) else None
-    if not isinstance(effects, list):
-        return
-    if effects and constraint.get("_target_") is None:
-        yield (
-            "constraint.effects: constraint=none has no devices on which effects could act; "
-            "choose some, such as constraint=clip, or leave the effects out"
-        )
-    for index, effect in enumerate(effects):
-        key = f"constraint.effects[{index}]"
-        if not isinstance(effect, dict) or not TEXT.accepts(effect.get("_target_")):
-            yield f"{key}: a _target_ is required, as in [{{_target_: my.TemperatureDrift}}]"
-        elif "place" in effect and not PLACE.accepts(effect["place"]):
-            yield refusal(f"{key}.place", effect["place"], PLACE)
-
-
-_ABSENT = object()
-
-
-def _words_for_truth(values: Any, prefix: str, rules: Mapping[str, Rule]) -> Iterator[str]:
-    """Yield a message for each key without a rule that holds on, off, yes or no as text."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _words_for_truth(value, f"{prefix}{key}.", rules)
-        elif f"{prefix}{key}" in rules:
-            continue
-        elif isinstance(value, str) and value.lower() in ("on", "off", "yes", "no"):
-            yield f"{prefix}{key}={value}: is text here; write true or false"
-
-
-def _select(values: Any, dotted: str) -> Any:
+def select(values: Any, dotted: str) -> Any:
+    """Return the value at a dotted key of nested dicts, or `ABSENT`."""
     for part in dotted.split("."):
         if not isinstance(values, dict) or part not in values:
-            return _ABSENT
+            return ABSENT
         values = values[part]
     return values

@@ -231,10 +231,23 @@ GRADIENTS = COLLECTION | {
     "augmented": BOOLEAN,
 }
 
+# Keys of a group that mnist_exp reads itself, not arguments of its target.
+OWN_KEYS = {
+    "model": {"name", "weights", "strict"},
+    "data": {"classes", "subset", "normalization", "mean", "std"},
+    "scheduler": {"interval", "monitor"},
+    "cv": {"n_jobs"},
+    "constraint": {"effects"},
+}
+# Keys by which a part asks for something else than a plain call; Hydra sees to them.
+HYDRA_KEYS = {"_partial_", "_args_", "_recursive_", "_convert_"}
+
 PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.models.MLP": MLP,
     "mnist_exp.models.CNN20k": CNN20K,
-    "mnist_exp.data.load_idx_directory": {"root": TEXT},
+    "mnist_exp.models.CNN21k": {},
+    "mnist_exp.data.load_mnist": {},
+    "mnist_exp.data.load_idx_directory": {"root": TEXT, "name": TEXT},
     "mnist_exp.data.load_torchvision": {"name": TEXT, "root": TEXT, "download": BOOLEAN},
     "mnist_exp.data.augment.Augmentation": AUGMENTATION,
     "mnist_exp.cv.Holdout": HOLDOUT,
@@ -243,8 +256,10 @@ PARTS: dict[str, dict[str, Rule]] = {
     "sklearn.model_selection.RepeatedStratifiedKFold": FOLDS,
     "mnist_exp.train.losses.cross_entropy": CROSS_ENTROPY,
     "mnist_exp.train.losses.focal": FOCAL,
+    "mnist_exp.train.losses.mse": {},
     "mnist_exp.train.metrics.top_k_accuracy": {"k": integer(1)},
     "mnist_exp.train.metrics.expected_calibration_error": {"bins": integer(1, 1_000_000)},
+    "mnist_exp.train.metrics.negative_log_likelihood": {},
     "mnist_exp.train.metrics.f1": {"average": optional(one_of("macro", "micro", "weighted"))},
     "mnist_exp.optim.AsymmetricSGD": ASYMMETRIC_SGD,
     "mnist_exp.optim.Muon": MUON,
@@ -260,6 +275,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.device.DeviceConstraint": DEVICE,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
     "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
+    "mnist_exp.trackers.CSV": {},
     "mnist_exp.trackers.TensorBoard": {"flush_secs": integer(1)},
     "mnist_exp.trackers.MLflow": {
         "experiment": TEXT,

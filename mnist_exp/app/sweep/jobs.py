@@ -16,6 +16,7 @@ from hydra.core.utils import env_override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_exp.app.composition import explained, user_directories
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import finite
 from mnist_exp.run.saved_config import (
@@ -37,9 +38,7 @@ def asked_jobs(config: DictConfig) -> list[AskedJob] | None:
     Raises
     ------
     UserError
-        If a job would leave the sweep's directory.
-    HydraException
-        If a job cannot be composed.
+        If a job cannot be composed, or would leave the sweep's directory.
     """
     if config.hydra.sweeper._target_ != BasicSweeperConf._target_:
         return None
@@ -114,7 +113,10 @@ def _written_out(text: str) -> str:
 
 def _compose(config: DictConfig, number: int, overrides: list[str]) -> AskedJob:
     """Compose a job as Hydra's launcher does, and return what it will train and where."""
-    job = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
+    try:
+        job = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
+    except Exception as error:  # whatever Hydra and OmegaConf make of a user's mistake
+        raise UserError(explained(error, overrides, user_directories(config))) from error
     with open_dict(job):
         job.hydra.job.id = job.hydra.job.num = number
     current = HydraConfig.instance().cfg

@@ -97,9 +97,7 @@ def start_sweep(config: DictConfig) -> None:
     Raises
     ------
     UserError
-        If the directory is taken, a job would leave it, or there are no jobs.
-    HydraException
-        If a job cannot be composed.
+        If the directory is taken, a job cannot be composed or would leave it, or there are none.
     """
     fix_order(config)
     claimed = claim(config, "sweep")
@@ -110,7 +108,7 @@ def start_sweep(config: DictConfig) -> None:
             jobs = asked_jobs(config)
         if jobs == []:
             raise UserError("a swept setting has no values, so the sweep has no jobs.")
-    except (UserError, HydraException):
+    except Exception:
         claimed.give_back()
         raise
     write_sweep(claimed.directory, _record(config, jobs))

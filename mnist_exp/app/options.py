@@ -1,0 +1,131 @@
+"""The options of ``conf/`` as data: what each is for, its keys, their values and comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.run.saved_config import flat
+
+LINE = re.compile(r"( *)([\w.]+): *(.*?)(?:(?:^| +)# ?(.*))?")
+MORE = re.compile(r" +# *(.*)")  # a comment goes on
+GLOBAL = "# @package _global_"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key with its value: as it is, as written in the file, and what its comment says."""
+
+    value: Any
+    text: str
+    comment: str
+
+
+Settings = dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class Option:
+    """A file of a group: what it is for, and its settings by dotted key, also of other groups."""
+
+    group: str
+    name: str
+    description: str
+    settings: Settings
+
+    def __str__(self) -> str:
+        return f"{self.group}={self.name}"
+
+
+def read_options(directories: Iterable[Path] = ()) -> list[Option]:
+    """Read the options that users choose, of this package and of ``directories``.
+
+    Files that cannot be read are left out; recipes and common parts (``_name``) too.
+    """
+    return [option for root in (config_directory(), *directories) for option in _options_in(root)]
+
+
+def root_settings() -> Settings:
+    """Return the settings of config.yaml, Hydra's left out."""
+    found = _own_settings(config_directory() / "config.yaml", "")
+    return {key: setting for key, setting in found.items() if not key.startswith("hydra.")}
+
+
+def _options_in(root: Path) -> Iterator[Option]:
+    for path in sorted(root.glob("*/*.yaml")):
+        if path.name.startswith("_"):
+            continue
+        try:
+            settings = _settings(root, path)
+            text = path.read_text()
+        except Exception:  # a user's file; composing it says what is wrong
+            continue
+        head = [line for line in text.splitlines() if not line.startswith(GLOBAL)]
+        lines = [line[1:].strip() for line in head[: _comments_first(head)]]
+        yield Option(path.parent.name, path.stem, " ".join(lines), settings)
+
+
+def _comments_first(lines: list[str]) -> int:
+    return next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+
+
+def _settings(root: Path, path: Path, package: str | None = None) -> Settings:
+    """Return the settings of an option's file and of those it starts from."""
+    text = path.read_text()
+    if package is None:
+        package = "" if GLOBAL in text else path.parent.relative_to(root).as_posix()
+    settings: Settings = {}
+    content = OmegaConf.load(path)
+    defaults = content.get("defaults", []) if isinstance(content, DictConfig) else []
+    for entry in defaults:
+        if not isinstance(entry, str) or entry == "_self_":
+            continue
+        name, _, where = entry.partition("@")
+        base = root / name[1:] if name.startswith("/") else path.parent / name
+        place = {"": None, "_here_": package}.get(where, where)
+        settings |= _settings(root, base.with_suffix(".yaml"), place)
+    for key, setting in _own_settings(path, package).items():
+        before = settings.get(key)
+        comment = setting.comment or (before.comment if before else "")
+        settings[key] = replace(setting, comment=comment)
+    return settings
+
+
+def _own_settings(path: Path, package: str) -> Settings:
+    content = OmegaConf.load(path)
+    values: Any = OmegaConf.to_container(content)
+    if not isinstance(values, dict):
+        return {}
+    values.pop("defaults", None)
+    written = _written(path.read_text())
+    prefix = f"{package}." if package else ""
+    return {
+        f"{prefix}{key}": Setting(value, *written.get(key, (str(value), "")))
+        for key, value in flat(values).items()
+    }
+
+
+def _written(text: str) -> dict[str, tuple[str, str]]:
+    """Return the value as written and the comment of each dotted key of a YAML file."""
+    found: dict[str, tuple[str, str]] = {}
+    inside: list[tuple[int, str]] = []
+    key = ""
+    for line in text.splitlines():
+        if (more := MORE.fullmatch(line)) is not None and key:
+            value, comment = found[key]
+            found[key] = value, f"{comment} {more[1]}"
+        elif (match := LINE.fullmatch(line)) is not None:
+            indent = len(match[1])
+            inside = [*((depth, name) for depth, name in inside if depth < indent)]
+            inside.append((indent, match[2]))
+            key = ".".join(name for _, name in inside)
+            found[key] = match[3], match[4] or ""
+        else:
+            key = ""
+    return found
