@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import TextIO
 
 from torch import Tensor
 
 from mnist_exp.callbacks.display import Display, Terminal
 from mnist_exp.train.callback import Callback
-from mnist_exp.train.metrics import TAKEN
+from mnist_exp.train.metrics import TAKEN, in_percent
 from mnist_exp.train.state import Row, TrainState
 from mnist_exp.train.training import Training
 
@@ -43,6 +44,7 @@ class Progress(Callback):
         self.batches = training.batches
         self.label = training.label
         self.loss_note = training.recipe.loss_note
+        self.percent = in_percent(training.metrics)
         self.shown_steps = training.steps(state)
         self.shown_at = 0.0
         self.display.begin(self.epochs * self.batches, self.shown_steps)
@@ -62,7 +64,7 @@ class Progress(Callback):
         if state.stopped is not None:
             self.display.shorten((self.epochs - state.epoch) * self.batches)
         self._advance(state, state.epoch, state.epoch * self.batches)
-        self.display.line(self.label + epoch_line(row, self.epochs, self.loss_note))
+        self.display.line(self.label + epoch_line(row, self.epochs, self.loss_note, self.percent))
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
@@ -79,8 +81,11 @@ class Progress(Callback):
         self.shown_steps = steps
 
 
-def epoch_line(row: Row, epochs: int, loss_note: str = "") -> str:
-    """Format an epoch's metrics as one line; ``loss_note`` as `Recipe.loss_note`."""
+def epoch_line(row: Row, epochs: int, loss_note: str = "", percent: Collection[str] = ()) -> str:
+    """Format an epoch's metrics as one line.
+
+    ``loss_note`` is `Recipe.loss_note`; the metrics named in ``percent`` are shown in per cent.
+    """
     parts = [f"epoch {row['epoch']}/{epochs}"]
     for part in ("train", "validation", "test"):
         if f"{part}_loss" in row:
@@ -88,7 +93,8 @@ def epoch_line(row: Row, epochs: int, loss_note: str = "") -> str:
             loss, accuracy = row[f"{part}_loss"], row[f"{part}_accuracy"]
             parts.append(f"{part} loss {loss:.4f}{note} accuracy {accuracy:.2%}")
             parts[-1] += "".join(
-                f" {name} {row[f'{part}_{name}']:.4g}" for name in _metrics(row, part)
+                f" {name} {row[f'{part}_{name}']:{'.2%' if name in percent else '.4g'}}"
+                for name in _metrics(row, part)
             )
     parts.append(f"{row['seconds']:.1f} s, {row['samples_per_second']:,.0f} samples/s")
     return " | ".join(parts)

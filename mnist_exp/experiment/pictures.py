@@ -14,6 +14,7 @@ from mnist_exp.gradients.pictures import draw_gradients
 from mnist_exp.plots import run as plots
 from mnist_exp.plots.figures import write_png
 from mnist_exp.run.fold_result import FoldResult
+from mnist_exp.train.metrics import in_percent
 
 
 def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
@@ -29,6 +30,7 @@ def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
         num_samples=config.plots.num_samples,
         dpi=config.plots.dpi,
         loss_note=parts.recipe.loss_note,
+        percent=in_percent(parts.metrics),
     )
     for key, callback in first.callbacks.items():
         for name, figure in callback.figures(folds).items():

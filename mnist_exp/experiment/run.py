@@ -116,7 +116,7 @@ def run_experiment(
     save_config(directory, config)
     with recorded_outcome(directory, results, lock):
         folds = run_folds(first, run, saved, jobs, display)
-        results |= summary(folds)
+        results |= summary(folds, first.parts.metrics)
         if config.reproduce is not None:
             results["reproduction"] = compare(config.reproduce, results)
         if config.plots.enabled:

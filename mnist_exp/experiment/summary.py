@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mnist_exp.run.over_folds import class_accuracies, mean_and_std, metrics_ove
 from mnist_exp.run.provenance import device_name, git_commit, versions
 from mnist_exp.run.saved_config import hash_config
 from mnist_exp.train.backprop.choose import description as backpropagation
+from mnist_exp.train.metrics import Metric, in_percent
 
 
 def facts(first: Fold, run: RunDirectory, rule: str) -> dict[str, Any]:
@@ -68,8 +69,8 @@ def selection_rule(config: DictConfig, splits: Sequence[Split]) -> str:
     return "last epoch"
 
 
-def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
-    """Return a run's numbers, per fold and over folds.
+def summary(folds: Sequence[FoldResult], metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Return a run's numbers, per fold and over folds; ``metrics`` are those measured.
 
     `mnist_exp.run.results` says what they mean, `mnist_exp.run.formats` lists every entry.
     """
@@ -77,13 +78,13 @@ def summary(folds: Sequence[FoldResult]) -> dict[str, Any]:
     matrices = torch.stack([fold.evaluation.confusion_matrix for fold in folds])
     # a single split keeps integer counts
     matrix = (matrices[0] if len(folds) == 1 else matrices.double().mean(0)).tolist()
-    metrics = metrics_over_folds([fold.evaluation.metrics for fold in folds])
+    found = metrics_over_folds([fold.evaluation.metrics for fold in folds], in_percent(metrics))
     return {
         "parameters": folds[0].parameters,
         "samples_per_second": statistics.median(row["samples_per_second"] for row in epochs),
         "accuracy": mean_and_std([fold.evaluation.accuracy for fold in folds]),
         "loss": mean_and_std([fold.evaluation.loss for fold in folds]),
-        **({"metrics": metrics} if metrics else {}),
+        **({"metrics": found} if found else {}),
         "per_class_accuracy": class_accuracies(matrix),
         "confusion_matrix": matrix,
         "folds": [fold.row() for fold in folds],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mnist_exp.plots.figures import (
@@ -25,11 +25,14 @@ PARTS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 STYLES = {"train": "--", "validation": "-.", "test": "-"}  # where colours tell folds apart
 
 
-def curves_figure(folds: Sequence[FoldResult], loss_note: str = "") -> Figure:
+def curves_figure(
+    folds: Sequence[FoldResult], loss_note: str = "", percent: Collection[str] = ()
+) -> Figure:
     """Draw loss, accuracy and learning rate over steps; several folds get a colour each.
 
     Training batches are a pale line where steps.jsonl holds them, whole epochs are points. Below
-    there is a panel for each metric measured every epoch. ``loss_note``: as in `run_figures`.
+    there is a panel for each metric measured every epoch. ``loss_note`` and ``percent`` are as in
+    `run_figures`.
     """
     metrics = _metrics_of_epochs(folds)
     lines = 1 + math.ceil(len(metrics) / 3)
@@ -56,6 +59,8 @@ def curves_figure(folds: Sequence[FoldResult], loss_note: str = "") -> Figure:
     for axis, name in zip(panels, names, strict=False):
         axis.set(xlabel=over, ylabel=name)
         whole_ticks(axis)
+        if name in percent:
+            axis.yaxis.set_major_formatter(in_percent)
         axis.grid(alpha=0.3)
     if len(folds) > 1:
         add_fold_legend(figure, len(folds), Line2D([], [], color="black", label="mean"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,12 @@ def draw_run(
     num_samples: int,
     dpi: int,
     loss_note: str = "",
+    percent: Collection[str] = (),
 ) -> None:
     """Draw every plot of a finished run into ``directory``, one at a time."""
     directory.mkdir(exist_ok=True)
-    for name, figure in run_figures(dataset, splits, folds, augmented, num_samples, loss_note):
+    figures = run_figures(dataset, splits, folds, augmented, num_samples, loss_note, percent)
+    for name, figure in figures:
         write_png(directory / f"{name}.png", figure, dpi)
 
 
@@ -59,15 +61,17 @@ def run_figures(
     augmented: Tensor | None,
     num_samples: int,
     loss_note: str = "",
+    percent: Collection[str] = (),
 ) -> Iterator[tuple[str, Figure]]:
     """Yield name and figure of every plot of a run.
 
-    ``loss_note`` says how the training loss differs from the others, as `Recipe.loss_note`.
+    ``loss_note`` says how the training loss differs from the others, as `Recipe.loss_note`;
+    the metrics named in ``percent`` are shown in per cent.
     """
     first_split, first_fold = splits[0], folds[0]
     of_fold = f" of fold {first_split.fold}" if len(folds) > 1 else ""
     yield "mnist_samples", samples_figure(dataset, first_split.train[:num_samples], of_fold)
-    yield "training_curves", curves_figure(folds, loss_note)
+    yield "training_curves", curves_figure(folds, loss_note, percent)
     predicted = first_fold.evaluation.predictions
     yield (
         "predictions",

@@ -85,7 +85,9 @@ RESULTS: dict[str, Shape] = {
     "error?": optional(STRING),
     "reproduction?": REPRODUCTION,
     "backpropagation?": STRING,
-    "metrics?": MapOf({"mean": optional(FINITE), "std": optional(AT_LEAST_0), "n": COUNT}),
+    "metrics?": MapOf(
+        {"mean": optional(FINITE), "std": optional(AT_LEAST_0), "n": COUNT, "percent?": BOOLEAN}
+    ),
     "weights_from?": {"path": STRING, "sha256": STRING},
     **{f"{key}?": shape for key, shape in (FACTS | NUMBERS).items()},
 }

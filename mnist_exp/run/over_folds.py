@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 
@@ -16,12 +16,19 @@ def mean_and_std(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def metrics_over_folds(folds: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
-    """Return `mean_and_std` of each metric over the folds that have a value; None if none has."""
+def metrics_over_folds(
+    folds: Sequence[Mapping[str, float | None]], percent: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return `mean_and_std` of each metric over the folds that have a value; None if none has.
+
+    Those named in ``percent`` are marked as read in per cent.
+    """
     found = {}
     for name in dict.fromkeys(name for fold in folds for name in fold):
         values = [value for fold in folds if (value := fold.get(name)) is not None]
         found[name] = mean_and_std(values) if values else {"mean": None, "std": None, "n": 0}
+        if name.partition(".")[0] in percent:
+            found[name]["percent"] = True
     return found
 
 

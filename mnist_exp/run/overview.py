@@ -15,6 +15,7 @@ from mnist_exp.run.lock import is_locked
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import config_file
+from mnist_exp.run.text_table import Share
 
 DEAD, DAMAGED = "dead", "damaged"
 NO_PROCESS = "its process is gone"
@@ -54,7 +55,7 @@ class RunOverview:
         Hash of the configuration that produced the results.
     metrics : dict
         Metrics besides accuracy by column, ``test_NAME`` and ``validation_NAME``: mean over folds,
-        the latter of the reported epochs.
+        the latter of the reported epochs; a `Share` where people read it in per cent.
     """
 
     directory: Path
@@ -114,7 +115,8 @@ def metric_columns(results: Mapping[str, Any]) -> dict[str, float]:
             f"test_{name}": over_folds["mean"],
             f"validation_{name}": of_reported_epochs(results, f"validation_{name}"),
         }
-        found |= {column: value for column, value in values.items() if value is not None}
+        kind = Share if over_folds.get("percent") else float
+        found |= {column: kind(value) for column, value in values.items() if value is not None}
     return found
 
 

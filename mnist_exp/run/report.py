@@ -82,6 +82,8 @@ def shown_metric(found: Mapping[str, Any]) -> str:
     """Format the mean and standard deviation of a metric over folds."""
     if found["mean"] is None:
         return "-"
+    if found.get("percent"):
+        return shown_accuracy(found["mean"], found["std"])
     return f"{found['mean']:.4g}" + ("" if found["std"] is None else f" +- {found['std']:.2g}")
 
 

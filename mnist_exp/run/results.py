@@ -5,7 +5,8 @@ Version 2. ``folds`` has one row per split. Over all folds: ``accuracy`` and ``l
 folds; counts for one split) and ``per_class_accuracy`` (from that matrix; null for a class without
 test images). Accuracies are shares in [0, 1], losses mean cross-entropies in nats, whatever the
 loss trained with. ``metrics``, if there are any, has mean, std and n by name, and in each row of
-``folds`` the value (null: not a finite number, and left out of the mean).
+``folds`` the value (null: not a finite number, and left out of the mean); ``percent`` is true of
+those that people read in per cent, whose values are shares all the same.
 """
 
 from __future__ import annotations

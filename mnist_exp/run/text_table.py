@@ -26,6 +26,12 @@ def shown_accuracy(mean: float | None, std: float | None = None, between: str = 
     return f"{mean:.2%}" if std is None else f"{mean:.2%}{between}{std:.2%}"
 
 
+class Share(float):
+    """A number that people read in per cent."""
+
+
 def shown_number(value: float | None) -> str:
-    """Format a number with four digits; an empty string for None."""
+    """Format a number with four digits, a `Share` as a percentage; an empty string for None."""
+    if isinstance(value, Share):
+        return f"{value:.2%}"
     return "" if value is None else f"{value:.4g}"

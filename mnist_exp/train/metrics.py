@@ -16,7 +16,8 @@ from mnist_exp.errors import UserError
 from mnist_exp.train.functions import call_named, name_of
 
 # From logits [N, C] in float32 and labels [N] in int64, on the CPU, to a number or several by name.
-# An attribute `minimize` says that smaller values are better.
+# An attribute `minimize` says that smaller values are better, `percent` that people read it in
+# per cent.
 Metric = Callable[[Tensor, Tensor], Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 TAKEN = ("loss", "accuracy")  # what every evaluation has
@@ -34,6 +35,22 @@ def is_minimized(metric: Metric) -> bool:
     return bool(getattr(function, "minimize", False))
 
 
+def read_in_percent(metric: Function) -> Function:
+    """Mark a metric that is a share of images, shown as accuracy is: 98.5%, not 0.985."""
+    metric.percent = True  # type: ignore[attr-defined]
+    return metric
+
+
+def in_percent(metrics: Mapping[str, Metric]) -> set[str]:
+    """Return the names of the metrics shown in per cent; by their attribute ``percent``."""
+    return {
+        name
+        for name, metric in metrics.items()
+        if getattr(metric.func if isinstance(metric, partial) else metric, "percent", False)
+    }
+
+
+@read_in_percent
 def top_k_accuracy(logits: Tensor, labels: Tensor, *, k: int = 2) -> float:
     """Return the share of images whose label is among the ``k`` largest logits."""
     best = logits.topk(min(k, logits.shape[1])).indices  # (N, k)

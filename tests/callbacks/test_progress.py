@@ -10,11 +10,13 @@ import re
 import struct
 import termios
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from mnist_exp.callbacks.display import LEAST_BAR, OfProcess, Terminal, receive
 from mnist_exp.callbacks.progress import epoch_line
+from mnist_exp.train.metrics import expected_calibration_error, in_percent, top_k_accuracy
 
 NUMBERS = ("accuracy 100.00%", "loss 12.3456", "123,456 samples/s", "10.00 ms/batch")
 
@@ -131,3 +133,10 @@ def test_an_epochs_line_says_which_loss_was_trained_with() -> None:
         "test loss 0.2500 accuracy 95.00% | 1.0 s, 1,000 samples/s"
     )
     assert "(" not in epoch_line(row, 2)
+
+
+def test_a_metric_that_is_a_share_reads_as_accuracy_does() -> None:
+    row = {"epoch": 1, "validation_loss": 0.5, "validation_accuracy": 0.9, "validation_top2": 0.985,
+           "validation_ece": 0.5, "seconds": 1.0, "samples_per_second": 1000.0}  # fmt: skip
+    percent = in_percent({"top2": partial(top_k_accuracy, k=2), "ece": expected_calibration_error})
+    assert "accuracy 90.00% top2 98.50% ece 0.5 |" in epoch_line(row, 1, percent=percent)

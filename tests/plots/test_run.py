@@ -68,11 +68,14 @@ def test_metrics_of_epochs_get_a_panel_each(
 
 def test_curves_are_the_values_and_means_over_folds_where_a_metric_has_several() -> None:
     folds = [fold(METRICS, ("validation",), scale) for scale in (1.0, 3.0)]
-    panels = {axis.get_ylabel(): axis for axis in curves_figure(folds).axes}
+    panels = {axis.get_ylabel(): axis for axis in curves_figure(folds, percent={"top2"}).axes}
     curves = [numbers(line) for line in panels["top2"].lines]
     assert curves == [[0.5, 1.0, 1.5], [1.5, 3.0, 4.5], [1.0, 2.0, 3.0]]
     first, second, mean = (line.get_color() for line in panels["top2"].lines)
     assert first != second != mean == "black"
+    labels = [panels[name].yaxis.get_major_formatter()(0.5) for name in ("accuracy", "top2", "f1")]
+    assert labels[:2] == ["50%", "50%"]
+    assert "%" not in labels[2]
     by_name = {line.get_label(): numbers(line) for line in panels["f1"].lines}
     assert by_name["0"] == pytest.approx([0.2, 0.4, 0.6])
     assert all(map(math.isnan, by_name["1"]))

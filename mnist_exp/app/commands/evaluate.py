@@ -104,6 +104,8 @@ def numbers(
     """Return what was evaluated and the results, over folds as in results.json."""
     matrices = [each.confusion_matrix.tolist() for each in evaluations]
     summed = [list(map(sum, zip(*rows, strict=True))) for rows in zip(*matrices, strict=True)]
+    recorded = run.results.get("metrics", {})
+    percent = {key.partition(".")[0] for key, found in recorded.items() if found.get("percent")}
     return {
         "run": str(run.directory),
         "model": run.results.get("model", ""),
@@ -111,7 +113,7 @@ def numbers(
         "own_split": dataset is None,
         "accuracy": mean_and_std([each.accuracy for each in evaluations]),
         "loss": mean_and_std([each.loss for each in evaluations]),
-        "metrics": metrics_over_folds([each.metrics for each in evaluations]),
+        "metrics": metrics_over_folds([each.metrics for each in evaluations], percent),
         "class_names": list(run.class_names),
         "per_class_accuracy": class_accuracies(summed),
         "folds": [
