@@ -44,9 +44,12 @@ def curves_figure(
             axis.plot(*_columns(batches), color=colour, alpha=0.35, linewidth=0.8)
         _draw_parts(axis, folds, metric, loss_note if metric == "loss" else "")
     panels[1].yaxis.set_major_formatter(in_percent)
-    for fold, colour in zip(folds, _colours(folds, "tab:gray"), strict=True):
-        rates = [(_step(row), row["lr"]) for row in fold.steps or fold.history]
-        panels[2].plot(*_columns(rates), color=colour, marker=_marker(rates))
+    rates = [[(_step(row), row["lr"]) for row in fold.steps or fold.history] for fold in folds]
+    if all(own == rates[0] for own in rates):  # the usual case: all folds have one schedule
+        panels[2].plot(*_columns(rates[0]), color="tab:gray", marker=_marker(rates[0]))
+    else:
+        for own, colour in zip(rates, colours_of(len(folds)), strict=True):
+            panels[2].plot(*_columns(own), color=colour, marker=_marker(own))
     over = "step" if "step" in folds[0].history[0] else "epoch"
     for axis, (name, columns) in zip(panels[3:], metrics.items(), strict=False):
         if columns == [name]:

@@ -64,7 +64,9 @@ def add_fold_legend(figure: Figure, count: int, *others: Line2D) -> None:
     colours = colours_of(count)
     shown = range(count) if count <= len(DISTINCT) else (0, count - 1)
     lines = [Line2D([], [], color=colours[n], label=f"fold {n + 1}") for n in shown]
-    figure.legend(handles=[*lines, *others], loc="outside lower center", ncols=5, fontsize=8)
+    figure.legend(
+        handles=[*lines, *others], loc="outside lower center", ncols=len(DISTINCT) + 1, fontsize=8
+    )
 
 
 def in_percent(share: float, position: float | None = None) -> str:
