@@ -49,7 +49,7 @@ def test_holdout_is_stratified_and_follows_the_seed(mnist: Dataset) -> None:
     [
         (
             (100, 5000, None),
-.*Set cv.validation=59900; or cv.train",
+            "100 [+] 5000 images do not add up to the 60000.*Set cv.validation=59900; or cv.train=",
         ),
         ((60_000, 1, None), "do not add up.*Set cv.train=null, which trains on the 59999 images"),
         ((None, 60_000, None), "do not add up.*cv.validation to less than 60000, such as 6000"),
