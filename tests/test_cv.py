@@ -83,7 +83,7 @@ def test_more_folds_than_the_smallest_class_has_images_is_refused(
     mnist: Dataset, splitter: type
 ) -> None:
     scheme = PooledFolds(splitter(n_splits=6314))  # there are 6,313 fives
-    with pytest.raises(UserError, match=r"cv\.n_splits=6314: the smallest class has 6313"):
+    with pytest.raises(UserError, match=r"cv\.n_splits=6314: the smallest class has 6,313"):
         scheme.splits(mnist, seed=0)
 
 

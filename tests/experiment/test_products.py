@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.callbacks.display import Terminal
 from mnist_exp.experiment.fold import Fold, open_directory
 from mnist_exp.experiment.parts import build_parts
 from mnist_exp.experiment.run import check_parts
@@ -26,7 +27,7 @@ def begin(directory: Path, *overrides: str) -> None:
     check(config)
     parts = build_parts(config)
     run = open_directory(parts, directory)
-    check_parts(Fold(parts, parts.splits[0], run, StopSignals()), begun=False, said=())
+    check_parts(Fold(parts, parts.splits[0], run, StopSignals(), Terminal()), begun=False, said=())
 
 
 MODELS, DEBUGS = options("model"), (None, *options("debug"))
