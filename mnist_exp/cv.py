@@ -122,8 +122,7 @@ class Holdout:
             raise UserError(
                 f"cv.train={self.train}, cv.validation={self.validation}: {train_size} + "
                 f"{validation_size} images do not add up to the {official} training images of "
-                f"{dataset.name}. Set cv.train=null to train on all that validation leaves, "
-                "and data.subset=N to train on fewer."
+                f"{dataset.name}. {_remedy(self.train, validation_size, official)}"
             )
         labels = dataset.labels.numpy()
         train, validation = _stratified(np.arange(official), labels, validation_size, seed)
@@ -144,6 +143,22 @@ class Holdout:
                 torch.from_numpy(test_indices),
             )
         ]
+
+
+def _remedy(train: int | None, validation: int, official: int) -> str:
+    """Return what to set so that the sizes of a holdout add up."""
+    if validation >= official:
+        return (
+            f"Set cv.train=null and cv.validation to less than {official}, such as "
+            f"{official // 10}: training takes the rest."
+        )
+    left = official - validation
+    if train is None or not 1 <= train < official:
+        return f"Set cv.train=null, which trains on the {left} images that validation leaves."
+    return (
+        f"Set cv.validation={official - train}; or cv.train=null, which trains on the {left} "
+        f"images that validation leaves, and data.subset={train} to train on fewer of them."
+    )
 
 
 class SklearnSplitter(Protocol):

@@ -47,9 +47,12 @@ def test_holdout_is_stratified_and_follows_the_seed(mnist: Dataset) -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((100, 5000, None), "100 [+] 5000 images do not add up to the 60000"),
-        ((60_000, 1, None), "do not add up"),
-        ((None, 60_000, None), "do not add up"),
+        (
+            (100, 5000, None),
+            "100 [+] 5000 images do not add up to the 60000.*Set cv.validation=59900; or cv.train=",
+        ),
+        ((60_000, 1, None), "do not add up.*Set cv.train=null, which trains on the 59999 images"),
+        ((None, 60_000, None), "do not add up.*cv.validation to less than 60000, such as 6000"),
         ((None, 0, 10_001), "cv.test=10001"),
         ((None, 0, 0), "cv.test=0"),
         ((None, 5, None), "5"),
@@ -80,7 +83,7 @@ def test_more_folds_than_the_smallest_class_has_images_is_refused(
     mnist: Dataset, splitter: type
 ) -> None:
     scheme = PooledFolds(splitter(n_splits=6314))  # there are 6,313 fives
-    with pytest.raises(UserError, match=r"cv\.n_splits=6314: the smallest class has 6313"):
+    with pytest.raises(UserError, match=r"cv\.n_splits=6314: the smallest class has 6,313"):
         scheme.splits(mnist, seed=0)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.app.run_directories import hold
 from mnist_exp.errors import UserError
-from mnist_exp.run.command_line import command, literal, override, resume_command
+from mnist_exp.run.command_line import command, literal, override, resume_command, shell_word
 from mnist_exp.run.formats import check_complete
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
@@ -24,10 +26,11 @@ from mnist_exp.run.saved_config import (
     differences,
     key_of,
     load_config,
+    run_directory,
     save_config,
     training_config,
 )
-from mnist_exp.run.yaml_files import load_overrides
+from mnist_exp.run.yaml_files import load_overrides, load_yaml
 
 
 def resume(config: DictConfig) -> None:
@@ -100,15 +103,30 @@ def _named_run(config: DictConfig, key: str) -> Path:
     name = str(config[key])
     if not name:
         raise UserError(f"{key}=: names no run. Give the run's directory: {key}=RUN_DIR.")
-    return Path(name)
+    return run_directory(Path(name))
 
 
 def _read_run(config: DictConfig, directory: Path, key: str) -> DictConfig:
     """Return the configuration of the run in ``directory`` after checking its targets."""
     saved = load_config(directory, key)
     if config.get("trust") is not True:
-        judge_targets(saved, f"{key}={directory}", own_targets(config.hydra))
+        own, where = own_targets(config.hydra), f"{key}={directory}"
+        try:
+            judge_targets(saved, where, own)
+        except UserError as error:
+            raise UserError(f"{error}{_started_with(directory)}") from error
     return saved
+
+
+def _started_with(directory: Path) -> str:
+    """Return the sentence to give the ``--config-dir`` that a run was started with, if any."""
+    with contextlib.suppress(OSError, UserError, OmegaConfBaseException, KeyError, TypeError):
+        saved: Any = OmegaConf.to_container(load_yaml(directory / ".hydra" / "hydra.yaml"))
+        for source in saved["hydra"]["runtime"]["config_sources"]:
+            if "command-line" in source["provider"]:
+                option = shell_word(f"--config-dir={source['path']}")
+                return f" The run was started with {option}: give it again."
+    return ""
 
 
 def asked_changes(
@@ -158,6 +176,7 @@ def _asked_epochs(
         raise UserError(
             f"{key}={directory}: {' '.join(overrides)} does not go together with the settings of "
             f"that run, {' '.join(earlier)} ({error}). Only {EPOCHS} may be raised."
+            f"{_started_with(directory)}"
         ) from error
     before = training_config(saved)
     # count only changes by the command line, not later changes in conf/

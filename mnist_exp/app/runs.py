@@ -17,7 +17,7 @@ from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.rows import as_table, read_rows
-from mnist_exp.run.saved_config import load_config
+from mnist_exp.run.saved_config import load_config, run_directory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ class Run:
     """
 
     def __init__(self, directory: Path, *, trust: bool = False, key: str = "directory") -> None:
-        self.directory = directory
+        self.directory = directory = run_directory(directory)
         self.config: DictConfig = load_config(directory, key)
         results = read_results(directory)
         if results is None:

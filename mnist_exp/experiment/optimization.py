@@ -26,6 +26,7 @@ from mnist_exp.train.monitor import NO_METRICS, check_column, column_of, mode_of
 from mnist_exp.train.training import batches_an_epoch
 from mnist_exp.wording import counted
 
+ROUNDING = 1e-9  # share by which a length may be off
 # Classes of torch that no configuration makes work, with the reason.
 OF_PARTS = (
     "is made of schedulers that need the optimizer, which a configuration cannot give them; name a "
@@ -99,6 +100,8 @@ def build_scheduler(
     _check_length(settings, length)
     if "max_lr" in settings and settings.max_lr is None:
         derived["max_lr"] = [group["lr"] for group in optimizer.param_groups]
+    if _rises_in_one_step(settings, length):  # OneCycleLR would divide by the 0 steps in between
+        derived["pct_start"] = settings.pct_start * (1 + ROUNDING)
     if settings.get("cycle_momentum") and not has_momentum(optimizer):
         derived["cycle_momentum"] = False  # else OneCycleLR fails, or adds momentum to plain SGD
     if find_target(config, "scheduler") is ReduceLROnPlateau and settings.get("mode") is None:
@@ -175,19 +178,17 @@ def _with_settings(config: DictConfig, group: str) -> str:
 
 def _check_length(settings: DictConfig, length: int) -> None:
     total = settings.get("total_steps") or length
-    rising = settings.get("pct_start", 0.0)
-    if not (isinstance(total, int) and isinstance(rising, float)):
-        return  # the scheduler reports the bad type itself
-    if total < length:
+    if isinstance(total, int) and total < length:  # the scheduler reports another type itself
         raise UserError(
             f"scheduler.total_steps={total}: the training has {counted(length, 'step')}; set it to "
             "at least that, or to null for the whole run."
         )
-    if math.isclose(rising * total, 1.0):
-        raise UserError(
-            f"scheduler.pct_start={rising}: of {total} steps the rate would rise in "
-            "one, which OneCycleLR cannot; train longer, or give another share."
-        )
+
+
+def _rises_in_one_step(settings: DictConfig, length: int) -> bool:
+    total, rising = settings.get("total_steps") or length, settings.get("pct_start")
+    known = isinstance(total, int) and isinstance(rising, float) and rising < 1
+    return known and math.isclose(rising * total, 1.0)
 
 
 def has_momentum(optimizer: Optimizer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from mnist_exp.gradients.manifest import read_manifest
 from mnist_exp.gradients.parameter_gradients import ParameterGradients, Rows, write_dense
 from mnist_exp.gradients.statistics import cosines
 from mnist_exp.wording import counted
+
+
+class UnknownParameter(UserError, KeyError):
+    """There are no gradients of that name; a KeyError too, as mappings raise."""
+
+    __str__ = Exception.__str__  # KeyError's would put the text in quotes
 
 
 class StoredGradients(Mapping[str, ParameterGradients]):
@@ -52,7 +59,16 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         self._parameters = {p.name: ParameterGradients(p.name, p, self) for p in stored}
 
     def __getitem__(self, name: str) -> ParameterGradients:
+        if name not in self._parameters:
+            raise UnknownParameter(self._no_such(name))
         return self._parameters[name]
+
+    def _no_such(self, name: object) -> str:
+        names = list(self._parameters)
+        close = difflib.get_close_matches(str(name), names, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        allowed = f"allowed is one of: {', '.join(names)}" if names else "it has statistics only"
+        return f"{name!r}: {self.directory} has no gradients of that name; {allowed}.{meant}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parameters)

@@ -178,6 +178,15 @@ def config_file(directory: Path) -> Path:
     return directory / ".hydra" / "config.yaml"
 
 
+def run_directory(path: Path) -> Path:
+    """Return the run directory that a path names, or in which the file lies that it names."""
+    if path.is_file():
+        for parent in [*path.parents][:3]:  # checkpoints/fold_1/best.pt
+            if (parent / CONFIG_FILE).is_file() or config_file(parent).is_file():
+                return parent
+    return path
+
+
 def load_config(directory: Path, key: str) -> DictConfig:
     """Read the configuration of the run given as ``key=directory``, with missing keys added.
 
@@ -189,6 +198,8 @@ def load_config(directory: Path, key: str) -> DictConfig:
     UserError
         If the run does not exist, or its configuration is missing or damaged.
     """
+    if directory.is_file():
+        raise UserError(f"{key}={directory}: is a file; give the directory of a run.")
     if not directory.is_dir():
         raise UserError(f"{key}={directory}: there is no such directory.")
     path = directory / CONFIG_FILE

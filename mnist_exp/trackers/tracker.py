@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import StopSignals
+from mnist_exp.run.command_line import shell_word
 from mnist_exp.run.saved_config import flat, load_config, training_config
 from mnist_exp.terminal import printable
 from mnist_exp.trackers.tracked_run import TrackedRun
@@ -101,7 +102,9 @@ class Tracker(Callback):
             self.prepare()
         except ImportError as error:
             raise UserError(
-                f"tracker={self.extra}: {error}. Run `pip install {self.extra}` first."
+                f"tracker={self.extra}: needs the package {self.extra}, which this Python does not "
+                f"find ({error}). Install it: {shell_word(sys.executable)} -m pip install "
+                f"{self.extra}"
             ) from error
         except Exception as error:
             self.__fail(error)

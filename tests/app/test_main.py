@@ -261,10 +261,6 @@ def test_every_experiment_composes_and_passes_the_check(compose_config: Compose,
             ["model=mlp100", "scheduler=onecycle", "scheduler.total_steps=3", "training.epochs=2"],
             "scheduler.total_steps=3: the training has 16 steps",
         ),
-        (
-            ["model=mlp100", "scheduler=onecycle", "scheduler.pct_start=0.0125"],
-            "scheduler.pct_start=0.0125: of 80 steps the rate would rise in one",
-        ),
         (["scheduler=onecycle", "scheduler.total_steps=many"], "total_steps=many: .* whole"),
         (
             ["scheduler=onecycle", "scheduler.max_lr=-1"],

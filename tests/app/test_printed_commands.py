@@ -17,12 +17,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 import mnist_exp
+from mnist_exp import load_run
 from mnist_exp.app.commands import evaluate, view_results
 from mnist_exp.app.composition import composed as composed_by_hydra
 from mnist_exp.app.composition import own_hydra
 from mnist_exp.app.resume import resume, use_reference
 from mnist_exp.app.run_directories import claims
 from mnist_exp.app.sweep.resume import resumed_arguments
+from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.command_line import PROGRAM, override, resume_command
 from mnist_exp.run.results import read_results, write_results
@@ -158,3 +160,30 @@ def test_a_sweep_in_a_directory_with_an_odd_name_runs_there(tmp_path: Path) -> N
     code, output = command(*arguments_of(resume_command(Path(name), "sweep")), cwd=tmp_path)
     assert code == 0, output
     assert OmegaConf.load(tmp_path / name / "0" / "config.yaml").seed == 1
+
+
+def test_a_file_of_a_run_stands_for_the_run(run: Path) -> None:
+    for name in ("results.json", "config.yaml", "checkpoints/best.pt"):
+        with claims():
+            config = as_composed([override("resume", run / name)])
+            resume(config)
+        assert config.hydra.run.dir == str(run)
+        config = as_composed([override("reproduce", run / name)])
+        use_reference(config)
+        assert config.reproduce == str(run)
+        assert load_run(run / name).directory == run
+
+
+def test_a_run_with_options_from_elsewhere_says_with_which(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    text = (copied / "config.yaml").read_text()
+    changed = text.replace("mnist_exp.models.MLP", "lab.Net")
+    assert changed != text
+    (copied / "config.yaml").write_text(changed)
+    (copied / ".hydra").mkdir()
+    sources = "[{path: /my conf, schema: file, provider: command-line}]"
+    (copied / ".hydra" / "hydra.yaml").write_text(
+        f"hydra: {{runtime: {{config_sources: {sources}}}}}\n"
+    )
+    with pytest.raises(UserError, match=r"lab\.Net.*started with '--config-dir=/my conf': give it"):
+        resume(as_composed([override("resume", copied)]))

@@ -63,8 +63,17 @@ class Wander(Effect):
         self.steps = saved["steps"]
 
 class Broken(Effect):
+    """Raises after some good calls; the trial of the first step makes two at most."""
+
+    calls = 0
+
+    def __init__(self, good=2):
+        self.good = good
+
     def __call__(self, w, before):
-        raise ZeroDivisionError("cold")
+        self.calls += 1
+        if self.calls > self.good:
+            raise ZeroDivisionError("cold")
 
 class Frozen:
     __slots__ = ()
@@ -258,6 +267,12 @@ def test_an_error_in_an_effect_ends_the_run_with_its_name_and_traceback(
     results = read_results(tmp_path / "run")
     assert results is not None
     assert (results["status"], results["error"]) == ("failed", f"RuntimeError: {name}")
+    at_once = effects.replace("Broken}", "Broken, good: 0}")
+    code, output = command(*arguments[:-2], at_once, "hydra.run.dir=next", cwd=tmp_path,
+                           prepare=importing(tmp_path))  # fmt: skip
+    assert code == 2
+    assert "fails in the first step of training: RuntimeError: " + name in output
+    assert not (tmp_path / "next").exists()
 
 
 @pytest.mark.slow

@@ -150,6 +150,17 @@ def test_augmented_inputs_are_kept_as_they_were(mnist: Dataset, tmp_path: Path) 
     assert statistics["total"]["cosine_with_mean"]["mean"] == pytest.approx(cosines.mean().item())
 
 
+def test_a_wrong_name_is_told_with_the_closest_one(epoch: Path) -> None:
+    stored = gradients.open(epoch)
+    first = next(iter(stored))
+    with pytest.raises(KeyError) as raised:
+        stored[f"model.{first}"]
+    assert isinstance(raised.value, UserError)
+    message = str(raised.value)
+    assert f"allowed is one of: {', '.join(stored)}. Did you mean {first!r}?" in message
+    assert "nothing" not in stored
+
+
 def test_a_bias_takes_no_space_of_its_own(epoch: Path) -> None:
     stored = {p["name"]: p for p in gradients.open(epoch).manifest["parameters"]}
     assert stored["network.0.bias"]["arrays"] == {"values": "network.0.output_gradient"}

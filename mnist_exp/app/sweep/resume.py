@@ -66,7 +66,7 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     values = {key_of(text): _value(text) for text in given.overrides}
     if values.get(RESUME) is None:
         return arguments
-    directory = Path(str(values[RESUME]))
+    directory = _sweep_directory(values[RESUME])
     own = [text for text in given.overrides if key_of(text).startswith(("hydra.", "hydra/"))]
     others = [t for t in given.overrides if t not in own and key_of(t) not in (RESUME, "trust")]
     if others:
@@ -124,7 +124,7 @@ def resume_sweep(config: DictConfig) -> None:
         If there is no such sweep, another process works on it, its jobs have changed, or
         ``trust=true`` is needed.
     """
-    directory = Path(str(config.sweep.resume)).absolute()
+    directory = _sweep_directory(config.sweep.resume).absolute()
     saved = _read(directory, trust=config.get("trust") is True)
     hold(config, directory, "sweep")
     with read_write(config), open_dict(config):
@@ -259,6 +259,12 @@ def _check_same_jobs(before: list[AskedJob], now: list[AskedJob] | None, directo
             f"{RESUME}={directory}: its jobs or their directories have changed since it was "
             "started. Go on with the configuration it was started with."
         )
+
+
+def _sweep_directory(value: object) -> Path:
+    """Return the directory that ``sweep.resume`` names, also by a file in it."""
+    path = Path(str(value))
+    return path.parent if path.is_file() else path
 
 
 def _value(override: str) -> Any:

@@ -1,0 +1,88 @@
+"""The console script and ``python -m mnist_exp`` find the same modules, and end on Ctrl-C alike."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mnist_exp
+from mnist_exp.__main__ import find_modules_here
+from tests.helpers.fault_injection import few_images
+
+REPOSITORY = Path(mnist_exp.__file__).parents[1]
+# As pip writes it for [project.scripts].
+SCRIPT = "import sys\nfrom mnist_exp.__main__ import main\nsys.exit(main())\n"
+MODEL = """
+from torch import nn
+
+
+def net(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))
+"""
+
+
+def test_the_console_script_is_the_entry_point() -> None:
+    (target,) = re.findall(
+        r'^mnist_exp = "(.*)"$', (REPOSITORY / "pyproject.toml").read_text(), re.M
+    )
+    assert target == "mnist_exp.__main__:main"
+
+
+def test_the_current_directory_comes_first_unless_python_is_asked_to_be_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/usr/lib"])
+    find_modules_here()
+    find_modules_here()
+    assert sys.path == [str(tmp_path), "/usr/lib"]
+
+
+@pytest.mark.slow
+def test_the_console_script_finds_a_module_of_the_current_directory(tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "mnist_exp"
+    script.parent.mkdir()
+    script.write_text(SCRIPT)
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "own_net.py").write_text(MODEL)
+    ended = subprocess.run(
+        [
+            *(sys.executable, str(script), *few_images(), "model._target_=own_net.net"),
+            *("cv=none", "data.subset=100", "training.epochs=1", "plots.enabled=false"),
+        ],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("module", ["mnist_exp.app.main", "hydra", "omegaconf"])
+def test_ctrl_c_while_modules_load_is_one_line(tmp_path: Path, module: str) -> None:
+    """A signal arrives as a module begins to load."""
+    text = (
+        "import os, signal, sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stop())\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(text)
+    ended = subprocess.run(
+        [sys.executable, "-m", "mnist_exp", "--cfg", "job"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "stopped by SIGINT\n")
