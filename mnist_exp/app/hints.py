@@ -112,7 +112,9 @@ def _about_option(message: str, directories: Collection[Path]) -> str | None:
 def _options_with(key: str, directories: Collection[Path]) -> str:
     """Name the options of the key's group that have the key, such as ``cv=kfold``."""
     group = key.partition(".")[0]
-    options = [o for o in read_options(directories) if o.group == group and key in o.settings]
+    if group not in _groups(directories):
+        return ""
+    options = [option for option in read_options(directories, group) if key in option.settings]
     named = [str(option) for option in options[:NAMED]]
     if len(options) > NAMED:
         named.append(f"{len(options) - NAMED} more")

@@ -43,12 +43,13 @@ class Option:
         return f"{self.group}={self.name}"
 
 
-def read_options(directories: Iterable[Path] = ()) -> list[Option]:
+def read_options(directories: Iterable[Path] = (), group: str = "*") -> list[Option]:
     """Read the options that users choose, of this package and of ``directories``.
 
-    Files that cannot be read are left out; recipes and common parts (``_name``) too.
+    All options, or those of one group. Files that cannot be read are left out; recipes and common parts (``_name``) too.
     """
-    return [option for root in (config_directory(), *directories) for option in _options_in(root)]
+    roots = (config_directory(), *directories)
+    return [option for root in roots for option in _options_in(root, group)]
 
 
 def root_settings() -> Settings:
@@ -57,8 +58,8 @@ def root_settings() -> Settings:
     return {key: setting for key, setting in found.items() if not key.startswith("hydra.")}
 
 
-def _options_in(root: Path) -> Iterator[Option]:
-    for path in sorted(root.glob("*/*.yaml")):
+def _options_in(root: Path, group: str) -> Iterator[Option]:
+    for path in sorted(root.glob(f"{group}/*.yaml")):
         if path.name.startswith("_"):
             continue
         try:
@@ -91,9 +92,8 @@ def _settings(root: Path, path: Path, package: str | None = None) -> Settings:
         place = {"": None, "_here_": package}.get(where, where)
         settings |= _settings(root, base.with_suffix(".yaml"), place)
     for key, setting in _own_settings(path, package).items():
-        before = settings.get(key)
-        comment = setting.comment or (before.comment if before else "")
-        settings[key] = replace(setting, comment=comment)
+        declared = settings.get(key, setting)  # where it is declared, its comment says what it is
+        settings[key] = replace(setting, comment=declared.comment or setting.comment)
     return settings
 
 

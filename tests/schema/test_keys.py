@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,49 +12,73 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp import schema
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build, optimization
 from mnist_exp.experiment.functions import build_loss, build_metrics
 from mnist_exp.experiment.instantiate import call_target
-from mnist_exp.schema.keys import rules_for
+from mnist_exp.schema.configuration import mistakes_in, unread_keys
+from mnist_exp.schema.keys import RULES, rules_for
+from mnist_exp.schema.parts import PARTS
 from mnist_exp.train.metrics import measure
 from tests.conftest import Compose
 
 NUMBERS = (-1, 0, 1e308, float("nan"), float("inf"), 2**63)
 HOSTILE: tuple[Any, ...] = (None, True, *NUMBERS, "abc", [], {})
-# Options that together cover every key and target; for data, those that need no files.
-OPTIONS = (
-    *("data=mnist", "data=kmnist", "augmentation=light", "tracker=tensorboard"),
-    *("model=mlp", "model=cnn20k", "model=cnn21k"),
-    *(f"optimizer={name}" for name in ("adam", "adamw", "sgd", "asymmetric_sgd", "muon")),
-    *(f"scheduler={name}" for name in ("constant", "cosine", "onecycle", "step")),
-    *("cv=holdout", "cv=kfold", "cv=stratified_kfold", "cv=repeated_stratified_kfold"),
-    *("loss=cross_entropy", "loss=focal", "loss=mse", "metrics=[top2,ece,nll,f1]"),
-    *("constraint=clip", "gradients=epoch", "gradients=none", "runtime=cpu"),
+GROUPS = {path.parent.name for path in config_directory().glob("*/*.yaml")}
+PRESETS = {"experiment", "debug"}
+OPTIONS = sorted(
+    f"{path.parent.relative_to(config_directory()).as_posix()}={path.stem}"
+    for path in config_directory().rglob("[!_]*.yaml")
+    if path.parent != config_directory()
 )
-GROUPS = {option.partition("=")[0] for option in OPTIONS}
+
+
+def option(text: str) -> str:
+    """Return the override of an option; recipes are options of the group they lie in."""
+    group, _, name = text.partition("=")
+    return f"{group.removesuffix('/recipe')}={'recipe/' * group.endswith('/recipe')}{name}"
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
 
 
-@contextmanager
-def changed(config: DictConfig, key: str, value: Any) -> Iterator[None]:
-    before = OmegaConf.select(config, key)
-    OmegaConf.update(config, key, value, merge=False)
-    try:
-        yield
-    finally:
-        OmegaConf.update(config, key, before, merge=False)
+def configurations(compose_config: Compose) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+    """Yield each option with its configuration and the keys no option before had, as declared."""
+    seen: set[tuple[str, str]] = set()
+    for text in ["seed=0", *map(option, OPTIONS)]:
+        values: Any = OmegaConf.to_container(compose_config(text))
+        if text == "data=idx":
+            values["data"]["root"] = "."
+        new = []
+        for key in leaves(values):
+            place = values
+            for group in key.split(".")[:-1]:
+                place = place[group]
+            if (key, str(place.get("_target_"))) not in seen:
+                seen.add((key, str(place.get("_target_"))))
+                new.append(key)
+        yield text, values, new
 
 
-def build_part(config: DictConfig, group: str) -> None:
-    """Build the part of ``group`` as a run does; skip data sets and trackers, which write files."""
+def with_value(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(values)
+    *groups, name = key.split(".")
+    place = changed
+    for group in groups:
+        place = place[group]
+    place[name] = value
+    return changed
+
+
+def build_part(config: DictConfig, key: str) -> None:
+    """Build the part of ``key`` as a run does; skip data sets and trackers, which write files."""
+    group = key.partition(".")[0]
     if group == "model":
         build.build_model(config, num_classes=10)
     elif group == "optimizer":
@@ -65,48 +90,105 @@ def build_part(config: DictConfig, group: str) -> None:
         build_loss(config, 10, torch.device("cpu"))
     elif group == "metrics":
         measure(build_metrics(config), torch.randn(50, 10), torch.arange(50) % 10)
+    elif group == "callbacks":
+        call_target(config, key.rpartition(".")[0])
     elif group in ("cv", "constraint", "augmentation", "gradients"):
         call_target(config, group)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [*OPTIONS, ""])
-def test_a_hostile_value_is_accepted_or_refused_by_its_key(
-    compose_config: Compose, option: str
+def test_every_key_of_every_option_has_a_rule_and_is_read(compose_config: Compose) -> None:
+    for text, values, _ in configurations(compose_config):
+        assert [*mistakes_in(values)] == [], text
+        assert [*unread_keys(values)] == [], text
+        assert set(leaves(values)) - set(rules_for(values)) == set(), text
+
+
+@pytest.mark.slow
+def test_every_rule_is_of_a_key_of_some_option(compose_config: Compose) -> None:
+    keys: set[str] = set()
+    for _, values, _ in configurations(compose_config):
+        keys |= {*leaves(values), *values}
+    assert {key for key in RULES if key not in keys} == set()
+
+
+@pytest.mark.slow
+def test_a_hostile_value_of_any_key_is_accepted_or_refused_by_its_key(
+    compose_config: Compose,
 ) -> None:
-    config = compose_config(*filter(None, [option]))
-    values: Any = OmegaConf.to_container(config)
-    group = option.partition("=")[0]
-    own = {group: values[group]} if group else {k: v for k, v in values.items() if k not in GROUPS}
-    keys = list(leaves(own))
-    assert set(keys) <= set(rules_for(values))
-    OmegaConf.set_struct(config, False)
-    for key in keys:
-        for hostile in HOSTILE:
-            with changed(config, key, hostile):
-                try:
-                    schema.check(config)
-                except UserError as error:
-                    assert str(error).startswith(f"{key}=")  # noqa: PT017
+    tried = 0
+    for _, values, keys in configurations(compose_config):
+        for key in keys:
+            rule = rules_for(values)[key]
+            for hostile in HOSTILE:
+                tried += 1
+                changed = with_value(values, key, hostile)
+                told = [*mistakes_in(changed)]
+                if not rule.accepts(hostile):
+                    shown = schema.rule.shown(hostile)
+                    assert told[0] == f"{key}={shown}: allowed is {rule.allowed}"
                     continue
+                assert told == []
                 with suppress(UserError):
-                    build_part(config, group)
+                    build_part(OmegaConf.create(changed), key)
+    assert tried > 1800
 
 
 def test_a_group_that_is_no_option_is_refused(compose_config: Compose) -> None:
-    config = compose_config()
-    OmegaConf.set_struct(config, False)
-    for group in sorted(GROUPS - {"runtime"}):
+    values: Any = OmegaConf.to_container(compose_config())
+    for group in sorted(GROUPS - PRESETS):
         for hostile in HOSTILE:
-            if group in ("tracker", "metrics") and hostile == {}:  # none
+            if group in ("tracker", "metrics", "callbacks") and hostile == {}:  # none
                 continue
-            with (
-                changed(config, group, hostile),
-                pytest.raises(
-                    UserError, match=rf"^{group}(\._target_: is missing|=.*: allowed is)"
-                ),
-            ):
-                schema.check(config)
+            told = [*mistakes_in(with_value(values, group, hostile))]
+            assert told, (group, hostile)
+            assert all(line.startswith((f"{group}.", f"{group}=")) for line in told)
+            assert all("allowed is" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["+training.epoch=3"], "training.epoch=3: nothing reads this key"),
+        (["+runtime.thread=3"], "runtime.thread=3: nothing reads this key"),
+        (["+mine=3"], "mine=3: nothing reads this key"),
+        (["+mine.a=3"], r"mine=\{'a': 3\}: nothing reads this key"),
+        (["optimizer=muon", "+optimizer.nesterov=true"], "optimizer.nesterov=true: nothing reads"),
+        (["cv=holdout", "+cv.random_state=1"], "cv.random_state=1: nothing reads this key"),
+        (["metrics=top2", "+metrics.top2.n=1"], "metrics.top2.n=1: nothing reads this key"),
+        (["+constraint.levels=16"], "constraint._target_=null: without a target nothing reads l"),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused(
+    compose_config: Compose, overrides: list[str], told: str
+) -> None:
+    config = compose_config(*overrides)
+    with pytest.raises(UserError, match=rf"^{told}"):
+        schema.check(config)
+    schema.check(config, unread=True)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["+extra.width=3", "+extra.inner={a: [1,b]}"],
+        ["optimizer=adam", "+optimizer.amsgrad=true"],  # an argument of torch's
+        ["loss._target_=my.loss", "+loss.scale=3"],
+        ["+metrics.mine={_target_: my.metric, k: 3}"],
+        ["model._target_=torch.nn.Sequential", "+model._args_=[{_target_: torch.nn.Flatten}]"],
+    ],
+)
+def test_values_of_the_users_own_pass(compose_config: Compose, overrides: list[str]) -> None:
+    schema.check(compose_config(*overrides))
+
+
+def test_the_arguments_of_our_targets_are_declared_completely() -> None:
+    """Else a setting that its target takes would be refused as one that nothing reads."""
+    from tests.test_defaults import BASE, settings_of
+
+    for target, base in BASE.items():
+        own = schema.parts.OWN_KEYS.get(base.partition("/")[0], set()) | {"_target_", "defaults"}
+        assert settings_of(base).keys() - own <= PARTS[target].keys(), target
 
 
 @pytest.mark.slow
