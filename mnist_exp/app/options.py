@@ -46,7 +46,8 @@ class Option:
 def read_options(directories: Iterable[Path] = (), group: str = "*") -> list[Option]:
     """Read the options that users choose, of this package and of ``directories``.
 
-    All options, or those of one group. Files that cannot be read are left out; recipes and common parts (``_name``) too.
+    All options, or those of one group. Files that cannot be read are left out, as are recipes and
+    common parts (``_name``).
     """
     roots = (config_directory(), *directories)
     return [option for root in roots for option in _options_in(root, group)]
