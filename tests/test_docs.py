@@ -169,7 +169,10 @@ def check_settings(words: list[str], compose_config: Compose) -> None:
     unknown = [word for word in words if not is_known_key(word.partition("=")[0])]
     assert unknown == []
     if any((config_directory() / word.partition("=")[0]).is_dir() for word in words):
-        schema.check(compose_config(*words, "++data.root=DATA_DIR"))
+        config = compose_config(*words)
+        if "root" in config.data:  # data=idx requires one
+            config.data.root = "DATA_DIR"
+        schema.check(config)
 
 
 def is_known_key(key: str) -> bool:
