@@ -58,7 +58,7 @@ def test_malformed_files_are_refused_by_name_and_reason(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError, match=reason) as caught:
-        read_idx(path, ndim=3)
+        read_idx(path, 3)
     assert str(path) in str(caught.value)
 
 
@@ -72,7 +72,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
             file.write(bytes(1 << 20))
     tracemalloc.start()
     with pytest.raises(UserError, match=r"promises 1568 bytes.*holds more than 1568"):
-        read_idx(path, ndim=3)
+        read_idx(path, 3)
     assert tracemalloc.get_traced_memory()[1] < 10 << 20
     tracemalloc.stop()
 
@@ -85,16 +85,16 @@ def test_a_promise_that_nothing_can_keep_is_refused(
     content = header + bytes(1000)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(UserError, match="promises 3136000000000 bytes of values, the file holds"):
-        read_idx(tmp_path / name, ndim=3)
+        read_idx(tmp_path / name, 3)
     (tmp_path / name).write_bytes(gzip.compress(IMAGES) if name.endswith(".gz") else IMAGES)
     monkeypatch.setattr(regular_files, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match="may take 1,568 bytes of memory, and 1,000 are free"):
-        read_idx(tmp_path / name, ndim=3)
+        read_idx(tmp_path / name, 3)
 
 
 def test_missing_file_and_wrong_md5_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        read_idx(tmp_path / "nowhere", ndim=3)
+        read_idx(tmp_path / "nowhere", 3)
     with pytest.raises(UserError, match="reinstall"):
         check_md5(tmp_path / "nowhere", "0" * 32)
     (tmp_path / "file").write_bytes(b"altered")
