@@ -43,8 +43,36 @@ IMAGES = idx_bytes(np.zeros((2, 28, 28), np.uint8))
         ("empty", b"", "not an IDX file.*nothing"),
         ("text", b"P5 28 28 255", "not an IDX file"),
         ("magic", b"\x01" + IMAGES[1:], "not an IDX file"),
-        ("floats", idx_bytes(np.zeros((2, 28, 28), np.float32), 0x0D), "type 0x0d"),
-        ("labels", idx_bytes(np.zeros(2, np.uint8)), "1 dimension.*expected type 0x08.*with 3"),
+        (
+            "gzip",
+            gzip.compress(IMAGES, mtime=0),
+            r"is compressed by gzip; let its name end in \.gz",
+        ),
+        (
+            "floats",
+            idx_bytes(np.zeros((2, 28, 28), np.float32), 0x0D),
+            r"type 0x0d \(float32\); expected type 0x08 \(uint8\).*\(images \* 255\)",
+        ),
+        (
+            "ints",
+            idx_bytes(np.zeros((2, 28, 28), np.int32), 0x0C),
+            r"type 0x0c \(int32\); expected .*Convert with \.astype\('uint8'\)",
+        ),
+        (
+            "magic_reversed",
+            bytes([3, 8, 0, 0]) + struct.pack("<3I", 2, 28, 28),
+            "first four bytes, 03 08 00 00, are in little-endian order; .*big-endian: 00 00 08 03",
+        ),
+        (
+            "sizes_reversed",
+            IMAGES[:4] + struct.pack("<3I", 2, 28, 28) + IMAGES[16:],
+            r"its sizes are little-endian: \[2, 28, 28\] reads as \[33554432, .*struct\.pack",
+        ),
+        (
+            "labels",
+            idx_bytes(np.zeros(2, np.uint8)),
+            "1 dimension.*expected 3.*Are images and labels swapped",
+        ),
         ("header", IMAGES[:9], "truncated or damaged"),
         ("truncated", IMAGES[:-1], "promises 1568 bytes.*holds 1567"),
         ("longer", IMAGES + b"\0", "promises 1568 bytes.*holds more than 1568"),
