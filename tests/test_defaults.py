@@ -37,6 +37,8 @@ BASE = {
     "mnist_exp.data.load_mnist": "data/mnist",
     "mnist_exp.data.load_idx_directory": "data/idx",
     "mnist_exp.data.load_torchvision": "data/fashion_mnist",
+    "mnist_exp.data.load_npz": "data/npz",
+    "mnist_exp.data.load_csv": "data/csv",
     "mnist_exp.data.augment.Augmentation": "augmentation/light",
     "mnist_exp.cv.Holdout": "cv/holdout",
     "mnist_exp.optim.AsymmetricSGD": "optimizer/asymmetric_sgd",
@@ -64,13 +66,17 @@ REQUIRED = {
     # which data to load has no sensible default
     "mnist_exp.data.load_torchvision": {"name"},
     "mnist_exp.data.load_idx_directory": {"root"},
+    "mnist_exp.data.load_npz": {"file"},
+    "mnist_exp.data.load_csv": {"train_file", "test_file"},
 }
 # Arguments that the run passes, or that only library users need.
 NOT_IN_CONF = {
     "mnist_exp.models.MLP": {"num_classes", "in_features", "generator"},
-    "mnist_exp.models.CNN20k": {"num_classes"},
-    "mnist_exp.models.CNN21k": {"num_classes"},
+    "mnist_exp.models.CNN20k": {"num_classes", "image_shape"},
+    "mnist_exp.models.CNN21k": {"num_classes", "image_shape"},
     "mnist_exp.data.load_idx_directory": {"name"},
+    "mnist_exp.data.load_npz": {"name"},
+    "mnist_exp.data.load_csv": {"name"},
     "mnist_exp.optim.AsymmetricSGD": {"params"},
     "mnist_exp.optim.Muon": {"params"},
     "mnist_exp.train.losses.cross_entropy": {"label_smoothing"},

@@ -133,7 +133,7 @@ class Run:
         UserError
             If there is no such checkpoint, naming those there are, or a target needs trust.
         """
-        from mnist_exp.experiment.trained import trained_model
+        from mnist_exp.experiment.trained import image_shape_of, trained_model
         from mnist_exp.run.weights import read_weights
 
         try:
@@ -141,7 +141,8 @@ class Run:
         except UserError as error:
             raise UserError(f"{error}{self._unfinished()}") from error
         self._judge("model", "constraint")
-        return trained_model(self.config, weights, len(self.class_names))
+        shape = image_shape_of(self.results)
+        return trained_model(self.config, weights, len(self.class_names), shape)
 
     def dataset(self) -> Dataset:
         """Return the run's data, restricted to ``data.classes``; it is loaded once."""
@@ -199,8 +200,8 @@ class Run:
         Parameters
         ----------
         images : array or Tensor
-            uint8 pixels [N, 28, 28], or [28, 28] for one image. The run's own normalisation is
-            applied.
+            uint8 pixels [N, H, W], or [H, W] for one image; with channels before H if the run's
+            images are in colour. The run's own normalisation is applied.
         epoch, fold
             As in `model`.
 
@@ -220,7 +221,7 @@ class Run:
 
         from mnist_exp.experiment import trained
 
-        dataset = trained.as_dataset(images, self.class_names)
+        dataset = trained.as_dataset(images, self.class_names, self.results)
         network = self._network(epoch, fold)
         with trained.conditions_of(self.config, self.results) as conditions:
             logits = trained.predicted_logits(
@@ -229,7 +230,8 @@ class Run:
                 batch_size=self.config.training.eval_batch_size,
                 precision=conditions.precision,
             )
-        probabilities = logits.softmax(1).reshape(*np.shape(images)[:-2], logits.shape[1])
+        single = np.ndim(images) < dataset.images.ndim
+        probabilities = logits.softmax(1)[0 if single else slice(None)]
         return probabilities if isinstance(images, torch.Tensor) else probabilities.numpy()
 
     def evaluate(
@@ -265,7 +267,7 @@ class Run:
         if dataset is None:
             indices, dataset = self.split(fold).test, self.dataset()
         else:
-            trained.check_classes(dataset, self.class_names, self.directory)
+            trained.check_fits(dataset, self.class_names, self.results, self.directory)
             indices = torch.arange(dataset.num_train, len(dataset.labels))
         with trained.conditions_of(self.config, self.results) as conditions:
             return evaluate(

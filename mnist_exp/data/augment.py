@@ -16,6 +16,7 @@ from mnist_exp.schema.rule import check_settings
 # Defaults of torchvision's RandomErasing, used by the published recipe.
 ERASED_AREA = (0.02, 0.33)  # share of the image
 ERASED_ASPECT = (0.3, 3.3)  # height / width
+GREY_OF_COLOURS = (0.2989, 0.587, 0.114)  # shares of red, green and blue, as in torchvision
 RADIANS = math.pi / 180  # per degree
 ERASE_ATTEMPTS = 10  # rectangles drawn per image to find one that fits
 
@@ -88,7 +89,7 @@ class Augmentation:
         Parameters
         ----------
         images : Tensor
-            float32 ``[B, 1, H, W]``, pixels in [0, 1].
+            float32 ``[B, C, H, W]``, one or three channels, pixels in [0, 1].
         generator : torch.Generator
             Source of all randomness, on any device.
         erase_value : float
@@ -109,6 +110,7 @@ class Augmentation:
                 shift_y=torch.round(shift_y * (self.translate * height)) / height,
                 scale=1 + factor * self.scale,
                 shear=shear * self.shear,
+                ratio=height / width,
             )
             images = resample(images, matrices)
         if self.brightness or self.contrast:
@@ -139,13 +141,19 @@ def _scaled(name: str, value: float, strength: float) -> float:
 
 
 def affine_matrices(
-    *, angle: Tensor, shift_x: Tensor, shift_y: Tensor, scale: Tensor, shear: Tensor
+    *,
+    angle: Tensor,
+    shift_x: Tensor,
+    shift_y: Tensor,
+    scale: Tensor,
+    shear: Tensor,
+    ratio: float = 1.0,
 ) -> Tensor:
     """Return the matrices [B, 2, 3] that map output positions to input positions.
 
     An image is rotated about its centre, sheared and enlarged, then shifted: torchvision's
     RandomRotation followed by its RandomAffine. Positions run from -1 to 1 along each axis, as in
-    ``torch.nn.functional.affine_grid``. For square images only.
+    ``torch.nn.functional.affine_grid``.
 
     Parameters
     ----------
@@ -155,11 +163,13 @@ def affine_matrices(
         [B], as a share of the image's width and height.
     scale : Tensor
         [B]; above 1 enlarges.
+    ratio : float
+        Height / width of the images.
     """
     angle, shear = angle * RADIANS, shear * RADIANS  # torch.deg2rad takes 10 times as long
     cos, sin, tan = torch.cos(angle) / scale, torch.sin(angle) / scale, torch.tan(shear)
     # forward: p -> scale * [[1, -tan], [0, 1]] @ [[cos, -sin], [sin, cos]] @ p + shift
-    inverse = ((cos, cos * tan + sin), (-sin, cos - sin * tan))
+    inverse = ((cos, (cos * tan + sin) * ratio), (-sin / ratio, cos - sin * tan))
     rows = ((x, y, -2 * (x * shift_x + y * shift_y)) for x, y in inverse)
     return torch.stack([value for row in rows for value in row], dim=-1).view(-1, 2, 3)
 
@@ -202,16 +212,21 @@ def jitter_colour(
 ) -> Tensor:
     """Multiply pixels by ``brightness``, and their distance to the image's mean by ``contrast``.
 
-    Both are factors [B]; ``brightness_first``, bool [B], sets their order. Pixels are clamped to
-    [0, 1] after each.
+    The mean is that of the grey levels; those of colours are mixed as in torchvision. Both are
+    factors [B]; ``brightness_first``, bool [B], sets their order. Pixels are clamped to [0, 1]
+    after each.
     """
     for brightness_now in (brightness_first, ~brightness_first):
         factor = torch.where(brightness_now, brightness, contrast)
-        mean = images.mean(dim=(1, 2, 3))
+        mean = images.mean(dim=(1, 2, 3)) if images.shape[1] == 1 else _mean_of_grey(images)
         offset = torch.where(brightness_now, 0, (1 - contrast) * mean)
         shape = (-1, 1, 1, 1)  # (B,) -> (B, 1, 1, 1)
         images = torch.addcmul(offset.view(shape), images, factor.view(shape)).clamp_(0, 1)
     return images
+
+
+def _mean_of_grey(images: Tensor) -> Tensor:
+    return images.mean(dim=(2, 3)) @ images.new_tensor(GREY_OF_COLOURS)  # (B, 3) -> (B,)
 
 
 def place_rectangles(

@@ -18,7 +18,7 @@ class Augmentation(Protocol):
     """Random changes to a batch of images."""
 
     def __call__(self, images: Tensor, *, generator: Generator, erase_value: float) -> Tensor:
-        """Return augmented pixels [B, 1, 28, 28] in [0, 1]; erased ones are ``erase_value``."""
+        """Return augmented pixels [B, C, H, W] in [0, 1]; erased ones are ``erase_value``."""
 
 
 class Images:
@@ -31,7 +31,7 @@ class Images:
     device : torch.device
         Compute device.
     mean, std : float
-        Normalisation ``(x - mean) / std`` of pixels in [0, 1].
+        Normalisation ``(x - mean) / std`` of pixels in [0, 1], the same for all channels.
     memory_format : torch.memory_format
         Layout of the batches; channels_last suits convolutions on most hardware.
     """
@@ -58,11 +58,11 @@ class Images:
         augmentation: Augmentation | None = None,
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return network inputs [B, 1, 28, 28] and int64 labels [B] of ``indices``."""
+        """Return network inputs [B, C, H, W] and int64 labels [B] of ``indices``."""
         with threads_for(len(indices) * self.sample_size):
             labels = self.labels.index_select(0, indices)
             if augmentation is None:
-                images = pixels_to_inputs(self.pixels, indices, *self._line).unsqueeze(1)
+                images = _with_channels(pixels_to_inputs(self.pixels, indices, *self._line))
                 return images.contiguous(memory_format=self.memory_format), labels
             pixels = self.pixels.index_select(0, indices)
             return self.inputs(pixels, augmentation, generator), labels
@@ -73,11 +73,11 @@ class Images:
         augmentation: Augmentation | None = None,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Return normalised float32 images [B, 1, 28, 28] from uint8 pixels [B, 28, 28].
+        """Return normalised float32 images [B, C, H, W] from uint8 pixels [B, H, W] or those.
 
         An augmentation draws from ``generator``; what it erases is 0 after normalisation.
         """
-        images = pixels.unsqueeze(1).float()  # (B, 1, 28, 28)
+        images = _with_channels(pixels).float()
         if augmentation is None or generator is None:
             scale, shift = self._line
             images.mul_(scale)
@@ -102,6 +102,11 @@ class Images:
     def device(self) -> torch.device:
         """Compute device of the batches."""
         return self.pixels.device
+
+
+def _with_channels(images: Tensor) -> Tensor:
+    """View grey images [B, H, W] as [B, 1, H, W]; others stay as they are."""
+    return images.unsqueeze(1) if images.ndim == 3 else images
 
 
 class Features:

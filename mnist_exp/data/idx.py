@@ -14,16 +14,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_exp.data.arrays import COLOUR, GREY
 from mnist_exp.errors import UserError
 from mnist_exp.files.regular import check_memory, open_regular
 from mnist_exp.wording import counted
 
 IDX_UINT8 = 0x08  # type code of unsigned bytes, third byte of the magic number
+TYPES = {
+    IDX_UINT8: "uint8",
+    0x09: "int8",
+    0x0B: "int16",
+    0x0C: "int32",
+    0x0D: "float32",
+    0x0E: "float64",
+}
 LARGEST_GROWTH = 1032  # deflate's largest ratio, 1032:1 (zlib manual)
+LARGEST_SIDE = 1 << 24  # sizes above it are more likely in the wrong byte order
 BLOCK = 1 << 20  # bytes read at once
 
 
-def read_idx(path: Path, ndim: int) -> Tensor:
+def read_idx(path: Path, *ndim: int) -> Tensor:
     """Read one IDX file of unsigned bytes, gzipped or not.
 
     Layout of the format: http://yann.lecun.com/exdb/mnist (two zero bytes, type code, number of
@@ -33,8 +43,8 @@ def read_idx(path: Path, ndim: int) -> Tensor:
     ----------
     path : Path
         The file; decompressed if the name ends in ``.gz``.
-    ndim : int
-        Required number of dimensions: 3 for images, 1 for labels.
+    *ndim : int
+        Allowed numbers of dimensions: 3 or 4 for images, 1 for labels.
 
     Returns
     -------
@@ -44,11 +54,10 @@ def read_idx(path: Path, ndim: int) -> Tensor:
     Raises
     ------
     UserError
-        If the file is missing, not IDX, of another type or rank, truncated or too long.
+        If the file is missing, not IDX, of another type, rank or byte order, truncated or too long.
     """
-    start = 4 + 4 * ndim
-    with _open(path) as file:
-        shape = _read_header(path, _read(file, start), ndim)
+    with open_unpacked(path) as file:
+        shape = _read_header(path, file, ndim)
         promised = math.prod(shape)
         check_promise(path, promised)
         values = _read(file, promised + 1)  # one extra byte, to detect a longer file
@@ -80,21 +89,51 @@ def check_promise(path: Path, promised: int) -> None:
     check_memory(path, promised)
 
 
-def _read_header(path: Path, content: bytearray, ndim: int) -> tuple[int, ...]:
-    if len(content) < 4 or content[:2] != b"\0\0":
-        raise UserError(
-            f"{path}: not an IDX file: it starts with {content[:4].hex(' ') or 'nothing'}; "
-            f"an IDX file of bytes with {counted(ndim, 'dimension')} starts with "
-            f"00 00 08 {ndim:02x}."
-        )
-    if content[2] != IDX_UINT8 or content[3] != ndim:
-        raise UserError(
-            f"{path}: IDX type 0x{content[2]:02x} with {counted(content[3], 'dimension')}; "
-            f"expected type 0x08 (unsigned bytes) with {ndim}. Are images and labels swapped?"
-        )
-    if len(content) < 4 + 4 * ndim:
+def _read_header(
+    path: Path, file: IO[bytes] | gzip.GzipFile, ndim: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Read the header and return the shape."""
+    start = _read(file, 4)
+    _check_magic(path, start, ndim)
+    sizes = _read(file, 4 * start[3])
+    if len(sizes) < 4 * start[3]:
         raise UserError(f"{path}: ends within its header; it is truncated or damaged.")
-    return struct.unpack(f">{ndim}I", content[4:])
+    shape, reversed_ = (struct.unpack(f"{order}{start[3]}I", sizes) for order in "><")
+    if max(reversed_) < LARGEST_SIDE <= max(shape):
+        raise UserError(
+            f"{path}: its sizes are little-endian: {list(reversed_)} reads as {list(shape)}. IDX "
+            'is big-endian; write the sizes with struct.pack(">I", size).'
+        )
+    return shape
+
+
+def _check_magic(path: Path, start: bytearray, ndim: tuple[int, ...]) -> None:
+    wanted = " or ".join(map(str, ndim))
+    dimensions = counted(ndim[0], "dimension") if len(ndim) == 1 else f"{wanted} dimensions"
+    if start[:2] == b"\x1f\x8b":
+        raise UserError(f"{path}: is compressed by gzip; let its name end in .gz.")
+    if len(start) == 4 and start[2:] == b"\0\0" and start[1] in TYPES:
+        raise UserError(
+            f"{path}: its first four bytes, {start.hex(' ')}, are in little-endian order; IDX is "
+            f"big-endian: {start[::-1].hex(' ')}, and the sizes after it too."
+        )
+    if len(start) < 4 or start[:2] != b"\0\0":
+        raise UserError(
+            f"{path}: not an IDX file: it starts with {start.hex(' ') or 'nothing'}; "
+            f"an IDX file of bytes with {dimensions} starts with 00 00 08 {ndim[0]:02x}."
+        )
+    if start[2] != IDX_UINT8:
+        found = TYPES.get(start[2], "unknown")
+        raise UserError(
+            f"{path}: holds values of IDX type 0x{start[2]:02x} ({found}); expected type 0x08 "
+            "(uint8): pixels from 0 to 255, labels likewise. Convert with .astype('uint8'), pixels "
+            "from 0 to 1 with (images * 255).round().astype('uint8')."
+        )
+    if start[3] not in ndim:
+        raise UserError(
+            f"{path}: has {counted(start[3], 'dimension')}, expected {wanted}: images are {GREY} or "
+            f"{COLOUR}, labels [N]. Are images and labels swapped?"
+        )
 
 
 def check_md5(path: Path, expected: str) -> None:
@@ -119,7 +158,14 @@ def check_md5(path: Path, expected: str) -> None:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+def open_unpacked(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """Open a regular file for reading, decompressed if its name ends in ``.gz``.
+
+    Raises
+    ------
+    UserError
+        If it is missing or no regular file, or, also while it is read, damaged.
+    """
     try:
         with open_regular(path) as file:
             if path.suffix != ".gz":

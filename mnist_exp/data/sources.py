@@ -1,13 +1,15 @@
-"""Sources of data sets: the bundled MNIST, IDX directories, torchvision."""
+"""Sources of data sets: the bundled MNIST, IDX directories, the MNIST family of torchvision."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.error import URLError
 
 from torch import Tensor
 
+from mnist_exp.data.arrays import as_images
 from mnist_exp.data.dataset import Dataset, pool
 from mnist_exp.data.idx import check_md5, read_idx
 from mnist_exp.errors import UserError
@@ -20,7 +22,11 @@ BUNDLED_MD5 = {
     "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
-IDX_STEMS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+# Mirrors vary in punctuation; EMNIST puts emnist-letters- and the like first, and says test.
+IDX_NAME = re.compile(
+    r"(?:(?P<prefix>.*)-)?(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d[-.]ubyte(\.gz)?"
+)
 
 
 def load_mnist() -> Dataset:
@@ -36,7 +42,9 @@ def load_mnist() -> Dataset:
     return load_idx_directory(BUNDLED, name="MNIST")
 
 
-def load_idx_directory(root: str | Path, *, name: str | None = None) -> Dataset:
+def load_idx_directory(
+    root: str | Path, *, prefix: str | None = None, name: str | None = None
+) -> Dataset:
     """Load a directory with the four IDX files, each ``.gz`` or not.
 
     Parameters
@@ -44,8 +52,11 @@ def load_idx_directory(root: str | Path, *, name: str | None = None) -> Dataset:
     root : str or Path
         Holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
         ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``.
+    prefix : str, optional
+        What their names start with, such as ``emnist-letters``; needed where the directory holds
+        several data sets.
     name : str, optional
-        The data set's name; the directory's by default.
+        The data set's name; the directory's, or the prefix, by default.
 
     Raises
     ------
@@ -53,9 +64,9 @@ def load_idx_directory(root: str | Path, *, name: str | None = None) -> Dataset:
         If a file is missing or malformed; the message names the file and the reason.
     """
     root = Path(root).expanduser()
-    files = [_find_idx(root, stem) for stem in IDX_STEMS]
-    train, test = (_read_split(*files[:2]), _read_split(*files[2:]))
-    return pool(name or root.resolve().name, train, test)
+    prefix, files = _idx_files(root, prefix)
+    train, test = (_read_split(root, files, split) for split in ("train", "test"))
+    return pool(name or prefix or root.resolve().name, train, test)
 
 
 def load_torchvision(name: str, *, root: str | Path = "data", download: bool = True) -> Dataset:
@@ -135,23 +146,45 @@ def _missing_files_message(name: str, root: Path, error: Exception) -> str:
     )
 
 
-def _read_split(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:
-    images, labels = read_idx(images_path, ndim=3), read_idx(labels_path, ndim=1)
+def _read_split(root: Path, files: Mapping[str, Path], split: str) -> tuple[Tensor, Tensor]:
+    images_path, labels_path = files[f"{split} images"], files[f"{split} labels"]
+    images, labels = read_idx(images_path, 3, 4), read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise UserError(
             f"{images_path} holds {len(images)} images but {labels_path} holds {len(labels)} "
             "labels; the two files do not belong together."
         )
-    return images, labels
+    return as_images(str(images_path), images), labels
 
 
-def _find_idx(root: Path, stem: str) -> Path:
-    # torchvision unpacks to "-ubyte"; some mirrors write ".ubyte"
-    for ending in ("-ubyte", ".ubyte", "-ubyte.gz", ".ubyte.gz"):
-        path = root / (stem + ending)
-        if path.is_file():
-            return path
-    raise UserError(
-        f"data.root={root}: {stem}-ubyte (or {stem}-ubyte.gz) was not found. The directory must "
-        "hold the four IDX files: " + ", ".join(f"{stem}-ubyte" for stem in IDX_STEMS) + "."
-    )
+def _idx_files(root: Path, prefix: str | None) -> tuple[str, dict[str, Path]]:
+    """Return the prefix of a data set in a directory, and its four files by split and kind."""
+    try:
+        paths = sorted(path for path in root.iterdir() if path.is_file())
+    except OSError as error:
+        raise UserError(f"data.root={root}: cannot be read ({error.strerror}).") from error
+    sets: dict[str, dict[str, Path]] = {}
+    for path in paths:
+        if found := IDX_NAME.fullmatch(path.name):
+            split = "train" if found["split"] == "train" else "test"
+            of_set = sets.setdefault(found["prefix"] or "", {})
+            of_set.setdefault(f"{split} {found['kind']}", path)  # sorted: unpacked before .gz
+    prefixes = ", ".join(name or "(none)" for name in sets)
+    if prefix is None and len(sets) > 1 and "" not in sets:
+        raise UserError(
+            f"data.root={root}: holds several data sets, whose names start with {prefixes}. "
+            "Choose one with data.prefix."
+        )
+    chosen = ("" if "" in sets or not sets else next(iter(sets))) if prefix is None else prefix
+    files = sets.get(chosen, {})
+    for expected in IDX_FILES:
+        split, kind, _ = expected.replace("t10k", "test").split("-")
+        if f"{split} {kind}" not in files:
+            start = f"{chosen}-" if chosen else ""
+            raise UserError(
+                f"data.root={root}: {start}{expected}-ubyte (or {start}{expected}-ubyte.gz) was "
+                "not found. The directory must hold the four IDX files: "
+                + ", ".join(f"{start}{name}-ubyte" for name in IDX_FILES)
+                + (f". Prefixes there: {prefixes}." if prefix is not None and sets else ".")
+            )
+    return chosen, files

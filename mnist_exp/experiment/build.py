@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,16 @@ import mnist_exp
 from mnist_exp.cv import PooledFolds, Scheme, Split, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
+from mnist_exp.data.dataset import MNIST_SHAPE, ImageShape
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.constraint import build_constraint
-from mnist_exp.experiment.instantiate import call_target, find_target, takes_argument
-from mnist_exp.experiment.loaded_data import load_dataset
+from mnist_exp.experiment.dataset import described_dataset
+from mnist_exp.experiment.instantiate import (
+    argument_names,
+    call_target,
+    find_target,
+    takes_argument,
+)
 from mnist_exp.experiment.optimization import build_optimizer, build_scheduler, scheduler_monitor
 from mnist_exp.models.parametrizations import check_shapes, check_weights
 from mnist_exp.optim.weight_averaging import averaged_model
@@ -54,10 +61,8 @@ def set_deterministic(config: DictConfig) -> None:
 
 
 def build_dataset(config: DictConfig) -> Dataset:
-    """Load the data set, restricted to ``data.classes`` if set."""
-    dataset = load_dataset(config)
-    classes = config.data.classes
-    return dataset if classes is None else dataset.select_classes(list(classes))
+    """Load the data set, with its classes and their names as ``data`` says."""
+    return described_dataset(config)
 
 
 def build_splits(config: DictConfig, dataset: Dataset) -> list[Split]:
@@ -124,12 +129,26 @@ def build_images(
     )
 
 
-def build_model(config: DictConfig, num_classes: int) -> nn.Module:
-    """Build the network; a target that takes ``num_classes`` gets it."""
+def build_model(
+    config: DictConfig, num_classes: int, image_shape: ImageShape = MNIST_SHAPE
+) -> nn.Module:
+    """Build the network; a target that takes ``num_classes`` gets it.
+
+    One that names ``image_shape`` (channels, height, width), ``in_channels`` or ``in_features``
+    (all pixels) among its arguments gets those of the images, unless ``model`` sets them.
+    """
     target = find_target(config, "model")
-    extra = {}
-    if target is not None and takes_argument(target, "num_classes"):
-        extra["num_classes"] = num_classes
+    sizes = {
+        "in_features": prod(image_shape),
+        "in_channels": image_shape[0],
+        "image_shape": image_shape,
+    }
+    extra: dict[str, Any] = {}
+    if target is not None:
+        own = argument_names(target).keys() - {k for k, v in config.model.items() if v is not None}
+        extra = {name: value for name, value in sizes.items() if name in own}
+        if takes_argument(target, "num_classes"):
+            extra["num_classes"] = num_classes
     model = call_target(config, "model", **extra)
     if not isinstance(model, nn.Module):
         raise UserError(
@@ -245,6 +264,7 @@ def build_state(
     validated: bool = True,
     metrics: Mapping[str, Any] = NO_METRICS,
     pretrained: Pretrained | None = None,
+    image_shape: ImageShape = MNIST_SHAPE,
 ) -> TrainState:
     """Build the model, its optimizer, scheduler and constraint; ``seed`` draws the weights.
 
@@ -253,7 +273,7 @@ def build_state(
     before the constraint maps them to conductances.
     """
     torch.manual_seed(seed)
-    model = build_model(config, num_classes)
+    model = build_model(config, num_classes, image_shape)
     if pretrained is not None:
         pretrained.load_into(model, config.model.get("strict", True))
     model.to(device)

@@ -14,10 +14,12 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from mnist_exp.data.dataset import MNIST_SHAPE, ImageShape
 from mnist_exp.errors import UserError
 from mnist_exp.models.effective_copy import effective_copy
 
 INPUT, OUTPUT = "images", "logits"
+SHAPE = "image_shape"  # name of the fact: channels, height, width
 FACTS_FILE = "mnist_exp.json"  # inside an exported program
 LARGEST_DIFFERENCE = 1e-4  # of the logits, as a share of the largest one
 BATCH_SIZES = (1, 7, 64)  # compared; the network is traced with another one
@@ -47,9 +49,9 @@ def to_onnx(network: nn.Module, facts: Mapping[str, str]) -> tuple[bytes, str]:
     Parameters
     ----------
     network : nn.Module
-        From images [B, 1, 28, 28] to logits, as `effective_network` returns it.
+        From images [B, C, H, W] to logits, as `effective_network` returns it.
     facts : mapping
-        Texts to store with it.
+        Texts to store with it, of `facts_of_use`.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def to_onnx(network: nn.Module, facts: Mapping[str, str]) -> tuple[bytes, str]:
     with _quiet("onnx"):
         program = torch.onnx.export(
             network,
-            (_images(TRACED),),
+            (_images(TRACED, facts),),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             input_names=[INPUT],
@@ -84,7 +86,10 @@ def to_onnx(network: nn.Module, facts: Mapping[str, str]) -> tuple[bytes, str]:
     def computed(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
 
-    return content, f"onnxruntime {runtime.__version__} and torch: {_compare(network, computed)}"
+    return (
+        content,
+        f"onnxruntime {runtime.__version__} and torch: {_compare(network, computed, facts)}",
+    )
 
 
 def to_program(network: nn.Module, facts: Mapping[str, str]) -> tuple[bytes, str]:
@@ -92,14 +97,14 @@ def to_program(network: nn.Module, facts: Mapping[str, str]) -> tuple[bytes, str
     file = io.BytesIO()
     with _quiet("torch"):
         program = torch.export.export(
-            network, (_images(TRACED),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+            network, (_images(TRACED, facts),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # where this machine's source files lie
         torch.export.save(program, file, extra_files={FACTS_FILE: json.dumps(dict(facts))})
         content = file.getvalue()
         loaded = torch.export.load(io.BytesIO(content)).module()
-    return content, f"the program read back and the network: {_compare(network, loaded)}"
+    return content, f"the program read back and the network: {_compare(network, loaded, facts)}"
 
 
 def to_safetensors(network: nn.Module, facts: Mapping[str, str]) -> tuple[bytes, str]:
@@ -124,10 +129,19 @@ FORMATS: dict[str, tuple[str, Callable[[nn.Module, Mapping[str, str]], tuple[byt
 }
 
 
-def facts_of_use(mean: float, std: float, class_names: tuple[str, ...]) -> dict[str, str]:
+def facts_of_use(
+    mean: float,
+    std: float,
+    class_names: tuple[str, ...],
+    image_shape: ImageShape = MNIST_SHAPE,
+) -> dict[str, str]:
     """Return what a user of the file needs to know, as texts."""
+    channels, height, width = image_shape
+    pixels = "grey levels" if channels == 1 else "red, green and blue"
     return {
-        "input": f"{INPUT}: float32 [B, 1, 28, 28], (p / 255 - mean) / std of grey levels p",
+        "input": f"{INPUT}: float32 [B, {channels}, {height}, {width}], (p / 255 - mean) / std of "
+        f"{pixels} p",
+        SHAPE: json.dumps(image_shape),
         "output": f"{OUTPUT}: float32 [B, {len(class_names)}], one a class, before softmax",
         "mean": repr(mean),
         "std": repr(std),
@@ -135,11 +149,13 @@ def facts_of_use(mean: float, std: float, class_names: tuple[str, ...]) -> dict[
     }
 
 
-def _compare(network: nn.Module, computed: Callable[[Tensor], Tensor]) -> str:
+def _compare(
+    network: nn.Module, computed: Callable[[Tensor], Tensor], facts: Mapping[str, str]
+) -> str:
     """Compare logits on a few batches; return the largest difference in words."""
     largest = share = 0.0
     for size in BATCH_SIZES:
-        images = _images(size)
+        images = _images(size, facts)
         with torch.no_grad():
             expected, found = network(images), computed(images)
         if found.shape != expected.shape:
@@ -153,10 +169,10 @@ def _compare(network: nn.Module, computed: Callable[[Tensor], Tensor]) -> str:
     return f"{words}, in batches of {', '.join(map(str, BATCH_SIZES))}"
 
 
-def _images(size: int) -> Tensor:
-    """Return images [B, 1, 28, 28] about as bright and as varied as normalised ones."""
+def _images(size: int, facts: Mapping[str, str]) -> Tensor:
+    """Return images [B, C, H, W] about as bright and as varied as normalised ones."""
     generator = torch.Generator().manual_seed(SEED + size)
-    return torch.randn(size, 1, 28, 28, generator=generator)
+    return torch.randn(size, *json.loads(facts[SHAPE]), generator=generator)
 
 
 # What the extras of this package install, by format.

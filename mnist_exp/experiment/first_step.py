@@ -52,6 +52,7 @@ def try_first_step(fold: Fold) -> None:
             validated=fold.split.validation is not None,
             metrics=parts.metrics,
             pretrained=parts.pretrained,
+            image_shape=parts.dataset.image_shape,
         )
         training = _short(fold, where)
         _check_forward(fold, state.model, training)

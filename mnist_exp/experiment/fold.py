@@ -103,6 +103,7 @@ class Fold:
             validated=split.validation is not None,
             metrics=parts.metrics,
             pretrained=parts.pretrained,
+            image_shape=parts.dataset.image_shape,
         )
         # parts of the user's may keep state, which no other fold must see
         own = {

@@ -47,11 +47,13 @@ def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
 
 
 def augmented_examples(parts: Parts, indices: Tensor) -> Tensor | None:
-    """Return inputs [7, 8, 28, 28]: an image and 7 augmentations per row; None without any."""
+    """Return inputs [7, 8, C, H, W]: an image and 7 augmentations per row; None without any."""
     images, augmentation = parts.images, parts.recipe.augmentation
     if augmentation is None:
         return None
-    pixels = images.pixels[indices[:7].to(images.device)]  # (7, 28, 28)
+    pixels = images.pixels[indices[:7].to(images.device)]
     generator = Generator(images.device).manual_seed(parts.config.seed)
-    draws = images.inputs(pixels.repeat(7, 1, 1), augmentation, generator).view(7, -1, 28, 28)
-    return torch.cat([images.inputs(pixels).view(1, -1, 28, 28), draws]).transpose(0, 1).cpu()
+    originals = images.inputs(pixels)  # (7, C, H, W)
+    draws = images.inputs(torch.cat([pixels] * 7), augmentation, generator)
+    columns = torch.cat([originals, draws]).unflatten(0, (-1, len(originals)))
+    return columns.transpose(0, 1).cpu()

@@ -17,6 +17,7 @@ from mnist_exp.cpu.threads import overload
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build, optimization
+from mnist_exp.experiment.dataset import orientation_warning
 from mnist_exp.experiment.first_step import try_first_step
 from mnist_exp.experiment.fold import Fold, finish, open_directory
 from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
@@ -239,7 +240,8 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     scale = scale_warning(
         some, "data.normalization=mean_std data.mean=null data.std=null takes both from the data."
     )
-    return [*warnings, *ignored_settings(config, said, known), *([scale] if scale else [])]
+    hints = filter(None, (scale, orientation_warning(config, parts.dataset)))
+    return [*warnings, *ignored_settings(config, said, known), *hints]
 
 
 def warn_of_changes(directory: Path, facts: dict[str, Any], begun: bool) -> None:

@@ -34,6 +34,9 @@ def facts(first: Fold, run: RunDirectory, rule: str) -> dict[str, Any]:
         "data_sha256": run.data_sha256,
         "splits_sha256": run.splits_sha256,
         "class_names": list(dataset.class_names),
+        # what stands for each class in the data's files, where that is not its index
+        **({} if dataset.values is None else {"label_values": list(dataset.values)}),
+        "image_shape": list(dataset.image_shape),
         "seed": config.seed,
         "config_hash": hash_config(run.config),
         "selection_rule": rule,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mnist_exp.cpu.threads import cpu_threads, settle_threads
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
+from mnist_exp.data.dataset import MNIST_SHAPE, ImageShape, shown_size
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.constraint import build_constraint
@@ -25,7 +26,12 @@ from mnist_exp.train.compute_device import compute_device
 from mnist_exp.wording import counted
 
 
-def trained_model(config: DictConfig, weights: SavedWeights, num_classes: int) -> nn.Module:
+def trained_model(
+    config: DictConfig,
+    weights: SavedWeights,
+    num_classes: int,
+    image_shape: ImageShape = MNIST_SHAPE,
+) -> nn.Module:
     """Build the network of a configuration on the CPU, in eval mode, with saved weights.
 
     A device constraint is attached, so that its mapping computes the weights from the
@@ -39,6 +45,8 @@ def trained_model(config: DictConfig, weights: SavedWeights, num_classes: int) -
         Its weights, from `mnist_exp.run.weights.read_weights`.
     num_classes : int
         Number of outputs.
+    image_shape : tuple of int
+        Channels, height and width of the images.
 
     Raises
     ------
@@ -46,7 +54,7 @@ def trained_model(config: DictConfig, weights: SavedWeights, num_classes: int) -
         If the network cannot be built, or the weights do not fit it.
     """
     with torch.random.fork_rng(devices=[]):
-        model = build.build_model(config, num_classes)
+        model = build.build_model(config, num_classes, image_shape)
         build.set_memory_format(config, model)
         constraint = build_constraint(config)
         if constraint is not None:
@@ -114,33 +122,55 @@ def predicted_logits(
     return torch.cat(logits)
 
 
-def as_dataset(images: Any, class_names: tuple[str, ...]) -> Dataset:
+def image_shape_of(results: Mapping[str, Any]) -> ImageShape:
+    """Return channels, height and width of a run's images; older ones trained on MNIST's."""
+    channels, height, width = results.get("image_shape", MNIST_SHAPE)
+    return channels, height, width
+
+
+def as_dataset(images: Any, class_names: tuple[str, ...], results: Mapping[str, Any]) -> Dataset:
     """Return images, an array or tensor, as a data set on the CPU; their labels mean nothing.
 
     Raises
     ------
     UserError
-        Unless they are uint8 [N, 28, 28] or [28, 28].
+        Unless they are uint8 and of the channels, height and width of the run's, one or several.
     """
+    channels, *shape = image_shape_of(results)
+    shape = shape if channels == 1 else [channels, *shape]
     pixels = images.cpu() if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
-    if pixels.dtype != torch.uint8 or pixels.ndim not in (2, 3) or pixels.shape[-2:] != (28, 28):
+    several = len(shape) + 1
+    fits = pixels.ndim in (several - 1, several) and list(pixels.shape[1 - several :]) == shape
+    if pixels.dtype != torch.uint8 or not fits:
         raise UserError(
             f"images: are {pixels.dtype} {list(pixels.shape)}; give pixels from 0 to 255 as uint8 "
-            "[N, 28, 28], or [28, 28] for one image. The run's own normalisation is applied."
+            f"[N, {', '.join(map(str, shape))}], or {shape} for one image. The run's own "
+            "normalisation is applied."
         )
-    each = pixels.reshape(-1, 28, 28)
+    each = pixels.reshape(-1, *shape)
     labels = torch.zeros(len(each), dtype=torch.int64)
     return Dataset("images", each, labels, 0, class_names)
 
 
-def check_classes(dataset: Dataset, class_names: tuple[str, ...], directory: Path) -> None:
-    """Check that a data set has as many classes as the run's network.
+def check_fits(
+    dataset: Dataset,
+    class_names: tuple[str, ...],
+    results: Mapping[str, Any],
+    directory: Path,
+) -> None:
+    """Check that a data set has as many classes and the size of images of the run's.
 
     Raises
     ------
     UserError
         If it has not.
     """
+    wanted = image_shape_of(results)
+    if dataset.image_shape != wanted:
+        raise UserError(
+            f"{dataset.name} has images of {shown_size(dataset.image_shape)}, {directory} was "
+            f"trained on {shown_size(wanted)}."
+        )
     if dataset.num_classes != len(class_names):
         raise UserError(
             f"{dataset.name} has {counted(dataset.num_classes, 'class', 'classes')}, {directory} "

@@ -34,7 +34,7 @@ def draw_gradients(
     gradients_directory
         Holds epoch_0, epoch_1, ...; the last is drawn in detail.
     images
-        uint8 [M, H, W]; the sample ids are its rows.
+        uint8 [M, H, W] or [M, C, H, W]; the sample ids are its rows.
     plots_directory
         Created if missing.
     class_names

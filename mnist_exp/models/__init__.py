@@ -1,4 +1,4 @@
-"""The networks. A model is an ``nn.Module`` from images [B, 1, 28, 28] to logits."""
+"""The networks. A model is an ``nn.Module`` from images [B, C, H, W] to logits."""
 
 from mnist_exp.models.cnn import CNN20k, CNN21k
 from mnist_exp.models.mlp import MLP

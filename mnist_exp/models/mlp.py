@@ -1,4 +1,4 @@
-"""The multilayer perceptron: 784 pixels, any hidden layers, one logit per class."""
+"""The multilayer perceptron: all pixels, any hidden layers, one logit per class."""
 
 import math
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ class MLP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``[B, num_classes]`` of ``images`` ``[B, ...]``, flattened per sample."""
-        logits: Tensor = self.network(images.flatten(1))  # (B, 1, 28, 28) -> (B, 784)
+        logits: Tensor = self.network(images.flatten(1))  # (B, C, H, W) -> (B, C*H*W)
         return logits
 
     def stages(self) -> Stages | None:

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from mnist_exp.files.atomic import write_atomic
 
 if "matplotlib" not in sys.modules:
@@ -93,6 +95,15 @@ def plain_log(axis: Axes, which: str) -> None:
     axis.set(**{f"{which}scale": "log"})
     line.set_major_formatter(PlainLogFormatter())
     line.set_minor_formatter(PlainLogFormatter(minor_thresholds=(1, 0.5)))
+
+
+def show_image(
+    axis: Axes, image: npt.NDArray[Any], vmin: float | None = None, vmax: float | None = None
+) -> None:
+    """Draw an image [H, W] or [C, H, W]: grey levels from ``vmin`` to ``vmax``, or colours."""
+    if image.ndim == 3:
+        image = image[0] if len(image) == 1 else image.transpose(1, 2, 0)  # (H, W, C)
+    axis.imshow(image, cmap="gray", vmin=vmin, vmax=vmax)
 
 
 def write_png(path: Path, figure: Figure, dpi: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_exp.plots.figures import BLUE, ORANGE, Figure, plain_log
+from mnist_exp.plots.figures import BLUE, ORANGE, Figure, plain_log, show_image
 
 BINS = 40
 
@@ -95,7 +95,7 @@ def hardest_figure(
     Parameters
     ----------
     images
-        uint8 [N, H, W], largest norm first.
+        uint8 [N, H, W] or [N, C, H, W], largest norm first.
     ids, labels, predictions, norms
         Sample id, label, predicted label and norm of each image. A prediction is None if the
         collection did not record it; a norm may be NaN.
@@ -112,7 +112,7 @@ def hardest_figure(
         axis.set_axis_off()
     samples = zip(axes, images, ids, labels, predictions, norms, strict=False)
     for axis, image, number, label, predicted, norm in samples:
-        axis.imshow(image, cmap="gray")
+        show_image(axis, image)
         size = f"{norm:.3g}" if math.isfinite(norm) else "not finite"
         lines = [f"#{number}, norm {size}", f"true {class_names[label]}"]
         if predicted is not None:

@@ -26,6 +26,7 @@ from mnist_exp.plots.figures import (
     colours_of,
     in_percent,
     plain_log,
+    show_image,
     whole_ticks,
     write_png,
 )
@@ -89,19 +90,20 @@ def samples_figure(dataset: Dataset, indices: Tensor, of_fold: str = "") -> Figu
     """Draw a grid of images with their labels."""
     figure, axes = _image_grid(len(indices))
     for axis, index in zip(axes, indices.tolist(), strict=False):
-        axis.imshow(dataset.images[index].numpy(), cmap="gray")
+        show_image(axis, dataset.images[index].numpy())
         axis.set_title(dataset.class_names[dataset.labels[index]], fontsize=9)
     figure.suptitle(f"{dataset.name}: training images{of_fold} and their labels", fontsize=11)
     return figure
 
 
 def augmented_figure(examples: Tensor) -> Figure:
-    """Draw inputs [rows, columns, 28, 28]: in each row the original, then augmented versions."""
+    """Draw inputs [rows, columns, C, H, W]: in each row the original, then augmented versions."""
     rows, columns = examples.shape[:2]
     figure, axes = _image_grid(rows * columns, columns)
     black, white = float(examples[:, 0].min()), float(examples[:, 0].max())
-    for axis, image in zip(axes, examples.flatten(0, 1), strict=True):
-        axis.imshow(image.numpy(), cmap="gray", vmin=black, vmax=white)
+    shades = ((examples - black) / max(white - black, 1e-30)).clamp(0, 1).flatten(0, 1)
+    for axis, image in zip(axes, shades, strict=True):
+        show_image(axis, image.numpy(), vmin=0, vmax=1)
     for axis in axes[::columns]:
         for spine in axis.spines.values():
             spine.set(visible=True, color=BLUE, linewidth=2)
@@ -125,7 +127,7 @@ def predictions_figure(
         index = int(indices[position])
         true, predicted = int(dataset.labels[index]), int(predictions[position])
         colour = RIGHT if true == predicted else WRONG
-        axis.imshow(dataset.images[index].numpy(), cmap="gray")
+        show_image(axis, dataset.images[index].numpy())
         text = dataset.class_names[true]
         if true != predicted:
             text = f"true {text}\npredicted {dataset.class_names[predicted]}"

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from mnist_exp.errors import UserError
 from mnist_exp.schema import Rule, integer, one_of, optional
-from mnist_exp.schema.rule import AT_LEAST_0, BOOLEAN, FINITE, SHARE
+from mnist_exp.schema.rule import AT_LEAST_0, BOOLEAN, FINITE, SHARE, WHOLE, list_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ Shape: TypeAlias = "Rule | Mapping[str, Shape] | ListOf | MapOf"
 ANY = Rule(lambda value: True, "anything")
 STRING = Rule(lambda value: isinstance(value, str), "a text")
 COUNT = integer(0)
+IMAGE_SHAPE = list_of(integer(1), "channels, height and width", length=3)
 STATUSES = ("running", "completed", "interrupted", "failed")
 EPOCH_ROWS = ListOf({"epoch": integer(1), "validation_accuracy?": optional(SHARE)})
 MATRIX = ListOf(ListOf(AT_LEAST_0))
@@ -88,6 +89,8 @@ RESULTS: dict[str, Shape] = {
     "metrics?": MapOf(
         {"mean": optional(FINITE), "std": optional(AT_LEAST_0), "n": COUNT, "percent?": BOOLEAN}
     ),
+    "image_shape?": IMAGE_SHAPE,
+    "label_values?": ListOf(WHOLE),
     "weights_from?": {"path": STRING, "sha256": STRING},
     **{f"{key}?": shape for key, shape in (FACTS | NUMBERS).items()},
 }

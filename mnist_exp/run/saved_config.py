@@ -22,13 +22,14 @@ from mnist_exp.wording import counted
 RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 EPOCHS = "training.epochs"
 # Paths of what goes in, which may move; the checksum of what they lead to is compared instead.
-PLACES = ("data.root", "model.weights")
-NOT_HASHED = ("data.root",)
+NOT_HASHED = ("data.root", "data.file", "data.train_file", "data.test_file")
+PLACES = (*NOT_HASHED, "model.weights")
 # Keys missing from configurations saved by older versions, with the value that reproduces the
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "training": {"averaging_warmup": False, "log_every": None},
     "constraint": {"effects": []},
+    "data": {"class_names": None, "transpose": False},
     "model": {"weights": None, "strict": True},
 }
 # Cross-entropy with training.label_smoothing.

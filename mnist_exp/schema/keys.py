@@ -29,6 +29,11 @@ from mnist_exp.schema.rule import (
 
 LARGEST_SEED = 2**32 - 1  # numpy's limit, which applies to scikit-learn's splitters
 LABELS = list_of(WHOLE, "a list of labels such as [3,5]")
+_NAMES = list_of(TEXT, "")
+CLASS_NAMES = Rule(
+    lambda value: _NAMES.accepts(value) and len(set(value)) == len(value),
+    "a list of texts, each once, one a class, such as [cat,dog]",
+)
 
 # Lengths of torch's schedulers, null in the YAML because they depend on the data.
 LENGTH_ARGUMENTS = ("total_steps", "T_max", "total_iters")
@@ -84,6 +89,8 @@ RULES: dict[str, Rule] = {
     "checkpoints.keep": integer(1),
     "data._target_": TEXT,
     "data.classes": optional(LABELS),
+    "data.class_names": optional(CLASS_NAMES),
+    "data.transpose": BOOLEAN,
     "data.subset": optional(integer(1)),
     "data.normalization": one_of("mean_std", "unit"),
     "data.mean": optional(number(lambda value: True, "of pixels in [0,1]")),
@@ -107,6 +114,7 @@ RULES: dict[str, Rule] = {
 # Keys missing from some options of their group or from runs of older versions.
 NOT_EVERYWHERE = {
     *("cv.n_jobs", "cv.random_state"),
+    *("data.class_names", "data.transpose"),
     *("optimizer.lr", "trust", "model.weights", "model.strict", "extra"),
 }
 

@@ -34,7 +34,10 @@ MLP = {
     "dropout": BELOW_1,
     "in_features": integer(1),
 }
-CNN20K = {
+CNN = {
+    "image_shape": list_of(integer(1), "[channels,height,width], such as [1,28,28]", length=3),
+}
+CNN20K = CNN | {
     "dropout": list_of(
         BELOW_1,
         "two probabilities p with 0 <= p < 1, after the input block and after the transition "
@@ -53,6 +56,18 @@ AUGMENTATION = {
     "erasing": AT_LEAST_0,
     "strength": AT_LEAST_0,
 }
+
+IMAGE_SHAPE = Rule(
+    lambda value: (
+        value is None
+        or (
+            isinstance(value, (list, tuple))
+            and len(value) in (2, 3)
+            and all(integer(1).accepts(side) for side in value)
+        )
+    ),
+    "null, [height,width] or [channels,height,width] in pixels, such as [16,20]",
+)
 
 HOLDOUT = {
     "train": optional(integer(1)),
@@ -234,7 +249,10 @@ GRADIENTS = COLLECTION | {
 # Keys of a group that mnist_exp reads itself, not arguments of its target.
 OWN_KEYS = {
     "model": {"name", "weights", "strict"},
-    "data": {"classes", "subset", "normalization", "mean", "std"},
+    "data": {
+        *("classes", "class_names", "transpose"),
+        *("subset", "normalization", "mean", "std"),
+    },
     "scheduler": {"interval", "monitor"},
     "cv": {"n_jobs"},
     "constraint": {"effects"},
@@ -244,10 +262,17 @@ HYDRA_KEYS = {"_partial_", "_args_", "_recursive_", "_convert_"}
 
 PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.models.MLP": MLP,
+    "mnist_exp.models.CNN21k": CNN,
     "mnist_exp.models.CNN20k": CNN20K,
-    "mnist_exp.models.CNN21k": {},
     "mnist_exp.data.load_mnist": {},
-    "mnist_exp.data.load_idx_directory": {"root": TEXT, "name": TEXT},
+    "mnist_exp.data.load_idx_directory": {"root": TEXT, "prefix": optional(TEXT), "name": TEXT},
+    "mnist_exp.data.load_npz": {"file": TEXT, "name": TEXT},
+    "mnist_exp.data.load_csv": {
+        "train_file": TEXT,
+        "test_file": TEXT,
+        "image_shape": IMAGE_SHAPE,
+        "name": TEXT,
+    },
     "mnist_exp.data.load_torchvision": {"name": TEXT, "root": TEXT, "download": BOOLEAN},
     "mnist_exp.data.augment.Augmentation": AUGMENTATION,
     "mnist_exp.cv.Holdout": HOLDOUT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, ListConfig
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.build import build_dataset, pixel_mean_std
 from mnist_exp.experiment.fold import fold_seed
-from mnist_exp.experiment.trained import trained_model
+from mnist_exp.experiment.trained import image_shape_of, trained_model
 from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.run.results import read_results
@@ -25,12 +26,14 @@ from mnist_exp.sklearn.device_parameters import DEVICE_FIELDS
 if TYPE_CHECKING:
     from mnist_exp.sklearn import PyTorchNNWrapper
 
-PIXELS = 28 * 28
 ASYMMETRIC_SGD = "mnist_exp.optim.AsymmetricSGD"
 # What this package defines, and nothing else, is called: a run directory may come from elsewhere.
 NETWORKS = ("mnist_exp.models.MLP", "mnist_exp.models.mlp.MLP")
 CONSTRAINTS = (None, "mnist_exp.device.DeviceConstraint")
-LOADERS = tuple(f"mnist_exp.data.load_{name}" for name in ("mnist", "idx_directory", "torchvision"))
+LOADERS = tuple(
+    f"mnist_exp.data.load_{name}"
+    for name in ("mnist", "idx_directory", "torchvision", "npz", "csv")
+)
 NO_DEVICES = {"mapping": "direct", "clip": False, "quantize": False, "retain": False}
 
 
@@ -48,17 +51,19 @@ def fitted_classifier(
     config.constraint.pop("effects", None)  # they act in training, and are the user's own code
     _check_network(config, directory)
     weights = read_weights(directory, epoch, fold)
-    class_names = (read_results(directory) or {}).get("class_names")
+    results = read_results(directory) or {}
+    class_names = results.get("class_names")
     if class_names is None:
         raise UserError(f"{directory}: its results.json, which names the classes, is missing.")
     classifier = kind(**_parameters(config, fold))
-    network = effective_copy(trained_model(config, weights, len(class_names)))
+    image_shape = image_shape_of(results)
+    network = effective_copy(trained_model(config, weights, len(class_names), image_shape))
     assert isinstance(network, MLP)  # for the type checker
     classifier.classes_, order = np.unique(_labels(class_names), return_index=True)
     classifier.model_ = network.double()
     _take_pixels(network, *pixel_mean_std(config, lambda: _dataset(config)))
     _reorder(network, order)
-    classifier.n_features_in_ = PIXELS
+    classifier.n_features_in_ = math.prod(image_shape)
     rows = [row for row in read_rows(directory / "metrics.jsonl") if row.get("fold") == fold]
     classifier._set_history(rows, len(rows), None)
     return classifier
@@ -83,8 +88,6 @@ def _differences(config: DictConfig) -> Iterator[str]:
         yield f"model.hidden_sizes={list(model.get('hidden_sizes', []))}"
     elif model.get("activation", "relu") != "relu":
         yield f"model.activation={model.activation}"
-    elif model.get("in_features", PIXELS) != PIXELS:
-        yield f"model.in_features={model.in_features}"
     if constraint not in CONSTRAINTS:
         yield f"constraint._target_={constraint}"
     for group in ("model", "constraint", "data"):  # a map inside may be a target to call

@@ -77,7 +77,9 @@ def test_a_sheared_scaled_shifted_image_equals_torchvision_s(
     def ours(angle: float, shear: float) -> Tensor:
         numbers = [angle, shift_x / 28, shift_y / 28, scale, shear]
         names = ["angle", "shift_x", "shift_y", "scale", "shear"]
-        values = {name: torch.tensor([v]) for name, v in zip(names, numbers, strict=True)}
+        values: dict[str, Any] = {
+            name: torch.tensor([v]) for name, v in zip(names, numbers, strict=True)
+        }
         return resample(digit, affine_matrices(**values))
 
     def torchvision_s(angle: float, shear: float) -> Tensor:
@@ -94,7 +96,8 @@ def test_the_composed_map_rotates_first_and_then_shears_and_shifts() -> None:
     # smooth, so resampling twice loses little more than once
     blob = torch.exp(-(2 * x**2 + (y - 1) ** 2 + x * y) / 4)[None, None]
     parameters = {"angle": 30.0, "shift_x": 2 / 28, "shift_y": -1 / 28, "scale": 1.1, "shear": 25.0}
-    matrices = affine_matrices(**{name: torch.tensor([v]) for name, v in parameters.items()})
+    values: dict[str, Any] = {name: torch.tensor([v]) for name, v in parameters.items()}
+    matrices = affine_matrices(**values)
     rotated = TF.affine(blob, 30.0, [0, 0], 1.0, [0.0], interpolation=BILINEAR)
     expected = TF.affine(rotated, 0.0, [2, -1], 1.1, [25.0, 0.0], interpolation=BILINEAR)
     torch.testing.assert_close(resample(blob, matrices), expected, rtol=0, atol=0.05)

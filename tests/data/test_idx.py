@@ -43,8 +43,36 @@ IMAGES = idx_bytes(np.zeros((2, 28, 28), np.uint8))
         ("empty", b"", "not an IDX file.*nothing"),
         ("text", b"P5 28 28 255", "not an IDX file"),
         ("magic", b"\x01" + IMAGES[1:], "not an IDX file"),
-        ("floats", idx_bytes(np.zeros((2, 28, 28), np.float32), 0x0D), "type 0x0d"),
-        ("labels", idx_bytes(np.zeros(2, np.uint8)), "1 dimension.*expected type 0x08.*with 3"),
+        (
+            "gzip",
+            gzip.compress(IMAGES, mtime=0),
+            r"is compressed by gzip; let its name end in \.gz",
+        ),
+        (
+            "floats",
+            idx_bytes(np.zeros((2, 28, 28), np.float32), 0x0D),
+            r"type 0x0d \(float32\); expected type 0x08 \(uint8\).*\(images \* 255\)",
+        ),
+        (
+            "ints",
+            idx_bytes(np.zeros((2, 28, 28), np.int32), 0x0C),
+            r"type 0x0c \(int32\); expected .*Convert with \.astype\('uint8'\)",
+        ),
+        (
+            "magic_reversed",
+            bytes([3, 8, 0, 0]) + struct.pack("<3I", 2, 28, 28),
+            "first four bytes, 03 08 00 00, are in little-endian order; .*big-endian: 00 00 08 03",
+        ),
+        (
+            "sizes_reversed",
+            IMAGES[:4] + struct.pack("<3I", 2, 28, 28) + IMAGES[16:],
+            r"its sizes are little-endian: \[2, 28, 28\] reads as \[33554432, .*struct\.pack",
+        ),
+        (
+            "labels",
+            idx_bytes(np.zeros(2, np.uint8)),
+            "1 dimension.*expected 3.*Are images and labels swapped",
+        ),
         ("header", IMAGES[:9], "truncated or damaged"),
         ("truncated", IMAGES[:-1], "promises 1568 bytes.*holds 1567"),
         ("longer", IMAGES + b"\0", "promises 1568 bytes.*holds more than 1568"),
@@ -58,7 +86,7 @@ def test_malformed_files_are_refused_by_name_and_reason(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError, match=reason) as caught:
-        read_idx(path, ndim=3)
+        read_idx(path, 3)
     assert str(path) in str(caught.value)
 
 
@@ -72,7 +100,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
             file.write(bytes(1 << 20))
     tracemalloc.start()
     with pytest.raises(UserError, match=r"promises 1568 bytes.*holds more than 1568"):
-        read_idx(path, ndim=3)
+        read_idx(path, 3)
     assert tracemalloc.get_traced_memory()[1] < 10 << 20
     tracemalloc.stop()
 
@@ -85,16 +113,16 @@ def test_a_promise_that_nothing_can_keep_is_refused(
     content = header + bytes(1000)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(UserError, match="promises 3136000000000 bytes of values, the file holds"):
-        read_idx(tmp_path / name, ndim=3)
+        read_idx(tmp_path / name, 3)
     (tmp_path / name).write_bytes(gzip.compress(IMAGES) if name.endswith(".gz") else IMAGES)
     monkeypatch.setattr(regular_files, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match="may take 1,568 bytes of memory, and 1,000 are free"):
-        read_idx(tmp_path / name, ndim=3)
+        read_idx(tmp_path / name, 3)
 
 
 def test_missing_file_and_wrong_md5_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        read_idx(tmp_path / "nowhere", ndim=3)
+        read_idx(tmp_path / "nowhere", 3)
     with pytest.raises(UserError, match="reinstall"):
         check_md5(tmp_path / "nowhere", "0" * 32)
     (tmp_path / "file").write_bytes(b"altered")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from mnist_exp.data import Dataset, load_idx_directory, load_torchvision, pool, sources
+from mnist_exp.data import Dataset, load_idx_directory, load_torchvision, sources
 from mnist_exp.errors import UserError
 from tests.data.test_idx import idx_bytes
 
@@ -57,10 +57,10 @@ def test_damaged_bundled_file_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("ending", ["-ubyte", ".ubyte"])
 def test_idx_directory_with_any_number_of_classes(tmp_path: Path, ending: str) -> None:
-    images = write_idx_directory(tmp_path, [0, 1, 2, 3, 25], ending=ending)
+    images = write_idx_directory(tmp_path, list(range(26)), ending=ending)
     dataset = load_idx_directory(tmp_path)
     assert dataset.num_classes == 26
-    assert dataset.num_train == 5
+    assert dataset.num_train == 26
     np.testing.assert_array_equal(dataset.test_images.numpy(), images)
 
 
@@ -72,7 +72,9 @@ def test_idx_directory_faults_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds 3 images but .*t10k-labels-idx1-ubyte holds 2"):
         load_idx_directory(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.array([0, 1, 7], np.uint8)))
-    with pytest.raises(UserError, match=r"labels run from 0 to 7.*0\.\.2"):
+    with pytest.raises(
+        UserError, match=r"test labels 7 do not occur in training, whose labels are 0, 1, 2"
+    ):
         load_idx_directory(tmp_path)
 
 
@@ -117,9 +119,3 @@ def test_selected_classes_are_numbered_anew_in_both_splits(mnist: Dataset) -> No
 def test_impossible_class_choices_are_refused(mnist: Dataset, classes: list[int]) -> None:
     with pytest.raises(UserError, match=r"data\.classes"):
         mnist.select_classes(classes)
-
-
-def test_only_28_by_28_bytes_are_accepted() -> None:
-    split = (torch.zeros(2, 32, 32, dtype=torch.uint8), torch.tensor([0, 1]))
-    with pytest.raises(UserError, match=r"\[2, 32, 32\]"):
-        pool("large", split, split)

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     parser = argument_parser("export")
     parser.usage = f"%(prog)s [-h] RUN_DIR --format {{{','.join(FORMATS)}}} [{TRUST}] ..."
     parser.epilog = (
-        "The input is normalised images [B, 1, 28, 28]; the file says how, and names the classes. "
+        "The input is normalised images [B, C, H, W]; the file says how, and names the classes. "
         "It is read back and compared before it is written; the exit code is 1 if it differs. "
         f"{TRUST} allows classes and functions of your own that RUN_DIR names."
     )
@@ -78,6 +78,7 @@ def facts(run: Run, epoch: int | str, fold: int | None) -> dict[str, str]:
     from mnist_exp._version import __version__
     from mnist_exp.experiment.build import pixel_mean_std
     from mnist_exp.experiment.export import facts_of_use
+    from mnist_exp.experiment.trained import image_shape_of
 
     mean, std = pixel_mean_std(run.config, run.dataset)
     origin = {
@@ -88,7 +89,7 @@ def facts(run: Run, epoch: int | str, fold: int | None) -> dict[str, str]:
         "mnist_exp": __version__,
     }
     known = {key: value for key, value in origin.items() if value is not None}
-    return facts_of_use(mean, std, run.class_names) | known
+    return facts_of_use(mean, std, run.class_names, image_shape_of(run.results)) | known
 
 
 def default_path(run: Run, epoch: int | str, fold: int | None, ending: str) -> Path:
