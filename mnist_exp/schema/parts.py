@@ -274,6 +274,7 @@ PARTS: dict[str, dict[str, Rule]] = {
         "name": TEXT,
     },
     "mnist_exp.data.load_torchvision": {"name": TEXT, "root": TEXT, "download": BOOLEAN},
+    "torchvision.datasets.CIFAR10": {"root": TEXT, "download": BOOLEAN},
     "mnist_exp.data.augment.Augmentation": AUGMENTATION,
     "mnist_exp.cv.Holdout": HOLDOUT,
     "sklearn.model_selection.KFold": FOLDS,
