@@ -131,8 +131,8 @@ def _check_magic(path: Path, start: bytearray, ndim: tuple[int, ...]) -> None:
         )
     if start[3] not in ndim:
         raise UserError(
-            f"{path}: has {counted(start[3], 'dimension')}, expected {wanted}: images are {GREY} or "
-            f"{COLOUR}, labels [N]. Are images and labels swapped?"
+            f"{path}: has {counted(start[3], 'dimension')}, expected {wanted}: images are {GREY} "
+            f"or {COLOUR}, labels [N]. Are images and labels swapped?"
         )
 
 

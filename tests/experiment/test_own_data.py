@@ -162,7 +162,9 @@ def test_what_does_not_fit_the_data_is_refused_before_anything_is_written(
 class Own(nn.Module):
     """Takes what it needs to know about the images by name."""
 
-    def __init__(self, *, num_classes: int, image_shape: tuple[int, ...], in_channels: int) -> None:
+    def __init__(
+        self, *, num_classes: int, image_shape: tuple[int, int, int], in_channels: int
+    ) -> None:
         super().__init__()
         assert image_shape[0] == in_channels
         self.network = nn.Sequential(
