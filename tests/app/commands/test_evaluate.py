@@ -136,7 +136,7 @@ def test_other_data(runs: Directories, tmp_path: Path, capsys: Capture) -> None:
         (("data.root=x",), "data.root=x: name the data too"),
         (("data=mnist", "data.mean=0.5"), "data.mean=0.5: leave it out"),
         (("data=idx",), "data.root"),
-        (("data=nope",), "data=nope: there is no such option; allowed is emnist_digits"),
+        (("data=nope",), "data=nope: there is no such option; allowed is csv, emnist_digits"),
         (("--fold", "2"), "fold=2: "),
     ],
 )
