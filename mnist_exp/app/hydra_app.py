@@ -79,19 +79,25 @@ def main() -> None:
 
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")
-def run_command(config: DictConfig) -> None:
-    """Run one job: train with ``config`` in the directory Hydra made."""
+def run_command(config: DictConfig) -> float | None:
+    """Run one job: train with ``config`` in the directory Hydra made.
+
+    Returns
+    -------
+    float or None
+        The objective of a sweep's job, for sweepers that search; None if it has none.
+    """
     runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
     directory = Path(runtime["output_dir"])  # as it is, even with what looks like interpolations
     with StopSignals() as signals:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            run_sweep_job(config, directory, signals)
-        else:
-            try:
-                claim = run_claim()
-            except UserError as error:
-                launch.refuse(error)
-            run_alone(config, directory, signals, claim)
+            return run_sweep_job(config, directory, signals)
+        try:
+            claim = run_claim()
+        except UserError as error:
+            launch.refuse(error)
+        run_alone(config, directory, signals, claim)
+    return None
 
 
 def prepared(config: DictConfig) -> DictConfig:
@@ -132,8 +138,14 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: 
         sys.exit(launch.FAILURE_EXIT_CODE)
 
 
-def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> None:
-    """Run a job of a sweep unless it is finished; a failure does not stop the others."""
+def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> float | None:
+    """Run a job of a sweep unless it is finished; a failure does not stop the others.
+
+    Returns
+    -------
+    float or None
+        Its objective (``sweep.objective``); None if it failed.
+    """
     job = SweepJob(HydraConfig.get(), directory)
     try:
         with DirectoryLock(directory) as lock:
@@ -153,6 +165,7 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
         if rows:
             print(f"{job.place} {job_line(rows, job.record.directory)}", flush=True)
     signals.check()
+    return job.objective(config)
 
 
 def run_and_record(

@@ -107,12 +107,12 @@ ACCURACIES = st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=12)
 
 @settings(max_examples=15)  # each example writes files
 @given(accuracies=ACCURACIES)
-def test_every_job_has_one_row_and_the_best_come_first(
+def test_every_job_has_one_row_and_the_best_on_held_out_folds_come_first(
     tmp_path_factory: pytest.TempPathFactory, accuracies: list[float | None]
 ) -> None:
     directory = tmp_path_factory.mktemp("jobs")
     for number, accuracy in enumerate(accuracies):
-        outcome = {"status": "failed"} if accuracy is None else of_accuracy(accuracy)
+        outcome = {"status": "failed"} if accuracy is None else of_accuracy(accuracy, std=0.01)
         write_job(directory / str(number), ["model=mlp100", f"optimizer.lr={number}"], **outcome)
     rows = sweep.write_table(directory)
     known = [row.accuracy for row in rows if row.accuracy is not None]
@@ -189,6 +189,7 @@ def jobs(axes: dict[str, list[str]], failed: Sequence[int] = ()) -> list[Row]:
             std=None,
             wall_seconds=1.0,
             error="",
+            validation=None if number in failed else number / 100,
         )
         for number, values in enumerate(product(*axes.values()))
     ]
@@ -256,7 +257,7 @@ def test_a_mean_of_fewer_seeds_than_requested_states_their_number(tmp_path: Path
     assert [text.splitlines()[-1] for text in written if "n " in text] == ["n 2 of 3"]
     title = drawn_title(rows, tmp_path)
     assert "12 jobs: 11 completed, 1 failed" in title
-    assert "best by test accuracy: 10.00% (n 2 of 3) on test images with a=2, b=2" in title
+    assert "best by validation accuracy: 10.00% (n 2 of 3) on test images with a=2, b=2" in title
     assert "1 of 4 means lack a job" in title
 
 
@@ -291,7 +292,35 @@ def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_p
     job(3, test=0.1, validation=None)  # no validation accuracy to compare
     rows = sweep.write_table(tmp_path)
     assert [row.job for row in rows] == ["0", "1", "3", "2"]
-    assert "best by test accuracy: 90.00%" in drawn_title(rows, tmp_path)
+    assert "best" not in drawn_title(rows, tmp_path)
+
+
+def test_without_validation_images_no_job_is_called_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, accuracy in enumerate((0.1, 0.9)):
+        write_job(tmp_path / str(number), [f"lr={number + 1}"], **of_accuracy(accuracy))
+    rows = sweep.write_table(tmp_path)
+    assert [row.job for row in rows] == ["0", "1"]  # as they ran, not by test accuracy
+    sweep.print_table(rows)
+    assert "none is called best, since test images must not choose: set cv=holdout" in (
+        capsys.readouterr().out
+    )
+    assert "best" not in drawn_title(rows, tmp_path)
+    assert all(point.score is None for point in sweep_plots.gather_points(rows, ["lr"]).values())
+
+
+def test_the_best_of_k_fold_is_called_optimistic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, accuracy in enumerate((0.1, 0.9)):
+        write_job(tmp_path / str(number), [f"lr={number + 1}"], **of_accuracy(accuracy, std=0.01))
+    rows = sweep.write_table(tmp_path)
+    assert [row.job for row in rows] == ["1", "0"]
+    sweep.print_table(rows)
+    note = "(optimistic, since it was selected on the same images)"
+    assert f"the best first, by held-out accuracy {note}" in capsys.readouterr().out
+    assert f"best by held-out accuracy: 90.00% {note} with lr=2" in drawn_title(rows, tmp_path)
 
 
 @pytest.mark.slow
