@@ -14,15 +14,18 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.mnist_exp_search import OptunaSweeper
 from mnist_exp.app import hydra_callback as launch
 from mnist_exp.app.arguments import check_config_path, options_first
 from mnist_exp.app.composition import explained
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.app.run_directories import Claim, claims, run_claim
+from mnist_exp.app.search.job import trial_callbacks
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.job import SweepJob
 from mnist_exp.app.sweep.resume import resumed_arguments
@@ -59,6 +62,7 @@ def main() -> None:
         sys.argv = [f"++{a.lstrip('+')}" if key_of(a) in PLACES else a for a in sys.argv]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
+    Plugins.instance().register(OptunaSweeper)  # Hydra finds no plugins of an editable install
     with claims() as claimed:
         try:
             with StopSignals() as signals, signals.at_once():
@@ -217,7 +221,8 @@ def run_job(
     # loads torch, scikit-learn and matplotlib, which --help and --cfg do not need
     from mnist_exp.experiment.run import run_experiment
 
-    said = keys_of(as_typed(HydraConfig.get().overrides.task))
-    return run_experiment(
-        config, directory, signals, lock, side_by_side=True, said=said, sweep_job=sweep_job
-    )
+    hydra_config = HydraConfig.get()
+    said = keys_of(as_typed(hydra_config.overrides.task))
+    multirun = hydra_config.mode == RunMode.MULTIRUN
+    callbacks = trial_callbacks(hydra_config, config) if multirun else {}
+    return run_experiment(config, directory, signals, lock, True, said, sweep_job, callbacks)

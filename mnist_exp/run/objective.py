@@ -31,7 +31,7 @@ def objective(results: Mapping[str, Any], column: str) -> float | None:
     column : str
         From `objective_column`.
     """
-    value = of_reported_epochs(results, column)
+    value: Any = of_reported_epochs(results, column)
     if value is None and len(results["folds"]) > 1:
         name = column.removeprefix(VALIDATION)
         values = {key: results[key] for key in ("accuracy", "loss")} | results.get("metrics", {})

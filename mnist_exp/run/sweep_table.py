@@ -13,7 +13,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.overview import DAMAGED, DEAD, NO_PROCESS, RunOverview, read_overview
-from mnist_exp.run.results import COMPLETED
+from mnist_exp.run.results import COMPLETED, PRUNED
 from mnist_exp.run.saved_config import key_of
 from mnist_exp.run.sweep_record import (
     SWEEP_FILE,
@@ -46,7 +46,7 @@ class Row:
     overrides : dict of str
         Setting and value, as on the command line.
     status : str
-        "running", "completed", "interrupted", "failed" or "not run".
+        "running", "completed", "pruned", "interrupted", "failed" or "not run".
     accuracy : float or None
         Test accuracy, share in [0, 1], mean over folds; None unless the job is completed.
     std : float or None
@@ -163,7 +163,9 @@ def read_outcome(sweep_dir: Path, job: JobRecord) -> RunOverview:
 
 
 def as_job(run: RunOverview) -> RunOverview:
-    """Map a run's status to a job's: dead becomes interrupted, damaged becomes failed."""
+    """Map a run's status to a job's: dead becomes interrupted, damaged failed, some pruned."""
+    if run.status == COMPLETED and run.stopped.startswith(PRUNED):
+        return replace(run, status=PRUNED, error=run.stopped)
     return replace(run, status={DEAD: "interrupted", DAMAGED: "failed"}.get(run.status, run.status))
 
 
