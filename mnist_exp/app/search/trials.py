@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +45,24 @@ def search(config: DictConfig, launcher: Launcher, arguments: Sequence[str]) -> 
         total = min(total, combinations)
     waiting = unfinished_trials(study, sweep_dir, shared=settings["storage"] is not None)
     while True:
-        batch, waiting = waiting[: settings["n_jobs"]], waiting[settings["n_jobs"] :]
-        missing = total - len(study.get_trials(deepcopy=False))
-        batch += [study.ask() for _ in range(min(settings["n_jobs"] - len(batch), missing))]
+        batch: dict[Trial, list[str]] = {}
+        while len(batch) < settings["n_jobs"]:
+            if not waiting and len(study.get_trials(deepcopy=False)) >= total:
+                break
+            trial = Trial(study, waiting.pop(0)) if waiting else study.ask()
+            # now, since the sampler draws for the newest trial
+            batch[trial] = space.overrides(propose(trial, space))
         if not batch:
             break
-        run_trials(study, batch, space, launcher, sweep_dir)
+        run_trials(study, batch, launcher, sweep_dir)
     print_best(study, config)
 
 
 def run_trials(
-    study: Study, trials: Sequence[Trial], space: Space, launcher: Launcher, sweep_dir: Path
+    study: Study, trials: Mapping[Trial, list[str]], launcher: Launcher, sweep_dir: Path
 ) -> None:
     """Launch trials as jobs and tell their results; an interrupted one stays unfinished."""
-    overrides = {trial.number: space.overrides(propose(trial, space)) for trial in trials}
+    overrides = {trial.number: texts for trial, texts in trials.items()}
     for number, texts in overrides.items():
         if read_job(sweep_dir, number) is None:
             write_job(sweep_dir, JobRecord(number, without_run_keys(texts), str(number)))
@@ -92,13 +96,13 @@ def propose(trial: Trial, space: Space) -> dict[str, Any]:
     return values
 
 
-def unfinished_trials(study: Study, sweep_dir: Path, shared: bool) -> list[Trial]:
-    """Return the trials of this sweep that a killed search left unfinished.
+def unfinished_trials(study: Study, sweep_dir: Path, shared: bool) -> list[int]:
+    """Return the identities of this sweep's trials that a killed search left unfinished.
 
     A ``shared`` study has others, too, which other machines may be running.
     """
     return [
-        Trial(study, trial._trial_id)
+        trial._trial_id
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if not shared or read_job(sweep_dir, trial.number) is not None
     ]

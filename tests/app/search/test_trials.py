@@ -163,7 +163,7 @@ def test_several_processes_share_a_study_on_postgresql(tmp_path: Path) -> None:
         trials = optuna.load_study(study_name="rates", storage=url).trials
     assert 5 <= len(trials) <= 6  # both may start the last one
     assert len({trial.params["optimizer.lr"] for trial in trials}) == len(trials)
-    found = {}
+    found: dict[int, Path] = {}
     for name in ("a", "b"):
         directories = [path for path in (tmp_path / name).iterdir() if path.name.isdigit()]
         assert directories, "took no part"
