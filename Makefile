@@ -40,7 +40,7 @@ $(TRACKERS): $(DEV)
 	@touch $@
 
 $(ENGINES): $(DEV)
-	$(PY) -m pip install --quiet --editable ".[optuna]" "hydra-joblib-launcher>=1.2,<1.4" "psycopg[binary]>=3.2"
+	$(PY) -m pip install --quiet --editable ".[joblib,optuna]" "psycopg[binary]>=3.2"
 	@touch $@
 
 setup: $(DEV) ## create the virtual environment and install everything into it
@@ -62,8 +62,8 @@ test-fast: $(DEV) ## the tests without subprocesses or whole trainings, in under
 test-trackers: $(TRACKERS) ## the trackers against the real programs, and their page
 	$(PY) -m pytest tests/trackers tests/test_docs.py -k "trackers" $(ARGS)
 
-test-engines: $(ENGINES) ## search with Optuna; PostgreSQL's server is used where it is installed
-	$(PY) -m pytest tests/app/search $(ARGS)
+test-engines: $(ENGINES) ## searches with Optuna, on PostgreSQL where its server is installed
+	$(PY) -m pytest -m engines $(ARGS)
 
 test-model: $(DEV) ## the tests of the networks
 	$(PY) -m pytest tests/models $(ARGS)

@@ -81,6 +81,7 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     """Draw accuracy over the swept settings.
 
     One setting gives a curve, two a heat map, more a heat map for each combination of the others.
+    A search, whose jobs fill no grid, gives a point for each job instead.
     Numeric settings become axes first. Jobs that differ only in ``seed`` are averaged, unless only
     the seed was swept; a mean over fewer jobs than requested is marked. Draws nothing if no setting
     was swept.
@@ -94,6 +95,8 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     dpi : int
         Dots per inch.
     """
+    from mnist_exp.plots.search import is_scattered, scatter_figure
+
     swept = swept_settings(rows)
     names = [name for name in swept if name != SEED] or swept
     if not names:
@@ -101,8 +104,11 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     values = {name: sorted_values(rows, name) for name in names}
     names.sort(key=lambda name: not is_numeric(values[name]))  # stable: numeric ones first
     points = gather_points(rows, names)
+    by_name = {name: values[name] for name in names}
     draw_axes = curve_figure if len(names) == 1 else maps_figure
-    figure = draw_axes(points, {name: values[name] for name in names})
+    if is_scattered(points, by_name):
+        draw_axes = scatter_figure
+    figure = draw_axes(points, by_name)
     title = [
         f"{counted(len(rows), 'job')}: {count_by_status(rows)}",
         *_best(points, names, chosen_by(rows)),

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
+from mnist_exp.plots import search as search_plots
 from mnist_exp.plots import sweep as sweep_plots
 from mnist_exp.run import sweep_table as sweep
 from mnist_exp.run.results import write_results
@@ -235,6 +237,24 @@ def test_one_setting_makes_a_curve_that_marks_what_failed() -> None:
     bars: Any = axis.containers[0]
     assert bars.lines[0].get_xydata().tolist() == [[0.01, 0.01], [0.1, 0.02], [1, 0.0]]
     assert [(text.get_position()[0], text.get_text()) for text in axis.texts] == [(10, "failed")]
+
+
+def test_the_jobs_of_a_search_are_points_over_two_settings() -> None:
+    rows = [
+        replace(row, overrides={"lr": str(0.001 * 4**n), "width": str(20 + n), "model": "mlp"})
+        for n, row in enumerate(jobs({"lr": [*"12345"]}, failed=[4]))
+    ]
+    values = {name: sweep_plots.sorted_values(rows, name) for name in ("lr", "width")}
+    points = sweep_plots.gather_points(rows, ["lr", "width"])
+    assert search_plots.is_scattered(points, values)
+    axis = search_plots.scatter_figure(points, values).axes[0]
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
+    completed, failed, best = (np.asarray(drawn.get_offsets()) for drawn in axis.collections)
+    np.testing.assert_allclose(completed, [[0.001 * 4**n, 20 + n] for n in range(4)])
+    np.testing.assert_allclose(failed, [[0.256, 24]])
+    np.testing.assert_allclose(best, [[0.064, 23]])
+    grid = sweep_plots.gather_points(jobs({"a": [*"12"], "b": [*"123"]}), ["a", "b"])
+    assert not search_plots.is_scattered(grid, {"a": [*"12"], "b": [*"123"]})
 
 
 def test_jobs_that_differ_in_their_seed_alone_are_averaged() -> None:

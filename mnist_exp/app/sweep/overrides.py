@@ -24,7 +24,7 @@ PARAMS = "hydra.sweeper.params."
 # setup), programs to start or addresses to connect to.
 WORDS = {
     "partition", "qos", "account", "constraint", "gres", "name", "comment",
-    "backend", "prefer", "batch_size", "study_name", "direction",
+    "backend", "prefer", "batch_size", "study_name", "direction", "sampler", "pruner",
 }  # fmt: skip
 OPTION = re.compile(r"[A-Za-z_]\w*([-.]\w+)*", re.ASCII)
 

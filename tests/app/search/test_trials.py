@@ -19,7 +19,7 @@ from tests.helpers.fault_injection import command, few_images, kill_at_file_even
 from tests.helpers.postgres import postgres_server
 
 optuna = pytest.importorskip("optuna")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.engines
 
 SMALL = (
     *few_images(), "model=mlp", "model.hidden_sizes=[16]", "cv=holdout", "cv.validation=100",
