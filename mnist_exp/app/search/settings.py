@@ -57,12 +57,6 @@ def check_search(config: DictConfig) -> None:
         return
     values: Any = OmegaConf.to_container(settings, resolve=True)
     check_settings(RULES, values, GROUP)
-    for name in ("optuna", *(["cmaes"] if values["sampler"] == "cmaes" else [])):
-        if importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"hydra/sweeper=optuna: the package {name} is missing; "
-                'pip install "mnist_exp[optuna]".'
-            )
     if values["storage"] is not None and values["study_name"] is None:
         raise UserError(
             f"{GROUP}.storage: name the study there, {GROUP}.study_name=NAME; all that give the "
@@ -78,6 +72,12 @@ def check_search(config: DictConfig) -> None:
     space = read_space(as_typed(config.hydra.overrides.task), values["params"])
     if values["sampler"] == "grid":
         space.grid()
+    for name in ("optuna", *(["cmaes"] if values["sampler"] == "cmaes" else [])):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"hydra/sweeper=optuna: the package {name} is missing; "
+                'pip install "mnist_exp[optuna]".'
+            )
 
 
 def no_pruning(pruner: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import (
     BaseSampler,
@@ -94,6 +96,8 @@ def make_sampler(settings: Mapping[str, Any], space: Space) -> BaseSampler:
         "random": lambda own: RandomSampler(seed=own),
         "grid": lambda own: GridSampler(space.grid(), seed=own),
     }
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of QMC, since 2022
+
     make = makers[kind]
     if kind in ONE_SEED:
         return SeededByTrial(lambda _: make(seed), None)

@@ -16,17 +16,26 @@ from tests.conftest import Compose
 from tests.helpers.fault_injection import CNN, command, composed, few_images
 
 HOLDOUT = (*few_images(), *CNN, "cv=holdout", "cv.validation=50")
-SEARCH = ("-m", "hydra/sweeper=optuna", *HOLDOUT, "optimizer.lr=interval(0.001,0.01)")
+KFOLD = (*CNN, "cv=kfold", "cv.n_splits=2", "cv.n_jobs=1")
+RATE = "optimizer.lr=interval(0.001,0.01)"
+SEARCH = ("-m", "hydra/sweeper=optuna", *HOLDOUT, RATE)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((*SEARCH, "cv=none"), "never by test images, and there are none; set cv=holdout"),
+        (
+            ("-m", "hydra/sweeper=optuna", *CNN, "cv=none", RATE),
+            "never by test images, and there are none; set cv=holdout",
+        ),
         ((*SEARCH, "cv.validation=0"), "set cv=holdout, with cv.validation above 0"),
         ((*SEARCH, "sweep.objective=test_accuracy"), "must not choose a setting"),
         (("-m", *HOLDOUT, "seed=0,1", "sweep.objective=train_loss"), "must not choose a setting"),
         ((*SEARCH, "sweep.objective=validation_f1"), "is not measured; allowed is one of"),
+        (("-m", "hydra/sweeper=optuna", *HOLDOUT), "nothing is searched"),
+        ((*SEARCH, "hydra.sweeper.storage=sqlite:///s.db"), "name the study there"),
+        ((*SEARCH, "hydra.sweeper.sampler=grid"), "a grid needs values, not an interval"),
+        (("-m", "hydra/sweeper=optuna", *KFOLD, RATE, "hydra.sweeper.pruner=median"), "leave the"),
         ((*SEARCH, "hydra.sweeper.sampler=best"), "allowed is tpe or gp or cmaes"),
     ],
 )
@@ -81,9 +90,9 @@ def test_a_trial_behind_the_others_ends_as_pruned_and_keeps_its_weights(tmp_path
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("cv=none",), "there are no validation images"),
-        (("cv=kfold", "cv.n_splits=2"), "cannot be pruned"),
-        (("sweep.objective=validation_f1",), "allowed is one of"),
+        ((*CNN, "cv=none"), "there are no validation images"),
+        (KFOLD, "cannot be pruned"),
+        ((*HOLDOUT[2:], "sweep.objective=validation_f1"), "allowed is one of"),
     ],
 )
 def test_a_job_checks_its_objective_before_it_trains(
@@ -92,7 +101,7 @@ def test_a_job_checks_its_objective_before_it_trains(
     from mnist_exp.callbacks.trial import SearchTrial
     from mnist_exp.errors import UserError
 
-    config = composed(*HOLDOUT[2:], *overrides)
+    config = composed(*overrides)
     trial = SearchTrial(config.sweep.objective, lambda value, epoch: False, "cannot be pruned")
     with pytest.raises(UserError, match=message):
         run_experiment(config, tmp_path / "0", callbacks={"search": trial})
