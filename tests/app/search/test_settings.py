@@ -26,7 +26,7 @@ SEARCH = ("-m", "hydra/sweeper=optuna", *HOLDOUT, RATE)
     [
         (
             ("-m", "hydra/sweeper=optuna", *CNN, "cv=none", RATE),
-            "never by test images, and there are none; set cv=holdout",
+            "and there are none; set cv=holdout",
         ),
         ((*SEARCH, "cv.validation=0"), "set cv=holdout, with cv.validation above 0"),
         ((*SEARCH, "sweep.objective=test_accuracy"), "must not choose a setting"),

@@ -20,7 +20,7 @@ from mnist_exp.errors import UserError
         ("tag(log,range(1,9))", Numbers(1, 8, None, log=True)),
         ("range(0.1,0.5,0.1)", Numbers(0.1, 0.4, 0.1)),
         ("mlp,cnn21k,mlp", Choice(("mlp", "cnn21k"))),
-        ("choice(0.5,true,[1,2],'a b')", Choice(("0.5", "true", "[1,2]", "'a b'"))),
+        ("choice(0.5,true,[1,2],'a b')", Choice(("0.5", "True", "[1,2]", r"a\ b"))),
     ],
 )
 def test_each_form_of_a_sweep_is_a_range(text: str, found: Range) -> None:
