@@ -14,10 +14,18 @@ from mnist_exp.run.formats import FINITE
 from mnist_exp.run.overview import of_reported_epochs
 
 VALIDATION = "validation_"
+DEFAULT = "validation_accuracy"
 
 
-def objective_column(name: str) -> str:
-    """Return the column that ``sweep.objective`` names: ``validation.f1`` is ``validation_f1``."""
+def objective_column(sweep: Mapping[str, Any]) -> str:
+    """Return the column that ``sweep.objective`` names: ``validation.f1`` is ``validation_f1``.
+
+    Parameters
+    ----------
+    sweep : mapping
+        The configuration's ``sweep``; of older versions, it has no objective.
+    """
+    name = str(sweep.get("objective", DEFAULT))
     return VALIDATION + name[len(VALIDATION) :]
 
 

@@ -49,7 +49,9 @@ def test_a_value_that_is_no_number_is_none() -> None:
 
 
 def test_both_ways_to_write_a_column_name_the_same() -> None:
-    assert objective_column("validation.f1.3") == objective_column("validation_f1.3")
+    for name in ("validation.f1.3", "validation_f1.3"):
+        assert objective_column({"objective": name}) == "validation_f1.3"
+    assert objective_column({}) == "validation_accuracy"  # a configuration of an older version
 
 
 @pytest.mark.parametrize("name", ["test_accuracy", "train_loss", "accuracy", "validation_", None])

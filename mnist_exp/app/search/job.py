@@ -31,7 +31,7 @@ def trial_callbacks(hydra: Any, config: DictConfig) -> dict[str, SearchTrial]:
         return {}
     from mnist_exp.callbacks.trial import SearchTrial  # loads torch
 
-    column = objective_column(config.sweep.objective)
+    column = objective_column(config.sweep)
     settings: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
     if settings["_target_"] != OPTUNA or settings["pruner"] is None:
         return {"search": SearchTrial(column)}

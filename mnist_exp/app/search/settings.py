@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_exp.app.search.space import read_space
 from mnist_exp.errors import UserError
-from mnist_exp.run.objective import VALIDATION, objective_column
+from mnist_exp.run.objective import DEFAULT, VALIDATION, objective_column
 from mnist_exp.run.saved_config import as_typed
 from mnist_exp.schema.keys import OBJECTIVE
 from mnist_exp.schema.rule import TEXT, Rule, check_settings, integer, one_of, optional, refusal
@@ -47,8 +47,9 @@ def check_search(config: DictConfig) -> None:
     UserError
         If test images would choose, a package is missing, or a setting is wrong.
     """
-    if not OBJECTIVE.accepts(config.sweep.objective):
-        raise UserError(refusal("sweep.objective", config.sweep.objective, OBJECTIVE))
+    objective = config.sweep.get("objective", DEFAULT)
+    if not OBJECTIVE.accepts(objective):
+        raise UserError(refusal("sweep.objective", objective, OBJECTIVE))
     if not searches(config.hydra):
         return
     _check_objective(config)
@@ -107,10 +108,11 @@ def _check_objective(config: DictConfig) -> None:
             "hydra/sweeper: a search chooses by validation images, never by test images, and "
             "there are none; set cv=holdout, with cv.validation above 0."
         )
-    name = objective_column(config.sweep.objective).removeprefix(VALIDATION)
+    column = objective_column(config.sweep)
+    name = column.removeprefix(VALIDATION)
     known = [*ALWAYS, *map(str, config.metrics)]
     if not config.callbacks and name not in ALWAYS and name.partition(".")[0] not in known:
         raise UserError(
-            f"sweep.objective={config.sweep.objective}: is not measured; allowed is one of: "
+            f"sweep.objective={column}: is not measured; allowed is one of: "
             f"{', '.join(VALIDATION + each for each in known)}. Others need metrics=NAME."
         )

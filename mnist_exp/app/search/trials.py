@@ -122,12 +122,12 @@ def consecutive(numbers: Sequence[int]) -> Iterator[list[int]]:
 
 def direction_of(config: DictConfig) -> str:
     """Return ``sweep.direction``, or that of the objective: a loss is minimized."""
-    if config.sweep.direction is not None:
-        return str(config.sweep.direction)
+    if (direction := config.sweep.get("direction")) is not None:
+        return str(direction)
     from mnist_exp.experiment.functions import build_metrics  # loads torch
     from mnist_exp.train.monitor import mode_of
 
-    mode = mode_of(objective_column(config.sweep.objective), build_metrics(config))
+    mode = mode_of(objective_column(config.sweep), build_metrics(config))
     return {"min": "minimize", "max": "maximize"}[mode]
 
 
@@ -139,5 +139,5 @@ def print_best(study: Study, config: DictConfig) -> None:
         return
     settings = " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
                         for key, value in best.params.items())  # fmt: skip
-    name = objective_column(config.sweep.objective)
+    name = objective_column(config.sweep)
     print(f"best of {len(study.trials)} trials: {best.number}, {name} {best.value:.4g}, {settings}")

@@ -123,7 +123,7 @@ class SweepJob:
         results = finished_results(self.directory) if self.record.status == COMPLETED else None
         if results is None:
             return None
-        return objective(results, objective_column(config.sweep.objective))
+        return objective(results, objective_column(config.sweep))
 
     def _check_directory(self) -> None:
         inside = self.directory.resolve().is_relative_to(self.sweep_dir.resolve())

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from mnist_exp import schema
+from mnist_exp.app.search.settings import OPTUNA, RULES
+from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.overview import read_overview
 from mnist_exp.run.results import read_results
@@ -46,6 +50,15 @@ def test_what_test_images_would_choose_or_nobody_can_is_refused(
     assert code == 2
     assert message in output
     assert not (tmp_path / "outputs").exists()
+
+
+def test_every_key_of_the_option_has_a_rule_that_its_default_keeps() -> None:
+    option: Any = OmegaConf.to_container(
+        OmegaConf.load(config_directory() / "hydra" / "sweeper" / "optuna.yaml")
+    )
+    assert option.keys() - {"_target_", "params"} == RULES.keys()
+    assert all(rule.accepts(option[key]) for key, rule in RULES.items())
+    assert option["_target_"] == OPTUNA
 
 
 @pytest.mark.skipif(importlib.util.find_spec("optuna") is not None, reason="Optuna is installed")
