@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from mnist_exp.app.search.space import Choice, Space, read_space
+from mnist_exp.app.search.space import Choice, Range, Space, read_space
 from mnist_exp.app.search.study import make_sampler, open_study
 from mnist_exp.app.sweep.jobs import without_run_keys
+from mnist_exp.errors import UserError
 from mnist_exp.run.objective import objective_column
 from mnist_exp.run.results import COMPLETED, PRUNED
 from mnist_exp.run.sweep_record import JobRecord, read_job, write_job
 
 ENDS = {"failed": TrialState.FAIL, "refused": TrialState.FAIL, PRUNED: TrialState.PRUNED}
+DIRECTIONS = {"validation_accuracy": "maximize", "validation_loss": "minimize"}
 
 
 def search(config: DictConfig, launcher: Launcher, arguments: Sequence[str]) -> None:
@@ -39,10 +42,7 @@ def search(config: DictConfig, launcher: Launcher, arguments: Sequence[str]) -> 
     study = open_study(settings, sweep_dir, direction_of(config), sampler, epochs)
     total = settings["n_trials"]
     if settings["sampler"] == "grid":
-        combinations = 1
-        for values in space.grid().values():
-            combinations *= len(values)
-        total = min(total, combinations)
+        total = min(total, prod(map(len, space.grid().values())))
     waiting = unfinished_trials(study, sweep_dir, shared=settings["storage"] is not None)
     while True:
         batch: dict[Trial, list[str]] = {}
@@ -51,7 +51,10 @@ def search(config: DictConfig, launcher: Launcher, arguments: Sequence[str]) -> 
                 break
             trial = Trial(study, waiting.pop(0)) if waiting else study.ask()
             # now, since the sampler draws for the newest trial
-            batch[trial] = space.overrides(propose(trial, space))
+            batch[trial] = texts = space.overrides(propose(trial, space))
+            if read_job(sweep_dir, trial.number) is None:
+                record = JobRecord(trial.number, without_run_keys(texts), str(trial.number))
+                write_job(sweep_dir, record)
         if not batch:
             break
         run_trials(study, batch, launcher, sweep_dir)
@@ -63,9 +66,6 @@ def run_trials(
 ) -> None:
     """Launch trials as jobs and tell their results; an interrupted one stays unfinished."""
     overrides = {trial.number: texts for trial, texts in trials.items()}
-    for number, texts in overrides.items():
-        if read_job(sweep_dir, number) is None:
-            write_job(sweep_dir, JobRecord(number, without_run_keys(texts), str(number)))
     returned: dict[int, Any] = {}
     for numbers in consecutive(sorted(overrides)):  # as launchers number jobs
         jobs = launcher.launch([overrides[n] for n in numbers], initial_job_idx=numbers[0])
@@ -81,19 +81,29 @@ def run_trials(
 
 
 def propose(trial: Trial, space: Space) -> dict[str, Any]:
-    """Return the trial's value for each range, proposed now or before it was interrupted."""
-    values: dict[str, Any] = {}
-    for key, found in space.ranges.items():
-        if isinstance(found, Choice):
-            values[key] = trial.suggest_categorical(key, found.values)
-        elif found.whole:
-            bounds = int(found.low), int(found.high)
-            step = int(found.step or 1)
-            values[key] = trial.suggest_int(key, *bounds, step=step, log=found.log)
-        else:
-            ends = found.low, found.high
-            values[key] = trial.suggest_float(key, *ends, step=found.step, log=found.log)
-    return values
+    """Return the trial's value for each range, proposed now or before it was interrupted.
+
+    Raises
+    ------
+    UserError
+        If the study's trials have another kind of range, or other choices.
+    """
+    try:
+        return {key: _suggest(trial, key, found) for key, found in space.ranges.items()}
+    except ValueError as error:
+        raise UserError(
+            f"hydra/sweeper=optuna: the study was started with other ranges ({error}). Go on with "
+            "those, or give hydra.sweeper.study_name another name."
+        ) from error
+
+
+def _suggest(trial: Trial, key: str, found: Range) -> Any:
+    if isinstance(found, Choice):
+        return trial.suggest_categorical(key, found.values)
+    if found.whole:
+        bounds, step = (int(found.low), int(found.high)), int(found.step or 1)
+        return trial.suggest_int(key, *bounds, step=step, log=found.log)
+    return trial.suggest_float(key, found.low, found.high, step=found.step, log=found.log)
 
 
 def unfinished_trials(study: Study, sweep_dir: Path, shared: bool) -> list[int]:
@@ -122,12 +132,13 @@ def consecutive(numbers: Sequence[int]) -> Iterator[list[int]]:
 
 def direction_of(config: DictConfig) -> str:
     """Return ``sweep.direction``, or that of the objective: a loss is minimized."""
-    if (direction := config.sweep.get("direction")) is not None:
+    column = objective_column(config.sweep)
+    if (direction := config.sweep.get("direction") or DIRECTIONS.get(column)) is not None:
         return str(direction)
     from mnist_exp.experiment.functions import build_metrics  # loads torch
     from mnist_exp.train.monitor import mode_of
 
-    mode = mode_of(objective_column(config.sweep), build_metrics(config))
+    mode = mode_of(column, build_metrics(config))
     return {"min": "minimize", "max": "maximize"}[mode]
 
 
