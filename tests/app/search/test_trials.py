@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from mnist_exp.app.search.space import read_space
+from mnist_exp.errors import UserError
 from mnist_exp.run.results import read_results
+from mnist_exp.run.sweep_record import JobRecord, write_job
 from mnist_exp.run.sweep_table import read_jobs
 from tests.helpers.fault_injection import command, few_images, kill_at_file_event
 from tests.helpers.postgres import postgres_server
@@ -203,3 +205,33 @@ def test_every_sampler_proposes_new_settings_and_the_same_ones_again(sampler: st
     assert len({tuple(values.values()) for values in first}) == 6
     assert proposals(3) == first
     assert sampler == "grid" or proposals(4) != first
+
+
+def test_of_a_shared_study_only_the_trials_of_its_own_sweep_are_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    from mnist_exp.app.search.trials import unfinished_trials
+
+    study = optuna.create_study()
+    ours, _theirs, ended = study.ask(), study.ask(), study.ask()
+    for trial in (ours, ended):
+        write_job(tmp_path, JobRecord(trial.number, [], str(trial.number)))
+    study.tell(ended, 1.0)
+    assert unfinished_trials(study, tmp_path, shared=True) == [ours._trial_id]
+    assert len(unfinished_trials(study, tmp_path, shared=False)) == 2
+
+
+def test_jobs_are_launched_in_runs_of_consecutive_numbers() -> None:
+    from mnist_exp.app.search.trials import consecutive
+
+    assert list(consecutive([0, 1, 4, 6, 7])) == [[0, 1], [4], [6, 7]]
+    assert list(consecutive([])) == []
+
+
+def test_a_study_of_other_ranges_is_not_gone_on_with() -> None:
+    from mnist_exp.app.search.trials import propose
+
+    study = optuna.create_study()
+    propose(study.ask(), read_space(["optimizer=sgd,adam"], {}))
+    with pytest.raises(UserError, match="was started with other ranges"):
+        propose(study.ask(), read_space(["optimizer=sgd,adamw"], {}))
