@@ -110,6 +110,20 @@ def test_a_failing_trial_counts_as_failed_and_stops_no_other(tmp_path: Path) -> 
     assert not (tmp_path / "other" / "0").exists()
 
 
+def test_with_k_fold_the_objective_is_the_mean_over_the_held_out_folds(tmp_path: Path) -> None:
+    arguments = [text for text in SEARCH if not text.startswith("cv")]
+    code, output = command(
+        *arguments, "cv=kfold", "cv.n_splits=2", "cv.n_jobs=1", RATE,
+        "hydra.sweeper.n_trials=1", "hydra.sweep.dir=sweep", cwd=tmp_path,
+    )  # fmt: skip
+    assert code == 0, output
+    results = read_results(tmp_path / "sweep" / "0")
+    assert results is not None
+    (trial,) = journal(tmp_path / "sweep").trials
+    assert trial.value == results["accuracy"]["mean"]
+    assert "optimistic, since it was selected on the same images" in output
+
+
 def test_a_trial_behind_the_median_is_pruned(tmp_path: Path) -> None:
     code, output = command(
         *SEARCH, "optimizer.lr=0.003,1e-9", "hydra.sweeper.sampler=grid", "training.epochs=3",
