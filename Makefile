@@ -9,10 +9,11 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
 TRACKERS := $(VENV)/.trackers-installed
+ENGINES := $(VENV)/.engines-installed
 KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup env-check env-update train test test-fast test-model test-trackers test-training \
+.PHONY: help setup env-check env-update train test test-fast test-model test-trackers test-engines test-training \
 	check-model check-params view-results lint bench reproduce torture sanitize clean \
 	clean-checkpoints
 
@@ -38,6 +39,10 @@ $(TRACKERS): $(DEV)
 	$(PY) -m pip install --quiet --editable ".[tensorboard,mlflow,wandb,trackio]"
 	@touch $@
 
+$(ENGINES): $(DEV)
+	$(PY) -m pip install --quiet --editable ".[joblib,optuna]" "psycopg[binary]>=3.2"
+	@touch $@
+
 setup: $(DEV) ## create the virtual environment and install everything into it
 
 env-check: $(RUNTIME) ## table of Python, torch, CPU features, threads and data
@@ -56,6 +61,9 @@ test-fast: $(DEV) ## the tests without subprocesses or whole trainings, in under
 
 test-trackers: $(TRACKERS) ## the trackers against the real programs, and their page
 	$(PY) -m pytest tests/trackers tests/test_docs.py -k "trackers" $(ARGS)
+
+test-engines: $(ENGINES) ## searches with Optuna, on PostgreSQL where its server is installed
+	$(PY) -m pytest -m engines $(ARGS)
 
 test-model: $(DEV) ## the tests of the networks
 	$(PY) -m pytest tests/models $(ARGS)

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+PACKAGES = ("mnist_exp", "hydra_plugins")
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["compiler", "no compiler"])
 def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy, to keep build files out of the checkout."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("mnist_exp", "conf", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    others = ("conf", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+    for name in (*PACKAGES, *others):
         subprocess.run(["cp", "-r", str(REPOSITORY / name), str(source)], check=True)
     for compiled in source.rglob("*.so"):
         compiled.unlink()
@@ -36,7 +38,9 @@ def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.slow
 def test_wheel_holds_code_config_and_data(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    python_files = {p.relative_to(REPOSITORY) for p in (REPOSITORY / "mnist_exp").rglob("*.py")}
+    python_files = {
+        p.relative_to(REPOSITORY) for name in PACKAGES for p in (REPOSITORY / name).rglob("*.py")
+    }
     assert {str(path) for path in python_files} <= set(names)
     configs = {p.relative_to(REPOSITORY) for p in (REPOSITORY / "conf").rglob("*.yaml")}
     assert {f"mnist_exp/{path}" for path in configs} <= set(names)

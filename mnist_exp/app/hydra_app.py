@@ -14,15 +14,18 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.mnist_exp_search import OptunaSweeper
 from mnist_exp.app import hydra_callback as launch
 from mnist_exp.app.arguments import check_config_path, options_first
 from mnist_exp.app.composition import explained
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.app.run_directories import Claim, claims, run_claim
+from mnist_exp.app.search.job import trial_callbacks
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.job import SweepJob
 from mnist_exp.app.sweep.resume import resumed_arguments
@@ -59,6 +62,7 @@ def main() -> None:
         sys.argv = [f"++{a.lstrip('+')}" if key_of(a) in PLACES else a for a in sys.argv]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
+    Plugins.instance().register(OptunaSweeper)  # Hydra finds no plugins of an editable install
     with claims() as claimed:
         try:
             with StopSignals() as signals, signals.at_once():
@@ -79,19 +83,25 @@ def main() -> None:
 
 
 @hydra.main(config_path=str(config_directory()), config_name="config", version_base="1.3")
-def run_command(config: DictConfig) -> None:
-    """Run one job: train with ``config`` in the directory Hydra made."""
+def run_command(config: DictConfig) -> float | None:
+    """Run one job: train with ``config`` in the directory Hydra made.
+
+    Returns
+    -------
+    float or None
+        The objective of a sweep's job, for sweepers that search; None if it has none.
+    """
     runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
     directory = Path(runtime["output_dir"])  # as it is, even with what looks like interpolations
     with StopSignals() as signals:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            run_sweep_job(config, directory, signals)
-        else:
-            try:
-                claim = run_claim()
-            except UserError as error:
-                launch.refuse(error)
-            run_alone(config, directory, signals, claim)
+            return run_sweep_job(config, directory, signals)
+        try:
+            claim = run_claim()
+        except UserError as error:
+            launch.refuse(error)
+        run_alone(config, directory, signals, claim)
+    return None
 
 
 def prepared(config: DictConfig) -> DictConfig:
@@ -132,8 +142,14 @@ def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: 
         sys.exit(launch.FAILURE_EXIT_CODE)
 
 
-def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> None:
-    """Run a job of a sweep unless it is finished; a failure does not stop the others."""
+def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> float | None:
+    """Run a job of a sweep unless it is finished; a failure does not stop the others.
+
+    Returns
+    -------
+    float or None
+        Its objective (``sweep.objective``); None if it failed.
+    """
     job = SweepJob(HydraConfig.get(), directory)
     try:
         with DirectoryLock(directory) as lock:
@@ -153,6 +169,7 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
         if rows:
             print(f"{job.place} {job_line(rows, job.record.directory)}", flush=True)
     signals.check()
+    return job.objective(config)
 
 
 def run_and_record(
@@ -204,7 +221,8 @@ def run_job(
     # loads torch, scikit-learn and matplotlib, which --help and --cfg do not need
     from mnist_exp.experiment.run import run_experiment
 
-    said = keys_of(as_typed(HydraConfig.get().overrides.task))
-    return run_experiment(
-        config, directory, signals, lock, side_by_side=True, said=said, sweep_job=sweep_job
-    )
+    hydra_config = HydraConfig.get()
+    said = keys_of(as_typed(hydra_config.overrides.task))
+    multirun = hydra_config.mode == RunMode.MULTIRUN
+    callbacks = trial_callbacks(hydra_config, config) if multirun else {}
+    return run_experiment(config, directory, signals, lock, True, said, sweep_job, callbacks)

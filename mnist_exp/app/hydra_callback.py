@@ -20,7 +20,7 @@ from mnist_exp.app.resume import resume, use_reference
 from mnist_exp.app.run_directories import claim
 from mnist_exp.app.sweep.resume import resume_sweep, start_sweep
 from mnist_exp.errors import UserError
-from mnist_exp.run.results import COMPLETED
+from mnist_exp.run.results import COMPLETED, PRUNED
 from mnist_exp.run.saved_config import as_typed, own_part
 from mnist_exp.run.sweep_table import Row, print_table, write_table
 from mnist_exp.terminal import printable, printable_lines
@@ -79,14 +79,14 @@ class Directories(Callback):
             refuse(error)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the sweep's table; exit with 1 unless every job is completed."""
+        """Print the sweep's table; exit with 1 unless every job is completed or pruned."""
         try:
             rows = report(Path(config.hydra.sweep.dir))
         except Exception as error:
             refuse(error)
         print_table(rows)
         print(f"runs, sweep.csv and sweep.png: {printable(config.hydra.sweep.dir)}")
-        if not rows or any(row.status != COMPLETED for row in rows):
+        if not rows or any(row.status not in (COMPLETED, PRUNED) for row in rows):
             sys.exit(FAILURE_EXIT_CODE)
 
 

@@ -14,7 +14,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.run.over_folds import mean_and_std
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.rows import as_table
-from mnist_exp.run.sweep_table import Row, best_by_validation, count_by_status, read_jobs
+from mnist_exp.run.sweep_table import Row, chosen_by, count_by_status, read_jobs
 from mnist_exp.wording import counted
 
 SEED = "seed"
@@ -55,7 +55,7 @@ class Sweep:
     directory : Path
         The sweep directory.
     rows : list of Row
-        One per requested job, the best first, those without an accuracy last.
+        One per requested job, the completed ones first, the best of them first.
     trust : bool
         Whether its runs may call targets of your own.
     """
@@ -98,19 +98,21 @@ class Sweep:
 
     @cached_property
     def best(self) -> Run:
-        """The run with the best validation accuracy.
+        """The run with the best validation accuracy, with k-fold the best held-out accuracy.
+
+        The latter is optimistic for that run, since it was selected on the same images.
 
         Raises
         ------
         UserError
-            If no job is completed, or a completed one has no validation accuracy: to choose a
-            setting by its test accuracy would bias that accuracy upwards.
+            If no job is completed, or a completed one has neither: to choose a setting by its test
+            accuracy would bias that accuracy upwards.
         """
         if not self._completed:
             raise UserError(
                 f"{self.directory}: no job is completed ({count_by_status(self.rows)})."
             )
-        if not best_by_validation(self.rows):
+        if chosen_by(self.rows) is None:
             raise UserError(
                 f"{self.directory}: has no best run, since a completed job has no validation "
                 "accuracy, and test images must not choose. Set validation images aside "

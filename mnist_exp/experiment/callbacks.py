@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig
@@ -24,7 +24,11 @@ HOOKS = [name for name, value in vars(Callback).items() if callable(value)]
 
 
 def build_callbacks(
-    config: DictConfig, run: RunDirectory, by_validation: bool, display: Display
+    config: DictConfig,
+    run: RunDirectory,
+    by_validation: bool,
+    display: Display,
+    others: Mapping[str, Callback] | None = None,
 ) -> dict[str, Callback]:
     """Build a training's callbacks: those that measure, the user's, trackers, and the recorder.
 
@@ -38,6 +42,8 @@ def build_callbacks(
         Whether validation accuracy selects the reported epoch.
     display : Display
         Where progress is shown.
+    others : mapping or None
+        Callbacks of the run's caller, by name; they act after the user's.
     """
     callbacks: dict[str, Callback] = {}
     if config.training.gradient_norm or config.verbose:
@@ -49,6 +55,7 @@ def build_callbacks(
     for group in GROUPS:
         for name in config[group]:
             callbacks[f"{group}.{name}"] = Named(f"{group}.{name}", config)
+    callbacks |= others or {}
     callbacks["progress"] = Progress(verbose=config.verbose, display=display)
     callbacks["recorder"] = Recorder(run, config.checkpoints.keep, by_validation, callbacks.copy())
     return callbacks

@@ -120,7 +120,8 @@ class Fold:
             signals=signals,
         )
         self.by_validation = by_validation(config, split)
-        self.callbacks = build_callbacks(config, run, self.by_validation, self.display)
+        others = parts.callbacks
+        self.callbacks = build_callbacks(config, run, self.by_validation, display, others)
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
         """Restore the state from a checkpoint; do nothing if ``saved`` is None.

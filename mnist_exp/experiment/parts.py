@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from omegaconf import DictConfig
@@ -14,6 +14,7 @@ from mnist_exp.data.batches import Images
 from mnist_exp.experiment import build
 from mnist_exp.experiment.functions import build_loss, build_metrics
 from mnist_exp.run.pretrained import Pretrained
+from mnist_exp.train.callback import Callback
 from mnist_exp.train.loop import Recipe
 from mnist_exp.train.metrics import Metric
 
@@ -40,6 +41,8 @@ class Parts:
         Measured on validation and test images besides loss and accuracy, by name.
     pretrained : Pretrained or None
         Weights that all networks start from.
+    callbacks : mapping
+        Of the run's caller, by name, besides those of the configuration.
     """
 
     config: DictConfig
@@ -50,6 +53,7 @@ class Parts:
     recipe: Recipe
     metrics: Mapping[str, Metric]
     pretrained: Pretrained | None = None
+    callbacks: Mapping[str, Callback] = field(default_factory=dict)
 
 
 def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Parts:

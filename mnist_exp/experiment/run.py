@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import save_config, training_config
 from mnist_exp.run.saved_state import check_plain
 from mnist_exp.terminal import printable, printable_lines
+from mnist_exp.train.callback import Callback
 
 SCALE_SAMPLE = 1000  # training images used to check the scale of network inputs
 ALL_THREADS = torch.get_num_threads()  # torch's default, before a sweep's job changes it
@@ -48,6 +50,7 @@ def run_experiment(
     side_by_side: bool = False,
     said: Collection[str] = (),
     sweep_job: str | None = None,
+    callbacks: Mapping[str, Callback] | None = None,
 ) -> dict[str, Any]:
     """Train as configured and write everything to ``directory``.
 
@@ -71,6 +74,8 @@ def run_experiment(
         Keys the user gave; a warning names those without effect.
     sweep_job : str or None
         Place in a sweep, such as ``[2/9]``, whose jobs print no line an epoch.
+    callbacks : mapping or None
+        Callbacks of the caller, by name; they do not travel to processes that train folds.
 
     Returns
     -------
@@ -90,7 +95,7 @@ def run_experiment(
         check_links(directory)
         wait_for_orphans(directory)
         checkpoints = load_checkpoints(directory, training_config(config))
-        parts = build_parts(config)  # may download the data
+        parts = replace(build_parts(config), callbacks=callbacks or {})  # may download the data
         run = open_directory(parts, directory)
     rule = selection_rule(config, parts.splits)
     # one thread per fold whatever the parallelism: sums depend on the thread count

@@ -26,10 +26,12 @@ from mnist_exp.plots.figures import (
     write_png,
 )
 from mnist_exp.run.sweep_table import (
+    BY_HELD_OUT,
+    OPTIMISTIC,
     Row,
-    best_by_validation,
     chosen_by,
     count_by_status,
+    score_of,
     swept_settings,
 )
 from mnist_exp.wording import counted
@@ -55,7 +57,7 @@ class Point:
     jobs, asked : int
         Number of jobs in the mean, and number requested.
     score : float or None
-        Criterion for the best point: mean validation accuracy, or ``accuracy``.
+        Mean of the accuracy that may call a point the best; None: none may.
     """
 
     accuracy: float | None
@@ -79,6 +81,7 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     """Draw accuracy over the swept settings.
 
     One setting gives a curve, two a heat map, more a heat map for each combination of the others.
+    A search, whose jobs fill no grid, gives a point for each job instead.
     Numeric settings become axes first. Jobs that differ only in ``seed`` are averaged, unless only
     the seed was swept; a mean over fewer jobs than requested is marked. Draws nothing if no setting
     was swept.
@@ -92,6 +95,8 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     dpi : int
         Dots per inch.
     """
+    from mnist_exp.plots.search import is_scattered, scatter_figure
+
     swept = swept_settings(rows)
     names = [name for name in swept if name != SEED] or swept
     if not names:
@@ -99,8 +104,11 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     values = {name: sorted_values(rows, name) for name in names}
     names.sort(key=lambda name: not is_numeric(values[name]))  # stable: numeric ones first
     points = gather_points(rows, names)
+    by_name = {name: values[name] for name in names}
     draw_axes = curve_figure if len(names) == 1 else maps_figure
-    figure = draw_axes(points, {name: values[name] for name in names})
+    if is_scattered(points, by_name):
+        draw_axes = scatter_figure
+    figure = draw_axes(points, by_name)
     title = [
         f"{counted(len(rows), 'job')}: {count_by_status(rows)}",
         *_best(points, names, chosen_by(rows)),
@@ -137,15 +145,14 @@ def short_labels(values: Sequence[str]) -> list[str]:
 
 def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
     """Average the jobs that agree in the settings ``names``."""
-    by_validation = best_by_validation(rows)
+    chosen = chosen_by(rows)
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row.overrides.get(name, "") for name in names), []).append(row)
     points = {}
     for values, group in groups.items():
         accuracies = [row.accuracy for row in group if row.accuracy is not None]
-        scores = [row.validation if by_validation else row.accuracy for row in group]
-        known = [score for score in scores if score is not None]
+        known = [score for row in group if (score := score_of(row, chosen)) is not None]
         points[values] = Point(
             statistics.mean(accuracies) if accuracies else None,
             statistics.stdev(accuracies) if len(accuracies) > 1 else group[0].std,
@@ -255,7 +262,7 @@ def _annotation(point: Point, norm: Normalize) -> tuple[str, str]:
     return text, "black" if bright else "white"
 
 
-def _best(points: Points, names: Sequence[str], chosen: str) -> list[str]:
+def _best(points: Points, names: Sequence[str], chosen: str | None) -> list[str]:
     known = {values: p.score for values, p in points.items() if p.score is not None}
     if not known:
         return []
@@ -263,4 +270,5 @@ def _best(points: Points, names: Sequence[str], chosen: str) -> list[str]:
     settings = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
     point = points[values]
     missing = f" ({point.missing})" if point.missing else ""
-    return [f"best by {chosen}: {point.accuracy:.2%}{missing} on test images with {settings}"]
+    images = f"({OPTIMISTIC})" if chosen == BY_HELD_OUT else "on test images"
+    return [f"best by {chosen}: {point.accuracy:.2%}{missing} {images} with {settings}"]

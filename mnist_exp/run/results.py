@@ -25,6 +25,7 @@ from mnist_exp.run.results_version_1 import RESULTS_1, to_version_2
 SCHEMA_VERSION = 2
 NAME = "results.json"
 COMPLETED = "completed"
+PRUNED = "pruned"  # begins why a fold stopped if a search ended it; status of such a sweep's job
 LARGEST = 1 << 28  # bytes; each epoch of each fold takes about 300
 
 

@@ -23,7 +23,7 @@ VERSION = 1
 LARGEST_FILE = 1 << 26  # bytes; a job takes about 4 kB of sweep.json
 LONGEST_TEXT = 10_000  # characters of an override or a name
 Record = TypeVar("Record")
-STATUSES = ("running", "completed", "interrupted", "failed", "refused")
+STATUSES = ("running", "completed", "pruned", "interrupted", "failed", "refused")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.overview import DAMAGED, DEAD, NO_PROCESS, RunOverview, read_overview
-from mnist_exp.run.results import COMPLETED
+from mnist_exp.run.results import COMPLETED, PRUNED
 from mnist_exp.run.saved_config import key_of
 from mnist_exp.run.sweep_record import (
     SWEEP_FILE,
@@ -31,6 +30,8 @@ from mnist_exp.wording import counted
 
 LONGEST_ERROR = 100  # characters printed; sweep.csv has the full text
 NEVER_BEGAN = "not run"
+BY_VALIDATION, BY_HELD_OUT = "validation accuracy", "held-out accuracy"
+OPTIMISTIC = "optimistic, since it was selected on the same images"
 NO_RESULTS = "stopped before it wrote results.json"
 
 
@@ -45,7 +46,7 @@ class Row:
     overrides : dict of str
         Setting and value, as on the command line.
     status : str
-        "running", "completed", "interrupted", "failed" or "not run".
+        "running", "completed", "pruned", "interrupted", "failed" or "not run".
     accuracy : float or None
         Test accuracy, share in [0, 1], mean over folds; None unless the job is completed.
     std : float or None
@@ -72,7 +73,7 @@ class Row:
 
 
 def write_table(sweep_dir: Path) -> list[Row]:
-    """Write sweep.csv, best accuracy first, and return its rows.
+    """Write sweep.csv, the best job first where one may be called so, and return its rows.
 
     The columns are the job, the settings that differ between jobs, ``accuracy`` and
     ``std_accuracy`` (shares in [0, 1]), ``validation_accuracy`` if any job has it, the metrics as
@@ -101,7 +102,9 @@ def write_table(sweep_dir: Path) -> list[Row]:
 
 
 def read_jobs(sweep_dir: Path) -> list[Row]:
-    """Return a row per requested job, best first, jobs without an accuracy last.
+    """Return a row per requested job: completed ones first, the best of them first.
+
+    Without validation images or folds, there is no best and completed jobs keep their order.
 
     Raises
     ------
@@ -115,27 +118,32 @@ def read_jobs(sweep_dir: Path) -> list[Row]:
         rows = [_row_of_record(sweep_dir, number) for number in begun_jobs(sweep_dir)]
     else:
         rows = [_row_of_record(sweep_dir, job.number, job) for job in sweep.jobs]
-    chosen = best_by_validation(rows)
+    chosen = chosen_by(rows)
 
-    def place(row: Row) -> float:
-        score = row.validation if chosen else row.accuracy
-        return math.inf if score is None else -score
+    def place(row: Row) -> tuple[bool, float]:
+        score = score_of(row, chosen)
+        return row.status != COMPLETED, 0.0 if score is None else -score
 
     return sorted(rows, key=place)
 
 
-def best_by_validation(rows: Iterable[Row]) -> bool:
-    """Whether jobs rank by validation accuracy: every completed job has one.
+def chosen_by(rows: Iterable[Row]) -> str | None:
+    """Name the accuracy that ranks the jobs, which every completed job has; None: nothing does.
 
-    Choosing a setting by test accuracy would bias that accuracy upwards.
+    Test accuracy never does: of a setting that it chose, it would be too high.
     """
     completed = [row for row in rows if row.status == COMPLETED]
-    return completed != [] and all(row.validation is not None for row in completed)
+    for chosen in (BY_VALIDATION, BY_HELD_OUT) if completed else ():
+        if all(score_of(row, chosen) is not None for row in completed):
+            return chosen
+    return None
 
 
-def chosen_by(rows: Iterable[Row]) -> str:
-    """Name the metric that ranks the jobs."""
-    return "validation accuracy" if best_by_validation(rows) else "test accuracy"
+def score_of(row: Row, chosen: str | None) -> float | None:
+    """Return the accuracy that ranks a job; of one with folds, that on the held-out images."""
+    if chosen == BY_VALIDATION:
+        return row.validation
+    return row.accuracy if chosen == BY_HELD_OUT and row.std is not None else None
 
 
 def read_outcome(sweep_dir: Path, job: JobRecord) -> RunOverview:
@@ -155,7 +163,9 @@ def read_outcome(sweep_dir: Path, job: JobRecord) -> RunOverview:
 
 
 def as_job(run: RunOverview) -> RunOverview:
-    """Map a run's status to a job's: dead becomes interrupted, damaged becomes failed."""
+    """Map a run's status to a job's: dead becomes interrupted, damaged failed, some pruned."""
+    if run.status == COMPLETED and run.stopped.startswith(PRUNED):
+        return replace(run, status=PRUNED, error=run.stopped)
     return replace(run, status={DEAD: "interrupted", DAMAGED: "failed"}.get(run.status, run.status))
 
 
@@ -182,9 +192,18 @@ def print_table(rows: Sequence[Row]) -> None:
         numbers += [shown_number(row.metrics.get(column)) for column in metrics]
         cells.append([*values, *numbers, seconds, row.status, row.job, error])
     print("\n".join(table_lines(cells)))
-    known = any(row.accuracy is not None for row in rows)
-    order = f"; the best first, by {chosen_by(rows)}" if known else ""
-    print(f"{counted(len(rows), 'job')}: {count_by_status(rows)}{order}")
+    print(f"{counted(len(rows), 'job')}: {count_by_status(rows)}{_order(rows)}")
+
+
+def _order(rows: Sequence[Row]) -> str:
+    """Say what the jobs are ordered by."""
+    chosen = chosen_by(rows)
+    if chosen is not None:
+        note = f" ({OPTIMISTIC})" if chosen == BY_HELD_OUT else ""
+        return f"; the best first, by {chosen}{note}"
+    if any(row.accuracy is not None for row in rows):
+        return "; none is called best, since test images must not choose: set cv=holdout"
+    return ""
 
 
 def job_line(rows: Sequence[Row], job: str) -> str:

@@ -7,6 +7,7 @@ In groups with a ``_target_`` (model, optimizer, ...) the keys are the arguments
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -53,6 +54,12 @@ ENTRIES = Rule(
     "a group of names with a _target_ each, such as {mine: {_target_: my_module.MyClass}}",
 )
 
+OBJECTIVE = Rule(
+    lambda value: isinstance(value, str) and re.fullmatch(r"validation[._]\S+", value) is not None,
+    "a value of the validation images: validation_accuracy, validation_loss or, with metrics=f1, "
+    "validation_f1; what is measured on other images must not choose a setting",
+)
+
 RULES: dict[str, Rule] = {
     "extra": Rule(
         lambda value: isinstance(value, Mapping), "a group of values of your own, as in {a: 1}"
@@ -64,6 +71,8 @@ RULES: dict[str, Rule] = {
     "resume": optional(TEXT),
     "reproduce": optional(TEXT),
     "sweep.resume": optional(TEXT),
+    "sweep.objective": OBJECTIVE,
+    "sweep.direction": optional(one_of("maximize", "minimize")),
     "trust": BOOLEAN,
     "training.epochs": integer(1),
     "training.batch_size": integer(1),
@@ -113,7 +122,7 @@ RULES: dict[str, Rule] = {
 }
 # Keys missing from some options of their group or from runs of older versions.
 NOT_EVERYWHERE = {
-    *("cv.n_jobs", "cv.random_state"),
+    *("cv.n_jobs", "cv.random_state", "sweep.objective", "sweep.direction"),
     *("data.class_names", "data.transpose"),
     *("optimizer.lr", "trust", "model.weights", "model.strict", "extra"),
 }

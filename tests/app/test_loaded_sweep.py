@@ -26,7 +26,7 @@ def test_a_sweep_gives_rows_a_table_and_the_mean_over_seeds(tmp_path: Path) -> N
     accuracies = {("0.1", 0): 0.5, ("0.1", 1): 0.7, ("0.2", 0): 0.9}
     for number, ((rate, seed), accuracy) in enumerate(accuracies.items()):
         overrides = [f"optimizer.lr={rate}", f"seed={seed}"]
-        write_job(tmp_path / str(number), overrides, **of_accuracy(accuracy))
+        write_job(tmp_path / str(number), overrides, **of_accuracy(accuracy, std=0.01))
     write_job(tmp_path / "3", ["optimizer.lr=0.2", "seed=1"], status="failed", error="no")
     sweep = load_sweep(tmp_path)
     assert [row.job for row in sweep.rows] == ["2", "1", "0", "3"]

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
+from mnist_exp.plots import search as search_plots
 from mnist_exp.plots import sweep as sweep_plots
 from mnist_exp.run import sweep_table as sweep
 from mnist_exp.run.results import write_results
@@ -107,12 +109,12 @@ ACCURACIES = st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=12)
 
 @settings(max_examples=15)  # each example writes files
 @given(accuracies=ACCURACIES)
-def test_every_job_has_one_row_and_the_best_come_first(
+def test_every_job_has_one_row_and_the_best_on_held_out_folds_come_first(
     tmp_path_factory: pytest.TempPathFactory, accuracies: list[float | None]
 ) -> None:
     directory = tmp_path_factory.mktemp("jobs")
     for number, accuracy in enumerate(accuracies):
-        outcome = {"status": "failed"} if accuracy is None else of_accuracy(accuracy)
+        outcome = {"status": "failed"} if accuracy is None else of_accuracy(accuracy, std=0.01)
         write_job(directory / str(number), ["model=mlp100", f"optimizer.lr={number}"], **outcome)
     rows = sweep.write_table(directory)
     known = [row.accuracy for row in rows if row.accuracy is not None]
@@ -189,6 +191,7 @@ def jobs(axes: dict[str, list[str]], failed: Sequence[int] = ()) -> list[Row]:
             std=None,
             wall_seconds=1.0,
             error="",
+            validation=None if number in failed else number / 100,
         )
         for number, values in enumerate(product(*axes.values()))
     ]
@@ -236,6 +239,24 @@ def test_one_setting_makes_a_curve_that_marks_what_failed() -> None:
     assert [(text.get_position()[0], text.get_text()) for text in axis.texts] == [(10, "failed")]
 
 
+def test_the_jobs_of_a_search_are_points_over_two_settings() -> None:
+    rows = [
+        replace(row, overrides={"lr": str(0.001 * 4**n), "width": str(20 + n), "model": "mlp"})
+        for n, row in enumerate(jobs({"lr": [*"12345"]}, failed=[4]))
+    ]
+    values = {name: sweep_plots.sorted_values(rows, name) for name in ("lr", "width")}
+    points = sweep_plots.gather_points(rows, ["lr", "width"])
+    assert search_plots.is_scattered(points, values)
+    axis = search_plots.scatter_figure(points, values).axes[0]
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
+    completed, failed, best = (np.asarray(drawn.get_offsets()) for drawn in axis.collections)
+    np.testing.assert_allclose(completed, [[0.001 * 4**n, 20 + n] for n in range(4)])
+    np.testing.assert_allclose(failed, [[0.256, 24]])
+    np.testing.assert_allclose(best, [[0.064, 23]])
+    grid = sweep_plots.gather_points(jobs({"a": [*"12"], "b": [*"123"]}), ["a", "b"])
+    assert not search_plots.is_scattered(grid, {"a": [*"12"], "b": [*"123"]})
+
+
 def test_jobs_that_differ_in_their_seed_alone_are_averaged() -> None:
     rows = jobs({"lr": ["1", "2"], "seed": ["0", "1", "2"]}, failed=[5])
     points = sweep_plots.gather_points(rows, ["lr"])
@@ -256,7 +277,7 @@ def test_a_mean_of_fewer_seeds_than_requested_states_their_number(tmp_path: Path
     assert [text.splitlines()[-1] for text in written if "n " in text] == ["n 2 of 3"]
     title = drawn_title(rows, tmp_path)
     assert "12 jobs: 11 completed, 1 failed" in title
-    assert "best by test accuracy: 10.00% (n 2 of 3) on test images with a=2, b=2" in title
+    assert "best by validation accuracy: 10.00% (n 2 of 3) on test images with a=2, b=2" in title
     assert "1 of 4 means lack a job" in title
 
 
@@ -291,7 +312,35 @@ def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_p
     job(3, test=0.1, validation=None)  # no validation accuracy to compare
     rows = sweep.write_table(tmp_path)
     assert [row.job for row in rows] == ["0", "1", "3", "2"]
-    assert "best by test accuracy: 90.00%" in drawn_title(rows, tmp_path)
+    assert "best" not in drawn_title(rows, tmp_path)
+
+
+def test_without_validation_images_no_job_is_called_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, accuracy in enumerate((0.1, 0.9)):
+        write_job(tmp_path / str(number), [f"lr={number + 1}"], **of_accuracy(accuracy))
+    rows = sweep.write_table(tmp_path)
+    assert [row.job for row in rows] == ["0", "1"]  # as they ran, not by test accuracy
+    sweep.print_table(rows)
+    assert "none is called best, since test images must not choose: set cv=holdout" in (
+        capsys.readouterr().out
+    )
+    assert "best" not in drawn_title(rows, tmp_path)
+    assert all(point.score is None for point in sweep_plots.gather_points(rows, ["lr"]).values())
+
+
+def test_the_best_of_k_fold_is_called_optimistic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, accuracy in enumerate((0.1, 0.9)):
+        write_job(tmp_path / str(number), [f"lr={number + 1}"], **of_accuracy(accuracy, std=0.01))
+    rows = sweep.write_table(tmp_path)
+    assert [row.job for row in rows] == ["1", "0"]
+    sweep.print_table(rows)
+    note = "(optimistic, since it was selected on the same images)"
+    assert f"the best first, by held-out accuracy {note}" in capsys.readouterr().out
+    assert f"best by held-out accuracy: 90.00% {note} with lr=2" in drawn_title(rows, tmp_path)
 
 
 @pytest.mark.slow

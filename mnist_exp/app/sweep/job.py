@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.app.sweep.jobs import json_values, without_run_keys
 from mnist_exp.errors import UserError
-from mnist_exp.run.results import finished_results, read_results
+from mnist_exp.run.objective import objective, objective_column
+from mnist_exp.run.results import COMPLETED, finished_results, read_results
 from mnist_exp.run.saved_config import (
     PLACES,
     RUN_KEYS,
@@ -116,6 +117,13 @@ class SweepJob:
             outcome = read_outcome(self.sweep_dir, self.record)
             self.record.status, self.record.error = outcome.status, outcome.error
         self._write()
+
+    def objective(self, config: DictConfig) -> float | None:
+        """Return the objective of the job that `end` recorded; None unless it is completed."""
+        results = finished_results(self.directory) if self.record.status == COMPLETED else None
+        if results is None:
+            return None
+        return objective(results, objective_column(config.sweep))
 
     def _check_directory(self) -> None:
         inside = self.directory.resolve().is_relative_to(self.sweep_dir.resolve())

@@ -82,8 +82,8 @@ def share_directories(config: DictConfig, jobs: list[AskedJob] | None) -> bool:
 
 
 def without_run_keys(overrides: list[str]) -> list[str]:
-    """Drop overrides of `RUN_KEYS`, which select a run but do not affect training."""
-    return [text for text in overrides if key_of(text).partition(".")[0] not in RUN_KEYS]
+    """Drop overrides that select a run; what a search chooses by stays."""
+    return [text for text in overrides if key_of(text) not in (*RUN_KEYS, "sweep.resume")]
 
 
 def json_values(config: dict[str, Any]) -> dict[str, Any]:

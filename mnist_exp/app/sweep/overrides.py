@@ -16,6 +16,7 @@ from mnist_exp.run.saved_config import RUN_KEYS
 from mnist_exp.run.sweep_record import SWEEP_FILE, AskedJob, SweepRecord
 
 PLACES = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir")
+SEARCH = ("sweep.objective", "sweep.direction")
 ENGINES = ("hydra/launcher", "hydra/sweeper")
 ENGINE_SETTINGS = ("hydra.launcher.", "hydra.sweeper.")
 PARAMS = "hydra.sweeper.params."
@@ -23,7 +24,7 @@ PARAMS = "hydra.sweeper.params."
 # setup), programs to start or addresses to connect to.
 WORDS = {
     "partition", "qos", "account", "constraint", "gres", "name", "comment",
-    "backend", "prefer", "batch_size", "study_name", "direction",
+    "backend", "prefer", "batch_size", "study_name", "direction", "sampler", "pruner",
 }  # fmt: skip
 OPTION = re.compile(r"[A-Za-z_]\w*([-.]\w+)*", re.ASCII)
 
@@ -95,7 +96,7 @@ def is_plain(text: str) -> bool:
 
 
 def _is_plain_value(key: str, value: Any) -> bool:
-    if key in PLACES:
+    if key in PLACES or key in SEARCH:
         return True  # checked once resolved
     if key in ENGINES:
         return _is_option(value)

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mnist_exp.app.run_directories import claim, hold, use_directory
+from mnist_exp.app.search.settings import check_search, make_storage_absolute
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.jobs import (
     asked_jobs,
@@ -97,8 +98,11 @@ def start_sweep(config: DictConfig) -> None:
     Raises
     ------
     UserError
-        If the directory is taken, a job cannot be composed or would leave it, or there are none.
+        If the directory is taken, a job cannot be composed or would leave it, there are none, or a
+        search cannot work.
     """
+    check_search(config)
+    make_storage_absolute(config)
     fix_order(config)
     claimed = claim(config, "sweep")
     try:
@@ -132,6 +136,7 @@ def resume_sweep(config: DictConfig) -> None:
         overrides.task = [text for text in as_typed(overrides.task) if key_of(text) != RESUME]
         if saved.params:
             config.hydra.sweeper.params = saved.params
+    check_search(config)
     use_directory(config, "sweep", directory)
     if saved.version == 0:
         _check_invocation(config, directory)
