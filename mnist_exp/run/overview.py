@@ -56,6 +56,8 @@ class RunOverview:
     metrics : dict
         Metrics besides accuracy by column, ``test_NAME`` and ``validation_NAME``: mean over folds,
         the latter of the reported epochs; a `Share` where people read it in per cent.
+    threads : int or None
+        CPU threads it trained on.
     """
 
     directory: Path
@@ -72,6 +74,7 @@ class RunOverview:
     selection_rule: str = ""
     config_hash: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    threads: int | None = None
 
 
 def read_overview(directory: Path) -> RunOverview:
@@ -104,6 +107,7 @@ def read_overview(directory: Path) -> RunOverview:
         selection_rule=results.get("selection_rule", ""),
         config_hash=results.get("config_hash"),
         metrics=metric_columns(results),
+        threads=results.get("threads"),
     )
 
 
