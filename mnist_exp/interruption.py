@@ -12,10 +12,11 @@ from typing import Any
 
 # A closing terminal sends SIGHUP; Windows lacks it.
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+SUBMITTED = "SUBMITIT_EXECUTOR" in os.environ  # whose local jobs get each Ctrl-C twice
 # A job of submitit gets this one before Slurm preempts it, and queues itself again.
 PREEMPTION = (
     getattr(signal, "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2"), None)
-    if "SUBMITIT_EXECUTOR" in os.environ
+    if SUBMITTED
     else None
 )
 if PREEMPTION is not None:
@@ -75,7 +76,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received is not None:
+        if number == signal.SIGINT and self.received is not None and not SUBMITTED:
             raise KeyboardInterrupt
         if self.received is None or self.received != PREEMPTION:  # SIGTERM may follow that one
             self.received = number

@@ -35,7 +35,7 @@ SETTINGS = {  # two jobs at once
     "ray_cluster": ("hydra/launcher=ray_cluster", "hydra.launcher.ray.init.num_cpus=2"),
 }
 TINY = ("model=mlp", "cv=none", "data.subset=300", "training.epochs=1", "plots.enabled=false")
-LONG = (*TINY[:3], "training.epochs=300", "training.log_every=null", "plots.enabled=false")
+LONG = (*TINY[:3], "training.epochs=100", "training.log_every=null", "plots.enabled=false")
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
     "PYTHONPATH": str(Path(mnist_exp.__file__).parents[1]),
