@@ -38,6 +38,16 @@ class Interrupted(BaseException):
         return type(self), (self.number,)  # a sweep's workers pickle it
 
 
+def queue_again(stop: Interrupted) -> None:
+    """Let submitit queue this job again if Slurm needs its node; outside `StopSignals`.
+
+    A function of this module, which reads the job's environment: submitit sends the caller with its
+    globals as they are where the sweep was started.
+    """
+    if stop.number == PREEMPTION:
+        signal.raise_signal(stop.number)  # to submitit's handler
+
+
 class StopSignals:
     """Hold stop signals until `check`; a SIGINT after another signal stops at once.
 

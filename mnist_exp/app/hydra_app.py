@@ -38,7 +38,7 @@ from mnist_exp.cpu.cores import threads_at_most
 from mnist_exp.cpu.openmp import wait_briefly
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import keys_of
-from mnist_exp.interruption import PREEMPTION, Interrupted, StopSignals
+from mnist_exp.interruption import Interrupted, StopSignals, queue_again
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
@@ -105,8 +105,7 @@ def run_command(config: DictConfig) -> None:
                     launch.refuse(error)
                 run_alone(config, directory, signals, claim)
     except Interrupted as stop:
-        if stop.number == PREEMPTION:
-            signal.raise_signal(stop.number)  # submitit's handler queues the job again
+        queue_again(stop)
         raise
 
 
