@@ -37,7 +37,7 @@ def nodes() -> Iterator[None]:
         slurm("scancel", "--quiet", "--user=root")
         subprocess.run([SCRIPT, "stop", directory], check=True)
         del ENVIRONMENT["SLURM_CONF"]
-        shutil.rmtree(directory)
+        shutil.rmtree(directory, ignore_errors=True)  # the daemons are still ending
 
 
 def slurm(*command: str) -> list[str]:
