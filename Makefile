@@ -10,12 +10,14 @@ DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
 TRACKERS := $(VENV)/.trackers-installed
 ENGINES := $(VENV)/.engines-installed
+RAY_VENV ?= .venv-ray
+RAY := $(RAY_VENV)/.installed
 KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup env-check env-update train test test-fast test-model test-trackers test-engines test-training \
-	check-model check-params view-results lint bench reproduce torture sanitize clean \
-	clean-checkpoints
+.PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
+	test-trackers test-training check-model check-params view-results lint bench reproduce torture \
+	sanitize clean clean-checkpoints
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +42,12 @@ $(TRACKERS): $(DEV)
 	@touch $@
 
 $(ENGINES): $(DEV)
-	$(PY) -m pip install --quiet --editable ".[joblib,optuna]" "psycopg[binary]>=3.2"
+	$(PY) -m pip install --quiet --editable ".[joblib,slurm,optuna]" "psycopg[binary]>=3.2"
+	@touch $@
+
+$(RAY): pyproject.toml setup.py $(KERNELS)
+	$(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/python -m pip install --quiet --editable ".[dev,ray]"
 	@touch $@
 
 setup: $(DEV) ## create the virtual environment and install everything into it
@@ -62,8 +69,11 @@ test-fast: $(DEV) ## the tests without subprocesses or whole trainings, in under
 test-trackers: $(TRACKERS) ## the trackers against the real programs, and their page
 	$(PY) -m pytest tests/trackers tests/test_docs.py -k "trackers" $(ARGS)
 
-test-engines: $(ENGINES) ## searches with Optuna, on PostgreSQL where its server is installed
+test-engines: $(ENGINES) ## sweeps on joblib and submitit, searches with Optuna; Slurm, PostgreSQL if installed
 	$(PY) -m pytest -m engines $(ARGS)
+
+test-ray: $(RAY) ## sweeps on Ray, in an environment of its own: RAY_VENV=path
+	$(RAY_VENV)/bin/python -m pytest -m engines tests/app/sweep/engines/test_ray.py $(ARGS)
 
 test-model: $(DEV) ## the tests of the networks
 	$(PY) -m pytest tests/models $(ARGS)

@@ -1,16 +1,26 @@
-"""Stop at the end of a batch on SIGINT, SIGTERM or SIGHUP."""
+"""Stop at the end of a batch on SIGINT, SIGTERM, SIGHUP, or when Slurm needs the node."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 # A closing terminal sends SIGHUP; Windows lacks it.
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+SUBMITTED = "SUBMITIT_EXECUTOR" in os.environ  # whose local jobs get each Ctrl-C twice
+# A job of submitit gets this one before Slurm preempts it, and queues itself again.
+PREEMPTION = (
+    getattr(signal, "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2"), None)
+    if SUBMITTED
+    else None
+)
+if PREEMPTION is not None:
+    STOPPING = (*STOPPING, PREEMPTION)
 
 
 class Interrupted(BaseException):
@@ -21,7 +31,21 @@ class Interrupted(BaseException):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal.Signals(signal_number).name)
+        self.number = int(signal_number)
         self.exit_code = 128 + signal_number
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:
+        return type(self), (self.number,)  # a sweep's workers pickle it
+
+
+def queue_again(stop: Interrupted) -> None:
+    """Let submitit queue this job again if Slurm needs its node; outside `StopSignals`.
+
+    A function of this module, which reads the job's environment: submitit sends the caller with its
+    globals as they are where the sweep was started.
+    """
+    if stop.number == PREEMPTION:
+        signal.raise_signal(stop.number)  # to submitit's handler
 
 
 class StopSignals:
@@ -40,6 +64,7 @@ class StopSignals:
         self.numbers = numbers
         self.received: int | None = None
         self._at_once = False
+        self._first: Callable[[], object] = lambda: None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -61,10 +86,12 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received is not None:
+        if number == signal.SIGINT and self.received is not None and not SUBMITTED:
             raise KeyboardInterrupt
-        self.received = number
+        if self.received is None or self.received != PREEMPTION:  # SIGTERM may follow that one
+            self.received = number
         if self._at_once:
+            self._first()
             raise Interrupted(number)
 
     def check(self) -> None:
@@ -79,20 +106,22 @@ class StopSignals:
             raise Interrupted(self.received)
 
     @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
+    def at_once(self, first: Callable[[], object] = lambda: None) -> Iterator[None]:
         """Stop the block as soon as a signal arrives, or on entry if one already has.
 
-        For long work that is repeated when the run resumes.
+        For long work that is repeated when the run resumes. ``first`` is called before a signal
+        that arrives stops the block; a SIGINT stops ``first`` as well.
 
         Raises
         ------
         Interrupted
             With the signal's number.
         """
-        before, self._at_once = self._at_once, True
+        before = self._at_once, self._first
+        self._at_once, self._first = True, first
         try:
             if self.received is not None:
                 raise Interrupted(self.received)
             yield
         finally:
-            self._at_once = before
+            self._at_once, self._first = before

@@ -153,7 +153,7 @@ def test_the_report_of_a_sweep_stops(tmp_path: Path, number: int) -> None:
     assert code == 128 + number, output
     name = signal.Signals(number).name
     command_to_go_on = f"python -m mnist_exp sweep.resume={tmp_path / 'sweep'}"
-    assert f"stopped by {name}; go on with: {command_to_go_on}" in output
+    assert f"stopped by {name}\ngo on with: {command_to_go_on}\n" in output
     assert "Traceback" not in output
     assert [status(tmp_path / "sweep" / job)[0] for job in "01"] == ["completed"] * 2
     assert command("sweep.resume=sweep", cwd=tmp_path)[0] == 0

@@ -19,6 +19,13 @@ from mnist_exp.schema import RULES
 
 NAMED = 6  # most options in a message
 OWN = "extra"  # where values of the user's own stand
+# Options of hydra/launcher, and the package that brings each.
+ENGINES = {
+    "joblib": "hydra-joblib-launcher",
+    "submitit_local": "hydra-submitit-launcher",
+    "submitit_slurm": "hydra-submitit-launcher",
+    "ray": "hydra-ray-launcher",
+}
 PRESETS = ("experiment", "debug")  # groups whose options set keys of others
 
 
@@ -101,6 +108,12 @@ def _about_option(message: str, directories: Collection[Path]) -> str | None:
     """Return the message about an option that does not exist, if that is what Hydra says."""
     missing = re.search(r"Could not find '(.+)/(.+?)'", message)
     in_list = re.search(r"Could not load '(.+)/(.+?)'", message)
+    launcher = re.search(r"Could not (?:find|load) 'hydra/launcher/(\w+)'", message)
+    if launcher is not None and launcher[1] in ENGINES:
+        return (
+            f"hydra/launcher={launcher[1]}: its package is not installed. Run "
+            f"`pip install {ENGINES[launcher[1]]}` first."
+        )
     if missing is not None and "Available options" in message:
         lines = message.partition("Available options")[2].splitlines()[1:]
         return _no_such_option(missing[1], missing[2], [line.strip() for line in lines])

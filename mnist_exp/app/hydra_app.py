@@ -28,12 +28,20 @@ from mnist_exp.app.run_directories import Claim, claims, run_claim
 from mnist_exp.app.search.job import trial_callbacks
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.job import SweepJob
+from mnist_exp.app.sweep.launching import (
+    end_early,
+    engine_reason,
+    in_this_process,
+    stop_jobs,
+    tied_to_launcher,
+)
 from mnist_exp.app.sweep.resume import resumed_arguments
 from mnist_exp.cpu import fork_server
+from mnist_exp.cpu.cores import threads_at_most
 from mnist_exp.cpu.openmp import wait_briefly
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import keys_of
-from mnist_exp.interruption import Interrupted, StopSignals
+from mnist_exp.interruption import Interrupted, StopSignals, queue_again
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
@@ -65,16 +73,18 @@ def main() -> None:
     Plugins.instance().register(OptunaSweeper)  # Hydra finds no plugins of an editable install
     with claims() as claimed:
         try:
-            with StopSignals() as signals, signals.at_once():
+            with StopSignals() as signals, signals.at_once(lambda: release_jobs(claimed)):
                 run_command()
         except (Interrupted, KeyboardInterrupt) as stop:
-            end_stopped(stop, claimed)
+            end_stopped(stop, claimed, signals.received)
         except Exception as error:
             # OmegaConf, stopped at the wrong place, raises an AttributeError of its own
             stopped = error.__context__
             if not claimed and isinstance(stopped, (Interrupted, KeyboardInterrupt)):
-                end_stopped(stopped, claimed)
+                end_stopped(stopped, claimed, signals.received)
             if claimed and not isinstance(error, CompactHydraException):
+                if claimed[-1].kind == "sweep":
+                    end_failed_sweep(error, claimed[-1])
                 raise
             # composing, before anything was made
             given = get_args_parser().parse_args(sys.argv[1:])
@@ -93,14 +103,19 @@ def run_command(config: DictConfig) -> float | None:
     """
     runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
     directory = Path(runtime["output_dir"])  # as it is, even with what looks like interpolations
-    with StopSignals() as signals:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return run_sweep_job(config, directory, signals)
-        try:
-            claim = run_claim()
-        except UserError as error:
-            launch.refuse(error)
-        run_alone(config, directory, signals, claim)
+    try:
+        with StopSignals() as signals:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                with tied_to_launcher(Path(HydraConfig.get().sweep.dir), signals):
+                    return run_sweep_job(config, directory, signals)
+            try:
+                claim = run_claim()
+            except UserError as error:
+                launch.refuse(error)
+            run_alone(config, directory, signals, claim)
+    except Interrupted as stop:
+        queue_again(stop)
+        raise
     return None
 
 
@@ -111,18 +126,45 @@ def prepared(config: DictConfig) -> DictConfig:
     return config
 
 
-def end_stopped(stop: Interrupted | KeyboardInterrupt, claimed: Sequence[Claim]) -> NoReturn:
-    """Print how to resume the run or sweep, if it began to train, and end the process."""
-    outcome = ""
+def release_jobs(claimed: Sequence[Claim]) -> None:
+    """Stop the jobs of this process's sweep, before its engine kills them."""
+    for claim in claimed:  # one at most
+        if claim.kind == "sweep":
+            stop_jobs(claim)
+
+
+def end_stopped(
+    stop: Interrupted | KeyboardInterrupt, claimed: Sequence[Claim], received: int | None
+) -> NoReturn:
+    """Print how to resume the run or sweep, if it began to train, and end the process.
+
+    ``received`` is the signal that this process got; None if only one of its jobs was stopped.
+    """
+    if isinstance(stop, KeyboardInterrupt):
+        stop = Interrupted(signal.SIGINT)
+    outcome, code = "", stop.exit_code
     for claim in claimed:  # one at most
         if claim.give_back():
             outcome = " before it began to train"
+        elif claim.kind == "sweep":
+            if received is None and not in_this_process(claim):
+                code = launch.FAILURE_EXIT_CODE
+                stopped = f"stopped: a job was stopped by {stop}"
+            else:
+                stopped = f"stopped by {stop}"
+            end_early(claim, stopped)
+            sys.exit(code)
         else:
             outcome = f"; go on with: {claim.command_to_go_on()}"
-    if isinstance(stop, KeyboardInterrupt):
-        stop = Interrupted(signal.SIGINT)
     print(f"stopped by {stop}{outcome}", file=sys.stderr)
-    sys.exit(stop.exit_code)
+    sys.exit(code)
+
+
+def end_failed_sweep(error: Exception, claim: Claim) -> NoReturn:
+    """Print the table and the error of the sweep's engine, and end the process."""
+    whole = "".join(traceback.format_exception(error))
+    end_early(claim, engine_reason(error, claim.directory, whole))
+    sys.exit(launch.FAILURE_EXIT_CODE)
 
 
 def run_alone(config: DictConfig, directory: Path, signals: StopSignals, claim: Claim) -> None:
@@ -216,7 +258,8 @@ def run_job(
     sweep_job: str | None = None,
 ) -> dict[str, Any]:
     """Train, write everything to ``directory`` and return the results."""
-    if config.cv.get("n_jobs", 1) != 1:
+    folds = config.cv.get("n_jobs", 1)
+    if folds != 1 and (folds or threads_at_most() > (config.threads or 1)):
         fork_server.start_early()
     # loads torch, scikit-learn and matplotlib, which --help and --cfg do not need
     from mnist_exp.experiment.run import run_experiment

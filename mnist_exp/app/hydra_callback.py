@@ -18,11 +18,12 @@ from mnist_exp.app.hints import hint
 from mnist_exp.app.hydra_values import hydra_values
 from mnist_exp.app.resume import resume, use_reference
 from mnist_exp.app.run_directories import claim
+from mnist_exp.app.sweep.launching import report
 from mnist_exp.app.sweep.resume import resume_sweep, start_sweep
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import COMPLETED, PRUNED
 from mnist_exp.run.saved_config import as_typed, own_part
-from mnist_exp.run.sweep_table import Row, print_table, write_table
+from mnist_exp.run.sweep_table import print_table
 from mnist_exp.terminal import printable, printable_lines
 
 USER_ERROR_EXIT_CODE = 2
@@ -121,12 +122,3 @@ def refuse(error: Exception) -> NoReturn:
         sys.exit(FAILURE_EXIT_CODE)
     print(f"error: {printable_lines(error)}", file=sys.stderr)
     sys.exit(USER_ERROR_EXIT_CODE)
-
-
-def report(sweep_dir: Path) -> list[Row]:
-    """Write sweep.csv and sweep.png for the jobs now in a sweep directory; return its rows."""
-    from mnist_exp.plots.sweep import draw
-
-    rows = write_table(sweep_dir)
-    draw(rows, sweep_dir / "sweep.png")
-    return rows

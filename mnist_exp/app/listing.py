@@ -14,8 +14,6 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from mnist_exp.app import commands
 
-RECIPES = "recipe"  # folders of options selected by models, constraints and experiments, not users
-
 PAGE = """\
 mnist_exp trains small networks on MNIST under hardware limits.
 
@@ -47,7 +45,7 @@ Flags such as --multirun, --cfg and --config-dir are Hydra's: {program} --hydra-
 
 
 class ChoicesSource(FileConfigSource):
-    """A directory of options that hides common parts (``_name``) and recipes."""
+    """A directory of options that hides common parts and recipes (``_name``)."""
 
     @staticmethod
     def scheme() -> str:
@@ -57,7 +55,7 @@ class ChoicesSource(FileConfigSource):
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """List the options or groups in a folder."""
         names = super().list(config_path, results_filter)
-        return [name for name in names if not name.startswith("_") and name != RECIPES]
+        return [name for name in names if not name.startswith("_")]
 
 
 class ChoicesOnly(SearchPathPlugin):

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app.composition import composed, own_hydra
 from mnist_exp.app.hydra_callback import check_job
@@ -17,7 +17,14 @@ from mnist_exp.app.runs import Run
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import Interrupted, StopSignals
 from mnist_exp.run.command_line import command, literal
-from mnist_exp.run.saved_config import as_typed, key_of, make_paths_absolute, own_part, with_values
+from mnist_exp.run.saved_config import (
+    as_typed,
+    key_of,
+    make_paths_absolute,
+    own_part,
+    with_values,
+    writable,
+)
 
 OF_THE_COMMAND_LINE = ("resume", "reproduce", "sweep.resume")
 RUN_DIR = "hydra.run.dir"
@@ -110,7 +117,7 @@ def _write_hydra_files(config: DictConfig, directory: Path) -> None:
     """Write the configuration and the overrides as Hydra does before it runs a job."""
     if config.hydra.output_subdir is None:
         return
-    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+    with writable(config):
         config.hydra.runtime.output_dir = literal(str(directory))
     place = directory / config.hydra.output_subdir
     place.mkdir()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra import compose
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
@@ -29,6 +29,7 @@ from mnist_exp.run.saved_config import (
     run_directory,
     save_config,
     training_config,
+    writable,
 )
 from mnist_exp.run.yaml_files import load_overrides, load_yaml
 
@@ -65,7 +66,7 @@ def resume(config: DictConfig) -> None:
             OmegaConf.update(saved, key, value)
         save_config(directory, saved)
     take_over(config, saved)
-    with read_write(config), open_dict(config):
+    with writable(config):
         config.hydra.run.dir = literal(str(directory))
         config.hydra.output_subdir = None  # keep .hydra unchanged
 
@@ -192,7 +193,7 @@ def last_of_each_key(overrides: list[str]) -> list[str]:
 
 def take_over(config: DictConfig, saved: DictConfig) -> None:
     """Replace everything in ``config`` except ``hydra`` and ``trust`` with ``saved``."""
-    with read_write(config), open_dict(config):
+    with writable(config):
         for key in [str(key) for key in config if key not in ("hydra", "trust")]:
             del config[key]
         saved.pop("trust", None)

@@ -9,14 +9,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app.foreign_targets import words_to_allow
 from mnist_exp.app.sweep.overrides import is_plain
 from mnist_exp.errors import UserError
 from mnist_exp.run.command_line import literal, override, resume_command
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
-from mnist_exp.run.saved_config import as_typed
+from mnist_exp.run.saved_config import as_typed, writable
 
 
 @dataclass
@@ -227,7 +227,7 @@ def _make_unused(claimed: Claim) -> None:
 
 def use_directory(config: DictConfig, kind: str, directory: Path) -> None:
     """Set Hydra's directory, also in the configurations it composes for a sweep's jobs."""
-    with read_write(config):
+    with writable(config):
         config.hydra[kind].dir = literal(str(directory))
         config.hydra.overrides.hydra.append(override(f"hydra.{kind}.dir", directory))
 

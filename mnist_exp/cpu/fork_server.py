@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from mnist_exp.cpu.cores import cores
 from mnist_exp.interruption import STOPPING
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ IMPORTED = ("mnist_exp.app.hydra_app", "mnist_exp.experiment.fold_processes", "t
 
 def start_early() -> None:
     """Start the server's imports, which take seconds, if a second core is free for them."""
-    if FORKS and len(os.sched_getaffinity(0)) > 1:
+    if FORKS and cores() > 1:
         process_context()
 
 

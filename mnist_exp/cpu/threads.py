@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+from mnist_exp.cpu.cores import cores
 from mnist_exp.wording import counted
 
 Item = TypeVar("Item")
@@ -107,13 +108,6 @@ def available() -> int:
 def threads_for(elements: int) -> AbstractContextManager[None]:
     """Return `one_thread` for fewer than ``SMALL`` elements, else a block that changes nothing."""
     return one_thread() if elements < SMALL else nullcontext()
-
-
-def cores() -> int:
-    """Return how many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def overload(threads: int, jobs: int, given: Mapping[str, object]) -> str | None:

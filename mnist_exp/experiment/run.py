@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from mnist_exp.callbacks.display import Terminal
 from mnist_exp.cpu import ops
+from mnist_exp.cpu.cores import given_cores
 from mnist_exp.cpu.threads import overload
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
@@ -39,7 +40,8 @@ from mnist_exp.terminal import printable, printable_lines
 from mnist_exp.train.callback import Callback
 
 SCALE_SAMPLE = 1000  # training images used to check the scale of network inputs
-ALL_THREADS = torch.get_num_threads()  # torch's default, before a sweep's job changes it
+# torch's default, before a sweep's job changes it; less where an engine gave fewer cores
+ALL_THREADS = min(torch.get_num_threads(), given_cores() or torch.get_num_threads())
 
 
 def run_experiment(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
 
 from mnist_exp.errors import UserError
 from mnist_exp.files.regular import open_own, open_regular
@@ -23,6 +24,16 @@ LOCK_FILE = ".lock"
 # Size of the lock file while held; `give_room` frees it on a full disk.
 RESERVED_BYTES = 1 << 16
 HOLDER_BYTES = 200  # process and host, at the file's start
+
+
+class Holder(NamedTuple):
+    """The process that holds or last held a directory."""
+
+    process: int
+    host: str
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
 
 
 class DirectoryLock:
@@ -46,7 +57,7 @@ class DirectoryLock:
     def __init__(self, directory: Path, wait: float = 0.5) -> None:
         try:
             self._file = _open_locked(directory, time.monotonic() + wait)
-            holder = f"process {os.getpid()} on {socket.gethostname()}".encode()
+            holder = str(Holder(os.getpid(), socket.gethostname())).encode()
             self._file.seek(0)
             self._file.write(holder[:HOLDER_BYTES].ljust(RESERVED_BYTES))
         except OSError as error:
@@ -92,6 +103,17 @@ def is_locked(directory: Path) -> bool:
             return not _try_lock(file, shared=True)
     except FileNotFoundError:
         return False
+
+
+def last_holder(directory: Path) -> Holder | None:
+    """Return the process that holds or last held the lock of ``directory``; None if unknown."""
+    try:
+        with open_regular(directory / LOCK_FILE, follow=False) as file:
+            text = file.read(HOLDER_BYTES).decode(errors="replace").strip()
+    except (OSError, UserError):
+        return None
+    found = re.fullmatch(r"process (\d+) on (.+)", text)
+    return None if found is None else Holder(int(found[1]), found[2])
 
 
 def _open_locked(directory: Path, deadline: float) -> IO[bytes]:

@@ -58,6 +58,8 @@ class RunOverview:
         the latter of the reported epochs; a `Share` where people read it in per cent.
     stopped : str
         Why a callback ended the training of its first fold before the last epoch.
+    threads : int or None
+        CPU threads it trained on.
     """
 
     directory: Path
@@ -75,6 +77,7 @@ class RunOverview:
     config_hash: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     stopped: str = ""
+    threads: int | None = None
 
 
 def read_overview(directory: Path) -> RunOverview:
@@ -108,6 +111,7 @@ def read_overview(directory: Path) -> RunOverview:
         config_hash=results.get("config_hash"),
         metrics=metric_columns(results),
         stopped=next((fold.get("stopped", "") for fold in results.get("folds", ())), ""),
+        threads=results.get("threads"),
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.errors import UserError
@@ -61,6 +62,14 @@ def own_part(config: DictConfig) -> DictConfig:
     """Return the configuration without its ``hydra`` node."""
     keys: list[Any] = [key for key in config if key != "hydra"]  # a user may write 5: 3
     return OmegaConf.masked_copy(config, keys)
+
+
+@contextlib.contextmanager
+def writable(config: DictConfig) -> Iterator[None]:
+    """Let a composed configuration be changed in a block, Hydra's part too."""
+    hydra = config.hydra  # Hydra 1.4 protects it with flags of its own
+    with read_write(config), open_dict(config), read_write(hydra), open_dict(hydra):
+        yield
 
 
 def training_config(config: DictConfig) -> dict[str, Any]:

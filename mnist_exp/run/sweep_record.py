@@ -67,6 +67,8 @@ class SweepRecord:
         None if the sweeper chooses jobs during the sweep, or an older commit did not record them.
     resumed : bool
         Whether the sweep was ever resumed.
+    threads : int or None
+        CPU threads of a job whose settings name none; None if an older commit did not fix them.
     version : int
         0 for a file of an older commit, which has only the first three entries.
     """
@@ -81,6 +83,7 @@ class SweepRecord:
     sweeper: str | None = None
     jobs: list[AskedJob] | None = None
     resumed: bool = False
+    threads: int | None = None
     version: int = 0
 
 
@@ -198,6 +201,7 @@ SWEEP: dict[str, Shape] = {
     "sweeper?": optional(TEXT),
     "jobs?": Rule(lambda value: value is None or isinstance(value, list), "null or a list"),
     "resumed?": BOOLEAN,
+    "threads?": optional(COUNT),
     "version?": VERSION_READ,
 }
 JOB: dict[str, Shape] = {

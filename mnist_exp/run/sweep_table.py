@@ -59,6 +59,8 @@ class Row:
         Validation accuracy of the reported epoch, share in [0, 1], mean over folds.
     metrics : dict
         Metrics besides accuracy, by column, as in `RunOverview`; empty unless completed.
+    threads : int or None
+        CPU threads it trained on; sums, and so results, depend on it.
     """
 
     job: str
@@ -70,6 +72,7 @@ class Row:
     error: str
     validation: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    threads: int | None = None
 
 
 def write_table(sweep_dir: Path) -> list[Row]:
@@ -77,7 +80,7 @@ def write_table(sweep_dir: Path) -> list[Row]:
 
     The columns are the job, the settings that differ between jobs, ``accuracy`` and
     ``std_accuracy`` (shares in [0, 1]), ``validation_accuracy`` if any job has it, the metrics as
-    ``test_NAME`` and ``validation_NAME``, ``wall_seconds``, ``status`` and ``error``.
+    ``test_NAME`` and ``validation_NAME``, ``wall_seconds``, ``threads``, ``status`` and ``error``.
 
     Parameters
     ----------
@@ -91,12 +94,13 @@ def write_table(sweep_dir: Path) -> list[Row]:
     validated = any(row.validation is not None for row in rows)
     metrics = metric_columns(rows)
     columns = ["accuracy", "std_accuracy", *["validation_accuracy"] * validated, *metrics]
-    writer.writerow(["job", *settings, *columns, "wall_seconds", "status", "error"])
+    writer.writerow(["job", *settings, *columns, "wall_seconds", "threads", "status", "error"])
     for row in rows:
         values = (row.overrides.get(name, "") for name in settings)
         numbers = [row.accuracy, row.std, *[row.validation] * validated]
         numbers += [row.metrics.get(column) for column in metrics]
-        writer.writerow([row.job, *values, *numbers, row.wall_seconds, row.status, row.error])
+        ended = [row.wall_seconds, row.threads, row.status, row.error]
+        writer.writerow([row.job, *values, *numbers, *ended])
     write_atomic(sweep_dir / "sweep.csv", text.getvalue().encode())
     return rows
 
@@ -193,6 +197,12 @@ def print_table(rows: Sequence[Row]) -> None:
         cells.append([*values, *numbers, seconds, row.status, row.job, error])
     print("\n".join(table_lines(cells)))
     print(f"{counted(len(rows), 'job')}: {count_by_status(rows)}{_order(rows)}")
+    counts = sorted({row.threads for row in rows if row.threads is not None})
+    if len(counts) > 1:
+        print(
+            f"warning: the jobs trained on {' or '.join(map(str, counts))} CPU threads (column "
+            "threads of sweep.csv): their numbers differ a little for that alone"
+        )
 
 
 def _order(rows: Sequence[Row]) -> str:
@@ -284,4 +294,5 @@ def _row(name: str, overrides: list[str], run: RunOverview) -> Row:
         error=run.error,
         validation=run.validation if completed else None,
         metrics=run.metrics if completed else {},
+        threads=run.threads,
     )

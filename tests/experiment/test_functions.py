@@ -310,7 +310,7 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
     columns = [f"{part}_{name}" for name in names for part in ("test", "validation")]
     assert list(rows[0]) == [
         *("job", "seed", "accuracy", "std_accuracy", "validation_accuracy"),
-        *(*columns, "wall_seconds", "status", "error"),
+        *(*columns, "wall_seconds", "threads", "status", "error"),
     ]
     for row in rows:
         results = finished_results(tmp_path / "s" / row["job"])

@@ -28,16 +28,10 @@ HOSTILE: tuple[Any, ...] = (None, True, *NUMBERS, "abc", [], {})
 GROUPS = {path.parent.name for path in config_directory().glob("*/*.yaml")}
 PRESETS = {"experiment", "debug"}
 OPTIONS = sorted(
-    f"{path.parent.relative_to(config_directory()).as_posix()}={path.stem}"
-    for path in config_directory().rglob("[!_]*.yaml")
-    if path.parent != config_directory()
+    f"{path.parent.name}={path.stem}"
+    for path in config_directory().glob("*/*.yaml")
+    if path.stem.startswith("_recipe") or not path.stem.startswith("_")
 )
-
-
-def option(text: str) -> str:
-    """Return the override of an option; recipes are options of the group they lie in."""
-    group, _, name = text.partition("=")
-    return f"{group.removesuffix('/recipe')}={'recipe/' * group.endswith('/recipe')}{name}"
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -51,7 +45,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def configurations(compose_config: Compose) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
     """Yield each option with its configuration and the keys no option before had, as declared."""
     seen: set[tuple[str, str]] = set()
-    for text in ["seed=0", *map(option, OPTIONS)]:
+    for text in ["seed=0", *OPTIONS]:
         values: Any = OmegaConf.to_container(compose_config(text))
         if text == "data=idx":
             values["data"]["root"] = "."

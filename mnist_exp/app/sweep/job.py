@@ -14,7 +14,7 @@ from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_exp.app.sweep.jobs import json_values, without_run_keys
+from mnist_exp.app.sweep.jobs import fix_threads, json_values, without_run_keys
 from mnist_exp.errors import UserError
 from mnist_exp.run.objective import objective, objective_column
 from mnist_exp.run.results import COMPLETED, finished_results, read_results
@@ -80,6 +80,7 @@ class SweepJob:
         self.resumed = sweep.resumed
         if sweep.jobs is not None:
             self.place = f"[{self.record.number + 1}/{len(sweep.jobs)}]"
+        fix_threads(config, sweep.threads)
         if sweep.resumed and sweep.jobs is not None:
             # on the first start, values may still depend on the machine that runs the job
             asked = sweep.jobs[self.record.number].config

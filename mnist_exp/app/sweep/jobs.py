@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.core.utils import env_override
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.app.composition import explained, user_directories
@@ -26,14 +26,17 @@ from mnist_exp.run.saved_config import (
     make_paths_absolute,
     own_part,
     training_config,
+    writable,
 )
 from mnist_exp.run.sweep_record import AskedJob, is_directory_name
 
 NUMBER = "${hydra.job.num}"
 
 
-def asked_jobs(config: DictConfig) -> list[AskedJob] | None:
+def asked_jobs(config: DictConfig, threads: int | None) -> list[AskedJob] | None:
     """Return the jobs Hydra's own sweeper will start; None with a sweeper that chooses as it goes.
+
+    ``threads`` is as in `fix_threads`.
 
     Raises
     ------
@@ -45,12 +48,12 @@ def asked_jobs(config: DictConfig) -> list[AskedJob] | None:
     texts = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = _parsed([*texts, *as_typed(config.hydra.overrides.task)])
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    return [_compose(config, number, job) for number, job in enumerate(jobs)]
+    return [_compose(config, number, job, threads) for number, job in enumerate(jobs)]
 
 
 def fix_order(config: DictConfig) -> None:
     """Expand shuffled sweeps and glob patterns, whose values could differ on resume."""
-    with read_write(config), open_dict(config):
+    with writable(config):
         overrides = config.hydra.overrides
         overrides.task = [_written_out(text) for text in as_typed(overrides.task)]
         for key, value in (config.hydra.sweeper.get("params") or {}).items():
@@ -63,7 +66,7 @@ def number_directories(config: DictConfig) -> None:
     subdir = _subdir(config)
     numbered = f"{subdir}-{NUMBER}"
     print(f"hydra.sweep.subdir={subdir} is the same for several jobs: {numbered} is used")
-    with read_write(config):
+    with writable(config):
         config.hydra.sweep.subdir = numbered
         config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={json.dumps(numbered)}")
 
@@ -79,6 +82,15 @@ def share_directories(config: DictConfig, jobs: list[AskedJob] | None) -> bool:
     paths = [PurePath(job.directory) for job in jobs]
     taken = set(paths)
     return len(taken) < len(paths) or any(taken & {*path.parents} for path in paths)
+
+
+def fix_threads(config: DictConfig, threads: int | None) -> None:
+    """Set a job's CPU threads if its settings name none, so that every engine computes the same.
+
+    Sums of floats depend on the number of threads, and engines differ in how many a job finds.
+    """
+    if config.get("threads") is None and threads is not None:
+        config.threads = threads
 
 
 def without_run_keys(overrides: list[str]) -> list[str]:
@@ -111,25 +123,28 @@ def _written_out(text: str) -> str:
     return f"{override.get_key_element()}={','.join(override.sweep_string_iterator())}"
 
 
-def _compose(config: DictConfig, number: int, overrides: list[str]) -> AskedJob:
+def _compose(
+    config: DictConfig, number: int, overrides: list[str], threads: int | None
+) -> AskedJob:
     """Compose a job as Hydra's launcher does, and return what it will train and where."""
     try:
         job = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
     except Exception as error:  # whatever Hydra and OmegaConf make of a user's mistake
         raise UserError(explained(error, overrides, user_directories(config))) from error
-    with open_dict(job):
+    with writable(job):
         job.hydra.job.id = job.hydra.job.num = number
     current = HydraConfig.instance().cfg
     try:
         HydraConfig.instance().set_config(job)
         directory = _directory(job, number, "sweep.subdir")
-        with read_write(job.hydra.runtime), open_dict(job.hydra.runtime):
+        with writable(job):
             job.hydra.runtime.output_dir = os.path.abspath(Path(job.hydra.sweep.dir) / directory)
         HydraConfig.instance().set_config(job)
         if job.hydra.output_subdir is not None:
             _directory(job, number, "output_subdir")
         with env_override(job.hydra.job.env_set):
             own = own_part(job)
+            fix_threads(own, threads)
             make_paths_absolute(own, job.hydra.runtime.cwd)
             trained = json_values(training_config(own))
     except OmegaConfBaseException:  # known only on the job's machine, or fails there

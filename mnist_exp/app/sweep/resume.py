@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -25,9 +26,10 @@ from mnist_exp.app.sweep.jobs import (
     without_run_keys,
 )
 from mnist_exp.app.sweep.overrides import check_links, check_trusted
+from mnist_exp.cpu.cores import cores
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import NAME as RESULTS
-from mnist_exp.run.saved_config import as_typed, key_of
+from mnist_exp.run.saved_config import as_typed, key_of, writable
 from mnist_exp.run.sweep_record import (
     VERSION,
     AskedJob,
@@ -41,6 +43,7 @@ from mnist_exp.terminal import printable
 from mnist_exp.wording import counted
 
 RESUME = "sweep.resume"
+THREADS = 1  # of a job, unless its settings say otherwise
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:
@@ -87,6 +90,8 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     typed = {key_of(text) for text in own}
     engine = {"hydra/launcher": saved.launcher, "hydra/sweeper": saved.sweeper}
     again = [text for text in saved.hydra_overrides if key_of(text) not in typed]
+    if "hydra/launcher" in typed:  # another one may lack the settings of the first
+        again = [text for text in again if not key_of(text).startswith("hydra.launcher.")]
     typed |= {key_of(text) for text in again}
     again += [f"{key}={option}" for key, option in engine.items() if option and key not in typed]
     return [*flags, *again, *saved.overrides, *given.overrides]
@@ -106,10 +111,11 @@ def start_sweep(config: DictConfig) -> None:
     fix_order(config)
     claimed = claim(config, "sweep")
     try:
-        jobs = asked_jobs(config)
+        jobs = asked_jobs(config, THREADS)
         if share_directories(config, jobs):
             number_directories(config)
-            jobs = asked_jobs(config)
+            jobs = asked_jobs(config, THREADS)
+        warn_of_engine(config, jobs)
         if jobs == []:
             raise UserError("a swept setting has no values, so the sweep has no jobs.")
     except Exception:
@@ -117,6 +123,25 @@ def start_sweep(config: DictConfig) -> None:
         raise
     write_sweep(claimed.directory, _record(config, jobs))
     _announce(jobs, claimed.directory)
+
+
+def warn_of_engine(config: DictConfig, jobs: list[AskedJob] | None) -> None:
+    """Warn of jobs that leave cores idle, or of more jobs at once than there are cores."""
+    launcher = str(config.hydra.launcher._target_).rpartition(".")[2]
+    typed = {key_of(text) for text in as_typed(config.hydra.overrides.task)}
+    fixed = config.threads is not None or "threads" in typed or "n_jobs" in config.cv  # k-fold's
+    if launcher == "BasicLauncher" and cores() > 1 and not fixed:
+        print(
+            f"note: a job trains on {THREADS} CPU thread, for the same numbers on every engine; "
+            "threads=N gives it more",
+            file=sys.stderr,
+        )
+    if launcher == "LocalLauncher" and len(jobs or ()) > cores():
+        print(
+            f"warning: submitit_local starts all {len(jobs or ())} jobs at once, on {cores()} "
+            "core(s); hydra/launcher=processes starts one per core",
+            file=sys.stderr,
+        )
 
 
 def resume_sweep(config: DictConfig) -> None:
@@ -131,7 +156,7 @@ def resume_sweep(config: DictConfig) -> None:
     directory = _sweep_directory(config.sweep.resume).absolute()
     saved = _read(directory, trust=config.get("trust") is True)
     hold(config, directory, "sweep")
-    with read_write(config), open_dict(config):
+    with writable(config):
         overrides = config.hydra.overrides
         overrides.task = [text for text in as_typed(overrides.task) if key_of(text) != RESUME]
         if saved.params:
@@ -141,7 +166,7 @@ def resume_sweep(config: DictConfig) -> None:
     if saved.version == 0:
         _check_invocation(config, directory)
     _keep_hydra_files(config)
-    jobs = asked_jobs(config)
+    jobs = asked_jobs(config, saved.threads)
     if saved.jobs is not None:
         _check_same_jobs(saved.jobs, jobs, directory)
         jobs = saved.jobs
@@ -195,6 +220,7 @@ def _record(config: DictConfig, jobs: list[AskedJob] | None) -> SweepRecord:
         launcher=choices.get("hydra/launcher"),
         sweeper=choices.get("hydra/sweeper"),
         jobs=jobs,
+        threads=THREADS,
     )
 
 
@@ -218,7 +244,8 @@ def _keep_hydra_files(config: DictConfig) -> None:
         return
     job = "${hydra.sweep.dir},${hydra.job.num},${hydra.sweep.subdir}"
     text = f"${{hydra_files:{job},{json.dumps(name)}}}"
-    config.hydra.overrides.hydra.append(f"hydra.output_subdir='{text}'")
+    with writable(config):
+        config.hydra.overrides.hydra.append(f"hydra.output_subdir='{text}'")
 
 
 def _check_invocation(config: DictConfig, directory: Path) -> None:

@@ -31,7 +31,7 @@ from tests.helpers.fault_injection import command
 
 PLAIN = [
     "seed=1,2", "model=mlp100,cnn20k", "seed=range(3)", "optimizer.lr=0.1", "+model.extra=[1,a]",
-    "~tracker", "data.root=../images", "data.root='${oc.env:HOME}/x'", "scheduler=recipe/cnn21k",
+    "~tracker", "data.root=../images", "data.root='${oc.env:HOME}/x'", "scheduler=_recipe_cnn21k",
     "hydra.sweep.subdir=${model.name}-${hydra.job.num}", "hydra.output_subdir=null",
     "hydra.job.chdir=true", "hydra/launcher=joblib", "hydra/sweeper=optuna",
     "hydra.launcher.n_jobs=2", "hydra.launcher.partition=gpu", "hydra.sweeper.max_batch_size=3",

@@ -1,0 +1,1 @@
+"""Sweeps on every engine, for real; run by ``make test-engines``."""

@@ -1,0 +1,82 @@
+"""Sweeps on a real Ray cluster of two nodes, which the tests start on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.app.sweep.engines.test_engines import GRID, KFOLD
+from tests.helpers.engines import ENVIRONMENT, LONG, Sweep, need
+
+pytestmark = [pytest.mark.slow, pytest.mark.engines]
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+HEAD = "127.0.0.1:6379"
+CLUSTER = "hydra.launcher.ray.init.num_cpus=null"  # an existing one takes no number of cores
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    need("ray_cluster")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")  # relative paths must not lead here
+    ports = ("--min-worker-port=20000", "--max-worker-port=20100", "--num-cpus=1")
+    head = ("--head", "--node-ip-address=127.0.0.1", "--port=6379", "--include-dashboard=false")
+    ray("start", *head, *ports, cwd=elsewhere)
+    try:
+        ray("start", f"--address={HEAD}", "--node-ip-address=127.0.0.2", *ports, cwd=elsewhere)
+        ENVIRONMENT["RAY_ADDRESS"] = HEAD
+        yield
+        assert not [*elsewhere.iterdir()]
+    finally:
+        ENVIRONMENT.pop("RAY_ADDRESS", None)
+        ray("stop", "--force", cwd=elsewhere)
+
+
+def ray(*arguments: str, cwd: Path) -> None:
+    """Run a command of Ray; one that finds no head hangs."""
+    subprocess.run(
+        [*RAY, *arguments], cwd=cwd, env=ENVIRONMENT, timeout=180, check=True, capture_output=True
+    )
+
+
+def test_the_grid_is_that_of_the_serial_sweep(tmp_path: Path) -> None:
+    serial = Sweep(tmp_path / "serial", "basic", *GRID)
+    serial.end(1)
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *GRID, CLUSTER)
+    assert "4 jobs: 2 completed, 2 failed" in sweep.end(1)
+    assert len(sweep.weights()) == 2
+    assert sweep.weights() == serial.weights()
+
+
+def test_folds_train_in_a_task(tmp_path: Path) -> None:
+    serial = Sweep(tmp_path / "serial", "basic", *KFOLD)
+    serial.end(0)
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *KFOLD, CLUSTER)
+    sweep.end(0)
+    assert sweep.weights() == serial.weights()
+
+
+def test_a_killed_task_starts_again_by_itself(tmp_path: Path) -> None:
+    serial = Sweep(tmp_path / "serial", "basic", *LONG, "seed=0,1")
+    serial.end(0)
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *LONG, "seed=0,1", CLUSTER)
+    sweep.wait_until_trained("0", "1")
+    os.kill(sweep.worker("0"), signal.SIGKILL)
+    sweep.end(0)
+    assert sweep.weights() == serial.weights()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_sweep_saves_its_jobs(tmp_path: Path, number: int) -> None:
+    endless = (*LONG, "training.epochs=100000", "seed=0,1")
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *endless, CLUSTER)
+    sweep.wait_until_trained("0", "1")
+    os.kill(sweep.process.pid, number)
+    output = sweep.end(128 + number)
+    assert f"stopped by {signal.Signals(number).name}\n" in output
+    assert [sweep.results(job)["status"] for job in ("0", "1")] == ["interrupted"] * 2
