@@ -94,8 +94,9 @@ def test_results_with_a_hash_of_an_older_version_are_those_of_the_job(tmp_path: 
     for key in RUN_KEYS:
         config.pop(key, None)
     config["training"].pop("averaging_warmup")
-    for key in ("weights", "strict"):
-        config["model"].pop(key)
+    for group, keys in (("model", ("weights", "strict")), ("data", ("class_names", "transpose"))):
+        for key in keys:
+            config[group].pop(key)
     for group in NEW_GROUPS:
         del config[group]
     config["tracker"] = {"_target_": None}

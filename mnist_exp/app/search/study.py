@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from mnist_exp.app.search.space import Space
 from mnist_exp.errors import UserError
 
 JOURNAL = "study.journal"
+ATTEMPTS = 3  # to open a study, a second apart
 OWN_NAME = "mnist_exp"  # of the only study in a journal
 # These draw from one sequence or list, whatever the trial; a seed for each would mix sequences.
 ONE_SEED = ("qmc", "grid")
@@ -144,12 +146,13 @@ def open_study(
     optuna.logging.set_verbosity(logging.WARNING)
     url, name = settings["storage"], settings["study_name"] or OWN_NAME
     path = str(sweep_dir / JOURNAL)
-    try:
+
+    def opened() -> Study:
         storage: str | BaseStorage = url or JournalStorage(
             # a file as lock: a link left by a killed process would need trust=true
             JournalFileBackend(path, lock_obj=JournalFileOpenLock(path))
         )
-        study = optuna.create_study(
+        return optuna.create_study(
             storage=storage,
             study_name=name,
             direction=direction,
@@ -157,6 +160,9 @@ def open_study(
             pruner=make_pruner(settings, epochs),
             load_if_exists=True,
         )
+
+    try:
+        study = _again(opened)
     except Exception as error:  # of any database
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
@@ -168,3 +174,13 @@ def open_study(
             f"hydra.sweeper.study_name={name}: that study does not {direction}; give another name."
         )
     return study
+
+
+def _again(opened: Callable[[], Study]) -> Study:
+    """Try more than once: processes that start together make a new database's tables at once."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return opened()
+        except Exception:  # of any database; the last attempt's is raised
+            time.sleep(1)
+    return opened()
