@@ -77,6 +77,10 @@ def main() -> None:
                 run_command()
         except (Interrupted, KeyboardInterrupt) as stop:
             end_stopped(stop, claimed, signals.received)
+        except SystemExit as ended:  # Ray's handler of SIGTERM, which takes the place of ours
+            if ended.code != signal.SIGTERM or not claimed:
+                raise
+            end_stopped(Interrupted(signal.SIGTERM), claimed, signal.SIGTERM)
         except Exception as error:
             # OmegaConf, stopped at the wrong place, raises an AttributeError of its own
             stopped = error.__context__

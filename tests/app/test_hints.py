@@ -43,6 +43,8 @@ REFUSED = {
     "model=mlp optimizer.betas=[0.9]": "optimizer.betas=[0.9]: allowed is two numbers",
     "seed=1 --nope": "unrecognized arguments: --nope",
     "=5": "the configuration cannot be composed",
+    "-m hydra/launcher=ray_cluster": "hydra/launcher=ray: its package is not installed. Run `pip "
+    "install hydra-ray-launcher` first.",
     "--config-dir own experiment=typo": "training.epochz=3: nothing reads this key; did you mean "
     "training.epochs?",
     "--config-dir own experiment=no_package": "needs '# @package _global_' as its first line",

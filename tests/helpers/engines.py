@@ -32,7 +32,7 @@ SETTINGS = {  # two jobs at once
     "processes": ("hydra/launcher=processes", "hydra.launcher.n_jobs=2"),
     "submitit_local": ("hydra/launcher=submitit_local",),
     "slurm": ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1"),
-    "ray_cluster": ("hydra/launcher=ray_cluster", "hydra.launcher.ray.init.num_cpus=2"),
+    "ray_cluster": ("hydra/launcher=ray_cluster",),
 }
 TINY = ("model=mlp", "cv=none", "data.subset=300", "training.epochs=1", "plots.enabled=false")
 LONG = (*TINY[:3], "training.epochs=100", "training.log_every=null", "plots.enabled=false")

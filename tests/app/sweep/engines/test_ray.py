@@ -17,7 +17,6 @@ from tests.helpers.engines import ENVIRONMENT, LONG, Sweep, need
 pytestmark = [pytest.mark.slow, pytest.mark.engines]
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 HEAD = "127.0.0.1:6379"
-CLUSTER = "hydra.launcher.ray.init.num_cpus=null"  # an existing one takes no number of cores
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +46,7 @@ def ray(*arguments: str, cwd: Path) -> None:
 def test_the_grid_is_that_of_the_serial_sweep(tmp_path: Path) -> None:
     serial = Sweep(tmp_path / "serial", "basic", *GRID)
     serial.end(1)
-    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *GRID, CLUSTER)
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *GRID)
     assert "4 jobs: 2 completed, 2 failed" in sweep.end(1)
     assert len(sweep.weights()) == 2
     assert sweep.weights() == serial.weights()
@@ -56,7 +55,7 @@ def test_the_grid_is_that_of_the_serial_sweep(tmp_path: Path) -> None:
 def test_folds_train_in_a_task(tmp_path: Path) -> None:
     serial = Sweep(tmp_path / "serial", "basic", *KFOLD)
     serial.end(0)
-    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *KFOLD, CLUSTER)
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *KFOLD)
     sweep.end(0)
     assert sweep.weights() == serial.weights()
 
@@ -64,7 +63,7 @@ def test_folds_train_in_a_task(tmp_path: Path) -> None:
 def test_a_killed_task_starts_again_by_itself(tmp_path: Path) -> None:
     serial = Sweep(tmp_path / "serial", "basic", *LONG, "seed=0,1")
     serial.end(0)
-    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *LONG, "seed=0,1", CLUSTER)
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *LONG, "seed=0,1")
     sweep.wait_until_trained("0", "1")
     os.kill(sweep.worker("0"), signal.SIGKILL)
     sweep.end(0)
@@ -74,7 +73,7 @@ def test_a_killed_task_starts_again_by_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_sweep_saves_its_jobs(tmp_path: Path, number: int) -> None:
     endless = (*LONG, "training.epochs=100000", "seed=0,1")
-    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *endless, CLUSTER)
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *endless)
     sweep.wait_until_trained("0", "1")
     os.kill(sweep.process.pid, number)
     output = sweep.end(128 + number)

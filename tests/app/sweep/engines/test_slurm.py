@@ -84,7 +84,7 @@ def test_jobs_outlive_the_command_and_say_where_they_run(tmp_path: Path) -> None
     sweep.wait_until_trained("0")
     os.kill(sweep.process.pid, signal.SIGTERM)
     output = sweep.end(128 + signal.SIGTERM)
-    assert "stopped by SIGTERM; jobs that Slurm has queued or started go on: squeue" in output
+    assert "stopped by SIGTERM; jobs queued in Slurm go on: squeue" in output
     assert sweep.rows()["0"]["status"] == "running"
     again = Sweep.resumed(sweep.directory, "hydra/launcher=basic")
     assert "is in use by process" in again.end(1)
