@@ -57,7 +57,7 @@ class Directories(Callback):
         claim(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim ``hydra.sweep.dir``, or the sweep to resume; each job checks its own settings."""
+        """Claim ``hydra.sweep.dir``, or the sweep to resume; a new sweep's jobs are all checked."""
         try:
             if config.get("resume") is not None or config.get("reproduce") is not None:
                 raise UserError(

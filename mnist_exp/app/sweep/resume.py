@@ -97,15 +97,16 @@ def start_sweep(config: DictConfig) -> None:
     Raises
     ------
     UserError
-        If the directory is taken, a job cannot be composed or would leave it, or there are none.
+        If the directory is taken, there are no jobs, or one cannot be composed, has a setting that
+        is not allowed, or would leave the directory.
     """
     fix_order(config)
     claimed = claim(config, "sweep")
     try:
-        jobs = asked_jobs(config)
+        jobs = asked_jobs(config, check=True)
         if share_directories(config, jobs):
             number_directories(config)
-            jobs = asked_jobs(config)
+            jobs = asked_jobs(config, check=True)
         if jobs == []:
             raise UserError("a swept setting has no values, so the sweep has no jobs.")
     except Exception:
