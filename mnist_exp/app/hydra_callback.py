@@ -108,7 +108,7 @@ def check_job(config: DictConfig, saved: bool = False) -> None:
     try:
         schema.check(own_part(config), hint, unread=saved)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration cannot be resolved: {error}") from error
+        raise UserError(schema.unresolved(error)) from error
 
 
 def refuse(error: Exception) -> NoReturn:
