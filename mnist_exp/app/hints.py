@@ -92,6 +92,12 @@ def composition_message(
         values = _values_of_choices(parsed, compose, directories)
         meant = hint(unknown[1], values, directories)
         return f"{unknown[1]}: there is no such key in this configuration; {meant}"
+    deleted = re.search(r"Could not delete '(.+?)'", message)
+    if deleted is not None:
+        return (
+            f"~{deleted[1]}: there is nothing to take away; leave it out, or choose an option: "
+            "python -m mnist_exp --help lists them."
+        )
     no_text = [o for o in parsed if o.key_or_group in groups and not _names_options(o)]
     if no_text:
         return _no_option(no_text[0], directories)

@@ -58,7 +58,7 @@ class Directories(Callback):
         claim(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim ``hydra.sweep.dir``, or the sweep to resume; each job checks its own settings."""
+        """Claim ``hydra.sweep.dir``, or the sweep to resume; a new sweep's jobs are all checked."""
         try:
             if config.get("resume") is not None or config.get("reproduce") is not None:
                 raise UserError(
@@ -109,7 +109,7 @@ def check_job(config: DictConfig, saved: bool = False) -> None:
     try:
         schema.check(own_part(config), hint, unread=saved)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration cannot be resolved: {error}") from error
+        raise UserError(schema.unresolved(error)) from error
 
 
 def refuse(error: Exception) -> NoReturn:

@@ -16,7 +16,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.command_line import literal
 from mnist_exp.run.yaml_files import load_yaml
-from mnist_exp.schema import LENGTH_ARGUMENTS, resolved_values
+from mnist_exp.schema import LENGTH_ARGUMENTS, resolved_values, unresolved
 from mnist_exp.wording import counted
 
 # keys that select a run and do not affect its training
@@ -88,7 +88,7 @@ def with_values(config: DictConfig) -> DictConfig:
     try:
         values = resolved_values(config)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration cannot be resolved: {error}") from error
+        raise UserError(unresolved(error)) from error
     plain = OmegaConf.create(_escaped(values))
     OmegaConf.set_struct(plain, True)
     return plain

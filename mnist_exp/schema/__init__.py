@@ -6,7 +6,7 @@ configuration, whose interpolations `interpolation` resolves. Nothing here loads
 """
 
 from mnist_exp.schema.configuration import check
-from mnist_exp.schema.interpolation import resolved_values
+from mnist_exp.schema.interpolation import resolved_values, unresolved
 from mnist_exp.schema.keys import LENGTH_ARGUMENTS, RULES
 from mnist_exp.schema.rule import BOOLEAN, NAME, TEXT, Rule, integer, number, one_of, optional
 
@@ -23,4 +23,5 @@ __all__ = [
     "one_of",
     "optional",
     "resolved_values",
+    "unresolved",
 ]

@@ -58,7 +58,10 @@ def mistakes_in(values: Mapping[str, Any]) -> Iterator[str]:
     for key, rule in rules.items():
         value = select(values, key)
         if value is ABSENT:
-            if key not in NOT_EVERYWHERE:
+            if key.endswith("._target_"):  # ~optimizer took all of the group's keys away
+                group = key.removesuffix("._target_")
+                yield f"{key}: is missing; choose an option: {group}=NAME"
+            elif key not in NOT_EVERYWHERE:
                 yield f"{key}: is missing; allowed is {rule.allowed}"
         elif not rule.accepts(value):
             yield refusal(key, value, rule)

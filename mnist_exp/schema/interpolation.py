@@ -38,6 +38,13 @@ def resolved_values(config: DictConfig) -> dict[str, Any]:
     return values
 
 
+def unresolved(error: OmegaConfBaseException) -> str:
+    """Return, in one line, which key cannot be resolved and why."""
+    reason = str(error.msg or error).partition("\n")[0]
+    reason = reason.rpartition("raised while resolving interpolation: ")[2].strip("\"'")
+    return f"{error.full_key or 'the configuration'} cannot be resolved: {reason}"
+
+
 def _read_as_yaml(typed: Any, value: Any) -> Any:
     """Read text that differs from what was typed, also inside of lists."""
     if isinstance(value, list):

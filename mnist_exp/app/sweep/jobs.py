@@ -16,7 +16,9 @@ from hydra.core.utils import env_override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_exp import schema
 from mnist_exp.app.composition import explained, user_directories
+from mnist_exp.app.hints import hint
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import finite
 from mnist_exp.run.saved_config import (
@@ -33,7 +35,13 @@ from mnist_exp.run.sweep_record import AskedJob, is_directory_name
 NUMBER = "${hydra.job.num}"
 
 
-def asked_jobs(config: DictConfig, threads: int | None) -> list[AskedJob] | None:
+class WrongSetting(UserError):
+    """A setting of one job that is not allowed."""
+
+
+def asked_jobs(
+    config: DictConfig, threads: int | None, check: bool = False
+) -> list[AskedJob] | None:
     """Return the jobs Hydra's own sweeper will start; None with a sweeper that chooses as it goes.
 
     ``threads`` is as in `fix_threads`.
@@ -41,14 +49,23 @@ def asked_jobs(config: DictConfig, threads: int | None) -> list[AskedJob] | None
     Raises
     ------
     UserError
-        If a job cannot be composed, or would leave the sweep's directory.
+        If a job cannot be composed, would leave the sweep's directory, or (with ``check``) has a
+        setting that is not allowed.
     """
     if config.hydra.sweeper._target_ != BasicSweeperConf._target_:
         return None
     texts = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = _parsed([*texts, *as_typed(config.hydra.overrides.task)])
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    return [_compose(config, number, job, threads) for number, job in enumerate(jobs)]
+    common = set(jobs[0]).intersection(*jobs) if jobs else set()
+    asked = []
+    for number, job in enumerate(jobs):
+        try:
+            asked.append(_compose(config, number, job, threads, check))
+        except WrongSetting as error:
+            swept = " ".join(text for text in job if text not in common)
+            raise UserError(f"job {number} ({swept}): {error}" if swept else str(error)) from error
+    return asked
 
 
 def fix_order(config: DictConfig) -> None:
@@ -124,7 +141,7 @@ def _written_out(text: str) -> str:
 
 
 def _compose(
-    config: DictConfig, number: int, overrides: list[str], threads: int | None
+    config: DictConfig, number: int, overrides: list[str], threads: int | None, check: bool
 ) -> AskedJob:
     """Compose a job as Hydra's launcher does, and return what it will train and where."""
     try:
@@ -145,6 +162,8 @@ def _compose(
         with env_override(job.hydra.job.env_set):
             own = own_part(job)
             fix_threads(own, threads)
+            if check:
+                _check(own)
             make_paths_absolute(own, job.hydra.runtime.cwd)
             trained = json_values(training_config(own))
     except OmegaConfBaseException:  # known only on the job's machine, or fails there
@@ -152,6 +171,13 @@ def _compose(
     finally:
         HydraConfig.instance().cfg = current
     return AskedJob(number, without_run_keys(overrides), directory, trained)
+
+
+def _check(own: DictConfig) -> None:
+    try:
+        schema.check(own, hint)
+    except UserError as error:
+        raise WrongSetting(str(error)) from error
 
 
 def _directory(job: DictConfig, number: int, key: str) -> str:

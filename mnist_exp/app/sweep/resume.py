@@ -103,18 +103,18 @@ def start_sweep(config: DictConfig) -> None:
     Raises
     ------
     UserError
-        If the directory is taken, a job cannot be composed or would leave it, there are none, or a
-        search cannot work.
+        If the directory is taken, there are no jobs, one cannot be composed, has a setting that is
+        not allowed or would leave the directory, or a search cannot work.
     """
     check_search(config)
     make_storage_absolute(config)
     fix_order(config)
     claimed = claim(config, "sweep")
     try:
-        jobs = asked_jobs(config, THREADS)
+        jobs = asked_jobs(config, THREADS, check=True)
         if share_directories(config, jobs):
             number_directories(config)
-            jobs = asked_jobs(config, THREADS)
+            jobs = asked_jobs(config, THREADS, check=True)
         warn_of_engine(config, jobs)
         if jobs == []:
             raise UserError("a swept setting has no values, so the sweep has no jobs.")
