@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 
 from mnist_exp.app.options import read_options
 from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.run.command_line import quoted, shell_word
 from mnist_exp.run.saved_config import flat
 from mnist_exp.schema import RULES
 
@@ -92,6 +93,8 @@ def composition_message(
         values = _values_of_choices(parsed, compose, directories)
         meant = hint(unknown[1], values, directories)
         return f"{unknown[1]}: there is no such key in this configuration; {meant}"
+    if "override_grammar" in message and (unread := [*_not_read(overrides)]):
+        return _quote_it(unread[0])
     deleted = re.search(r"Could not delete '(.+?)'", message)
     if deleted is not None:
         return (
@@ -108,6 +111,26 @@ def composition_message(
             f"the configuration cannot be composed ({type(error).__name__}): {message}.{where}"
         )
     return message
+
+
+def _not_read(overrides: Sequence[str]) -> Iterator[str]:
+    for text in overrides:
+        try:
+            OverridesParser.create().parse_override(text)
+        except HydraException:
+            yield text
+
+
+def _quote_it(override: str) -> str:
+    """Say how a setting that Hydra's grammar does not take is written."""
+    key, _, value = override.partition("=")
+    items = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else None
+    written = quoted(value) if items is None else f"[{','.join(map(quoted, items))}]"
+    meant = f", such as {shell_word(f'{key}={written}')}" if value and key.isprintable() else ""
+    return (
+        f"{override}: cannot be read; a setting is KEY=VALUE, and text with spaces, letters other "
+        f"than a to z or any of = , ( ) [ ] {{ }} stands in quotes{meant}"
+    )
 
 
 def _about_option(message: str, directories: Collection[Path]) -> str | None:

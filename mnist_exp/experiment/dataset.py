@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -25,7 +28,8 @@ def described_dataset(config: DictConfig) -> Dataset:
     """
     target = find_target(config, "data")
     if is_torch_dataset(target):
-        dataset = read_torch_dataset(target, partial(call_target, config, "data"))
+        with _no_empty_directory(config.data.get("root")):
+            dataset = read_torch_dataset(target, partial(call_target, config, "data"))
     else:
         dataset = load_dataset(config)
     if not isinstance(dataset, Dataset):
@@ -40,6 +44,18 @@ def described_dataset(config: DictConfig) -> Dataset:
     if classes is not None:
         dataset = dataset.select_classes(list(classes))
     return dataset if class_names is None else dataset.named(list(class_names))
+
+
+@contextlib.contextmanager
+def _no_empty_directory(root: str | None) -> Iterator[None]:
+    """Remove a directory that a block made for a download that failed."""
+    new = root is not None and not Path(root).exists()
+    try:
+        yield
+    finally:
+        if new and root is not None:
+            with contextlib.suppress(OSError):  # it has files, or was not made
+                Path(root).rmdir()
 
 
 def orientation_warning(config: DictConfig, dataset: Dataset) -> str | None:

@@ -45,7 +45,7 @@ def check(config: DictConfig, hint: Hint | None = None, unread: bool = False) ->
         If an interpolation cannot be resolved.
     """
     missing = map(str, OmegaConf.missing_keys(config))
-    refuse(f"{key}: a value is required" for key in sorted(missing))
+    refuse(f"{key}: a value is required; give {key}=..." for key in sorted(missing))
     values = resolved_values(config)
     refuse(mistakes_in(values))
     if not unread:

@@ -39,6 +39,8 @@ REFUSED = {
     "~optimizer": "optimizer._target_: is missing; choose an option: optimizer=NAME",
     "~tracker": "~tracker: there is nothing to take away; leave it out",
     "hydra.run.dir=${nope}": "hydra.run.dir: cannot be resolved",
+    "data.class_names=[a,ü]": """such as 'data.class_names=["a","ü"]'""",
+    "hydra.run.dir=lr=1": """stands in quotes, such as 'hydra.run.dir="lr=1"'""",
     "seed=${oc.env:NO_SUCH}": "seed cannot be resolved: Environment variable 'NO_SUCH' not found",
     "-m seed=1,abc": "job 1 (seed=abc): seed=abc: allowed is a whole number of at least 0",
     "data.root=${hydra:nope} data=idx": "data.root=null: allowed is",

@@ -21,7 +21,7 @@ from mnist_exp.experiment.export import (
     to_program,
     to_safetensors,
 )
-from mnist_exp.models import MLP, CNN20k
+from mnist_exp.models import MLP, CNN20k, CNN21k
 
 FACTS = facts_of_use(0.1307, 0.3081, ("no", "yes", "perhaps"))
 
@@ -61,6 +61,17 @@ def test_a_program_computes_the_logits_and_says_how_to_use_it() -> None:
     assert b"site-packages" not in content  # nor any other place on this machine
 
 
+def test_a_program_takes_images_of_the_data_that_was_trained_on() -> None:
+    shape = (3, 16, 20)
+    model = CNN21k(num_classes=3, image_shape=shape).eval()
+    facts = facts_of_use(0.5, 0.25, ("no", "yes", "perhaps"), shape)
+    content, _ = to_program(model, facts)
+    images = torch.randn(5, *shape)
+    program = torch.export.load(io.BytesIO(content)).module()
+    torch.testing.assert_close(program(images), model(images))
+    assert facts["input"].startswith("images: float32 [B, 3, 16, 20]")
+
+
 @pytest.mark.slow
 def test_onnx_computes_the_logits_and_says_how_to_use_it(capfd: pytest.CaptureFixture[str]) -> None:
     onnx = pytest.importorskip("onnx", reason="an extra: onnx")
@@ -78,6 +89,21 @@ def test_onnx_computes_the_logits_and_says_how_to_use_it(capfd: pytest.CaptureFi
     torch.testing.assert_close(torch.from_numpy(found), model(images).detach())
     assert b"site-packages" not in content
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_onnx_takes_images_of_the_data_that_was_trained_on() -> None:
+    pytest.importorskip("onnx", reason="an extra: onnx")
+    pytest.importorskip("onnxscript", reason="an extra: onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="an extra: onnx")
+    shape = (3, 16, 20)
+    model = CNN21k(num_classes=3, image_shape=shape).eval()
+    content, _ = to_onnx(model, facts_of_use(0.5, 0.25, ("no", "yes", "perhaps"), shape))
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[1:] == [*shape]
+    images = torch.randn(5, *shape)
+    (found,) = session.run(["logits"], {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), model(images).detach())
 
 
 def test_safetensors_are_the_effective_weights() -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from mnist_exp import PyTorchNNWrapper, load_run
 from mnist_exp.cpu.kernels import library
 from mnist_exp.errors import UserError
+from mnist_exp.experiment.dataset import described_dataset
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.interruption import Interrupted
 from tests.app.test_resume import StopAfter
@@ -196,6 +197,20 @@ def test_a_data_set_of_torch_and_a_network_that_asks_for_the_shape_need_no_code_
     results = results_of(tmp_path)
     assert results["class_names"] == ["cat", "dog"]
     assert results["image_shape"] == [3, 10, 12]
+
+
+class NoNetwork(TinyCifar):
+    def __init__(self, root: str, train: bool = True, download: bool = False) -> None:
+        Path(root).mkdir()
+        raise RuntimeError("no network")
+
+
+def test_a_download_that_fails_leaves_no_directory(tmp_path: Path, compose_config: Compose) -> None:
+    root = tmp_path / "data"
+    options = f"data._target_={__name__}.NoNetwork", f"data.root={root}"
+    with pytest.raises(UserError, match="NoNetwork cannot be loaded: no network"):
+        described_dataset(compose_config("data=torchvision", *options))
+    assert not root.exists()
 
 
 def test_files_of_emnist_s_names_get_a_hint_to_turn_their_images(

@@ -113,8 +113,11 @@ def test_a_fault_of_the_program_fails_with_its_traceback(tmp_path: Path, jobs: i
     (tmp_path / "broken.py").write_text(
         "import torch\n"
         "class Broken(torch.nn.Linear):\n"
-        "    def __init__(self, num_classes): super().__init__(784, num_classes)\n"
-        "    def forward(self, x): raise KeyError('a bug')\n"
+        "    def __init__(self, num_classes): super().__init__(784, num_classes); self.calls = 0\n"
+        "    def forward(self, x):\n"
+        "        self.calls += 1\n"
+        "        if self.calls > 6: raise KeyError('a bug')\n"  # later than the first step
+        "        return super().forward(x.flatten(1))\n"
     )
     model = ("model._target_=broken.Broken", *(f"~model.{k}" for k in KEYS))
     ended = command(
