@@ -15,7 +15,7 @@ from tests.helpers.fault_injection import command, few_images
 # What is typed, and words of the answer.
 REFUSED = {
     "model=null": "model=null: allowed is an option, cnn20k or cnn21k or mlp",
-    "data=1e3": "data=1e3: allowed is an option, emnist_digits or",
+    "data=1e3": "data=1e3: allowed is an option, csv or",
     "experiment=null": "For none, leave experiment out",
     "tracker=[null]": "tracker=[null]: allowed is an option, csv or",
     "modle=mlp": "modle: there is no such key in this configuration; did you mean model?",
