@@ -77,16 +77,15 @@ def main() -> None:
                 run_command()
         except (Interrupted, KeyboardInterrupt) as stop:
             end_stopped(stop, claimed, signals.received)
-        except SystemExit as ended:  # Ray's handler of SIGTERM, which takes the place of ours
-            if ended.code != signal.SIGTERM or not claimed:
-                raise
-            end_stopped(Interrupted(signal.SIGTERM), claimed, signal.SIGTERM)
         except Exception as error:
             # OmegaConf, stopped at the wrong place, raises an AttributeError of its own
             stopped = error.__context__
             if not claimed and isinstance(stopped, (Interrupted, KeyboardInterrupt)):
                 end_stopped(stopped, claimed, signals.received)
             if claimed and not isinstance(error, CompactHydraException):
+                if claimed[-1].kind == "sweep" and signals.received is not None:
+                    # raised inside Ray's C code, ours comes out as a SystemError
+                    end_stopped(Interrupted(signals.received), claimed, signals.received)
                 if claimed[-1].kind == "sweep":
                     end_failed_sweep(error, claimed[-1])
                 raise
