@@ -43,6 +43,7 @@ def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
             directory,
             class_names=parts.dataset.class_names,
             dpi=config.plots.dpi,
+            of_fold=f" of fold {first.split.fold}" if len(folds) > 1 else "",
         )
 
 

@@ -26,6 +26,7 @@ def draw_gradients(
     *,
     class_names: Sequence[str],
     dpi: int,
+    of_fold: str = "",
 ) -> list[Path]:
     """Draw all pictures of the epochs in a directory; return the files.
 
@@ -41,13 +42,15 @@ def draw_gradients(
         Names in the order of the labels.
     dpi
         Dots per inch.
+    of_fold
+        ``" of fold 1"``, for the titles, where there are several folds.
 
     Raises
     ------
     UserError
         If an epoch is damaged or belongs to another data set.
     """
-    figures = gradient_figures(gradients_directory, images, class_names)
+    figures = gradient_figures(gradients_directory, images, class_names, of_fold)
     if figures:
         plots_directory.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
@@ -56,7 +59,7 @@ def draw_gradients(
 
 
 def gradient_figures(
-    gradients_directory: Path, images: Tensor, class_names: Sequence[str]
+    gradients_directory: Path, images: Tensor, class_names: Sequence[str], of_fold: str = ""
 ) -> dict[str, Figure]:
     """Return the pictures of `draw_gradients` by name; empty if no epoch was collected."""
     names = (path.name for path in located(gradients_directory).glob("epoch_*"))
@@ -68,12 +71,12 @@ def gradient_figures(
     _check_labels(last, len(images), len(class_names))
     figures = {
         "gradient_norms_by_class": norms_by_class_figure(
-            last.norms().numpy(), last.labels.numpy(), class_names, last.manifest["epoch"]
+            last.norms().numpy(), last.labels.numpy(), class_names, last.manifest["epoch"], of_fold
         ),
-        "gradient_hardest_samples": _hardest(last, images, class_names),
+        "gradient_hardest_samples": _hardest(last, images, class_names, of_fold),
     }
     if len(epochs) > 1:
-        figures["gradient_norms_over_epochs"] = _over_epochs(epochs)
+        figures["gradient_norms_over_epochs"] = _over_epochs(epochs, of_fold)
     return figures
 
 
@@ -88,7 +91,9 @@ def _check_labels(epoch: StoredGradients, num_images: int, num_classes: int) -> 
         raise UserError(f"{epoch.directory}: its samples are not those of this data set.")
 
 
-def _hardest(epoch: StoredGradients, images: Tensor, class_names: Sequence[str]) -> Figure:
+def _hardest(
+    epoch: StoredGradients, images: Tensor, class_names: Sequence[str], of_fold: str
+) -> Figure:
     samples = epoch.statistics["hardest"]
     ids = [sample["sample_id"] for sample in samples]
     return hardest_figure(
@@ -99,17 +104,18 @@ def _hardest(epoch: StoredGradients, images: Tensor, class_names: Sequence[str])
         [_number(sample["norm"]) for sample in samples],
         class_names,
         epoch.manifest["epoch"],
+        of_fold,
     )
 
 
-def _over_epochs(epochs: dict[int, StoredGradients]) -> Figure:
+def _over_epochs(epochs: dict[int, StoredGradients], of_fold: str) -> Figure:
     totals = [epoch.statistics["total"] for epoch in epochs.values()]
     quantiles = {
         percent: [_number(total["norm"][f"p{percent}"]) for total in totals]
         for percent in (5, 25, 50, 75, 95)
     }
     means = [_number(total["mean_gradient_norm"]) for total in totals]
-    return norms_over_epochs_figure(list(epochs), quantiles, means)
+    return norms_over_epochs_figure(list(epochs), quantiles, means, of_fold)
 
 
 def _number(value: float | None) -> float:

@@ -15,7 +15,11 @@ BINS = 40
 
 
 def norms_by_class_figure(
-    norms: npt.NDArray[Any], labels: npt.NDArray[Any], class_names: Sequence[str], epoch: int
+    norms: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    class_names: Sequence[str],
+    epoch: int,
+    of_fold: str = "",
 ) -> Figure:
     """Draw a histogram of the samples' gradient norms for each class, stacked vertically.
 
@@ -27,8 +31,8 @@ def norms_by_class_figure(
         int [N].
     class_names
         Indexed by label.
-    epoch
-        Shown in the title.
+    epoch, of_fold
+        Shown in the title; ``" of fold 1"`` where there are several folds.
     """
     shown = np.isfinite(norms) & (norms > 0)
     classes = np.unique(labels)
@@ -45,12 +49,15 @@ def norms_by_class_figure(
         axis.set_ylabel(class_names[label], rotation=0, ha="right", va="center")
         axis.spines[["top", "left", "right"]].set_visible(False)
     axes[-1].set_xlabel("norm of a sample's gradient (line: median of the class)")
-    figure.suptitle(f"Samples by gradient norm in each class, epoch {epoch}", fontsize=11)
+    figure.suptitle(f"Samples{of_fold} by gradient norm in each class, epoch {epoch}", fontsize=11)
     return figure
 
 
 def norms_over_epochs_figure(
-    epochs: Sequence[int], quantiles: Mapping[int, Sequence[float]], means: Sequence[float]
+    epochs: Sequence[int],
+    quantiles: Mapping[int, Sequence[float]],
+    means: Sequence[float],
+    of_fold: str = "",
 ) -> Figure:
     """Draw the samples' gradient norms and the norm of the mean gradient over epochs.
 
@@ -62,6 +69,8 @@ def norms_over_epochs_figure(
         Quantiles of the samples' norms for each epoch, keyed by per cent: 5, 25, 50, 75 and 95.
     means
         Norm of the mean gradient for each epoch. NaN leaves a gap, here and in the quantiles.
+    of_fold
+        Shown at the axis; ``" of fold 1"`` where there are several folds.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
@@ -74,7 +83,7 @@ def norms_over_epochs_figure(
     axis.plot(epochs, means, color=ORANGE, marker="s", label="mean gradient")
     plain_log(axis, "y")
     axis.set_xticks(epochs if len(epochs) <= 20 else epochs[:: math.ceil(len(epochs) / 20)])
-    axis.set_xlabel("epoch")
+    axis.set_xlabel(f"epoch{of_fold}")
     axis.set_ylabel("gradient norm")
     axis.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2)
@@ -89,6 +98,7 @@ def hardest_figure(
     norms: Sequence[float],
     class_names: Sequence[str],
     epoch: int,
+    of_fold: str = "",
 ) -> Figure:
     """Draw the images with the largest gradient norms, each with true and predicted class.
 
@@ -101,8 +111,8 @@ def hardest_figure(
         collection did not record it; a norm may be NaN.
     class_names
         Indexed by label.
-    epoch
-        Shown in the title.
+    epoch, of_fold
+        Shown in the title; ``" of fold 1"`` where there are several folds.
     """
     columns = min(5, len(images))
     rows = math.ceil(len(images) / columns)
@@ -118,5 +128,5 @@ def hardest_figure(
         if predicted is not None:
             lines.append(f"predicted {class_names[predicted]}")
         axis.set_title("\n".join(lines), fontsize=8)
-    figure.suptitle(f"Samples with the largest gradients, epoch {epoch}", fontsize=11)
+    figure.suptitle(f"Samples with the largest gradients{of_fold}, epoch {epoch}", fontsize=11)
     return figure

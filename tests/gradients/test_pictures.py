@@ -43,7 +43,13 @@ def test_what_the_figures_hold(mnist: Dataset, tmp_path: Path) -> None:
         )
         for epoch in (1, 2)
     }
-    figures = gradient_figures(tmp_path, mnist.images, NAMES)
+    figures = gradient_figures(tmp_path, mnist.images, NAMES, " of fold 1")
+    assert [figure.get_suptitle() for figure in figures.values()] == [
+        "Samples of fold 1 by gradient norm in each class, epoch 2",
+        "Samples with the largest gradients of fold 1, epoch 2",
+        "",
+    ]
+    assert figures["gradient_norms_over_epochs"].axes[0].get_xlabel() == "epoch of fold 1"
     hardest = figures["gradient_hardest_samples"].axes
     for axis, sample in zip(hardest, statistics[2]["hardest"], strict=True):
         shown = np.asarray(axis.images[0].get_array())
