@@ -159,6 +159,11 @@ def _read_split(root: Path, files: Mapping[str, Path], split: str) -> tuple[Tens
 
 def _idx_files(root: Path, prefix: str | None) -> tuple[str, dict[str, Path]]:
     """Return the prefix of a data set in a directory, and its four files by split and kind."""
+    if not root.is_dir():
+        raise UserError(
+            f"data.root={root}: there is no such directory. Give the one that holds the four IDX "
+            f"files: {', '.join(f'{name}-ubyte' for name in IDX_FILES)}."
+        )
     try:
         paths = sorted(path for path in root.iterdir() if path.is_file())
     except OSError as error:

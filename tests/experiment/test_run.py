@@ -66,11 +66,11 @@ def test_augmented_examples_stand_beside_the_image_they_come_from(compose_config
     examples = augmented_examples(parts, indices)
     assert examples is not None
     plain = parts.images.inputs(parts.dataset.images[indices[:7]])
-    assert torch.equal(examples[:, 0], plain.squeeze(1))
+    assert torch.equal(examples[:, 0], plain)
     still = compose_config("augmentation=strong", "augmentation.strength=0")
     unchanged = augmented_examples(build_parts(still), indices)
     assert unchanged is not None
-    torch.testing.assert_close(unchanged, plain.expand(-1, 8, -1, -1))
+    torch.testing.assert_close(unchanged, plain.unsqueeze(1).expand(-1, 8, -1, -1, -1))
 
 
 @pytest.mark.slow

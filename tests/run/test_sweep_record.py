@@ -135,10 +135,12 @@ def test_a_job_does_not_leave_the_directory_of_its_sweep(tmp_path: Path, subdir:
 
 @pytest.mark.slow
 def test_jobs_are_counted_where_hydra_saves_nothing(tmp_path: Path) -> None:
-    code, output = sweep("seed=1,-1,-2", "hydra.output_subdir=null", cwd=tmp_path)
+    code, output = sweep(
+        "data.classes=[0,1],[0,77],[0,78]", "hydra.output_subdir=null", cwd=tmp_path
+    )
     assert code == 1, output
     assert "3 jobs: 1 completed, 2 failed" in output
-    assert [row["seed"] for row in table(tmp_path / "s")] == ["1", "-1", "-2"]
+    assert [row["data.classes"] for row in table(tmp_path / "s")] == ["[0,1]", "[0,77]", "[0,78]"]
     code, output = command("sweep.resume=s", cwd=tmp_path)
     assert (code, "3 jobs: 1 completed, 2 failed" in output) == (1, True), output
     assert list(tmp_path.rglob(".hydra")) == []
