@@ -82,7 +82,7 @@ def _of_data(config: DictConfig, facts: Facts) -> Iterator[Ignored]:
     if config.model.get("hidden_sizes") == []:
         yield ("model.activation", "model.dropout"), "the network has no hidden layer"
     if (config.cv.get("n_jobs") or 1) > facts.folds:
-        yield ("cv.n_jobs",), f"there are {counted(facts.folds, 'fold')}, which train all at once"
+        yield ("cv.n_jobs",), f"the run has {counted(facts.folds, 'fold')} to train at once"
 
 
 def _of_training(config: DictConfig, facts: Facts) -> Iterator[Ignored]:

@@ -33,7 +33,7 @@ def lines(compose_config: Compose, *overrides: str, facts: Facts = FACTS) -> lis
         (["data.normalization=unit", "data.mean=0.3"], "data.mean=0.3 has no effect: data.norm"),
         (["augmentation=light", "augmentation.strength=0", "augmentation.shear=3"], "shear=3 has"),
         (["model=mlp", "model.hidden_sizes=[]", "model.dropout=0.5"], "no hidden layer"),
-        (["cv=kfold", "cv.n_jobs=8"], "cv.n_jobs=8 has no effect: there are 1 folds"),
+        (["cv=kfold", "cv.n_jobs=8"], "cv.n_jobs=8 has no effect: the run has 1 fold to train"),
         (["training.batch_size=301"], "a batch is all 300 training images"),
         (["training.averaging_warmup=true"], "averages no weights"),
         (["training.decay_norm_and_bias=false"], "no weight decay"),
