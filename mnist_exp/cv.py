@@ -119,10 +119,12 @@ class Holdout:
         validation_size = self.validation or 0
         train_size = official - validation_size if self.train is None else self.train
         if train_size < 1 or train_size + validation_size != official:
+            sizes = f"cv.validation={validation_size}: leaves nothing to train on of"
+            if self.train is not None:
+                sizes = f"cv.train={self.train}, cv.validation={validation_size}: do not add up to"
             raise UserError(
-                f"cv.train={self.train}, cv.validation={self.validation}: {train_size} + "
-                f"{validation_size} images do not add up to the {official} training images of "
-                f"{dataset.name}. {_remedy(self.train, validation_size, official)}"
+                f"{sizes} the {official} training images of {dataset.name}. "
+                f"{_remedy(self.train, validation_size, official)}"
             )
         labels = dataset.labels.numpy()
         train, validation = _stratified(np.arange(official), labels, validation_size, seed)

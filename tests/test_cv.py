@@ -49,10 +49,10 @@ def test_holdout_is_stratified_and_follows_the_seed(mnist: Dataset) -> None:
     [
         (
             (100, 5000, None),
-            "100 [+] 5000 images do not add up to the 60000.*Set cv.validation=59900; or cv.train=",
+            "cv.train=100, cv.validation=5000: do not add up to the 60000.*Set cv.validation=59900",
         ),
         ((60_000, 1, None), "do not add up.*Set cv.train=null, which trains on the 59999 images"),
-        ((None, 60_000, None), "do not add up.*cv.validation to less than 60000, such as 6000"),
+        ((None, 60_000, None), "leaves nothing.*cv.validation to less than 60000, such"),
         ((None, 0, 10_001), "cv.test=10001"),
         ((None, 0, 0), "cv.test=0"),
         ((None, 5, None), "5"),
