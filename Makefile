@@ -15,8 +15,8 @@ RAY := $(RAY_VENV)/.installed
 KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
-	test-trackers test-training check-model check-params view-results lint bench reproduce torture \
+.PHONY: help setup env-check env-update train test test-fast test-model test-engines \
+	test-ray test-wheel test-trackers test-training check-model check-params view-results lint bench reproduce torture \
 	sanitize clean clean-checkpoints
 
 help: ## list the targets
@@ -69,8 +69,11 @@ test-fast: $(DEV) ## the tests without subprocesses or whole trainings, in under
 test-trackers: $(TRACKERS) ## the trackers against the real programs, and their page
 	$(PY) -m pytest tests/trackers tests/test_docs.py -k "trackers" $(ARGS)
 
-test-engines: $(ENGINES) ## sweeps on joblib and submitit, searches with Optuna; Slurm, PostgreSQL if installed
+test-engines: $(ENGINES) ## sweeps on joblib, submitit and Slurm; searches with Optuna, on PostgreSQL
 	$(PY) -m pytest -m engines $(ARGS)
+
+test-wheel: $(DEV) ## wheels, with a compiler and without one
+	$(PY) -m pytest -m wheel $(ARGS)
 
 test-ray: $(RAY) ## sweeps on Ray, in an environment of its own: RAY_VENV=path
 	$(RAY_VENV)/bin/python -m pytest -m engines tests/app/sweep/engines/test_ray.py $(ARGS)

@@ -36,6 +36,7 @@ def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.slow
+@pytest.mark.wheel
 def test_wheel_holds_code_config_and_data(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     python_files = {
@@ -53,6 +54,7 @@ def test_wheel_holds_code_config_and_data(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.wheel
 def test_unpacked_wheel_trains_from_another_directory(wheel: Path, tmp_path: Path) -> None:
     installed = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(installed)

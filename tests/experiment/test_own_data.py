@@ -89,7 +89,7 @@ def test_a_run_on_grey_images_of_another_size_names_its_labels_everywhere(
 def test_every_network_takes_colour(
     tmp_path: Path, colour: tuple[str, str], compose_config: Compose, model: str
 ) -> None:
-    config = compose_config(*colour, f"model={model}", "gradients=epoch", *TINY)
+    config = compose_config(*colour, f"model={model}", "gradients=epoch", "plots.dpi=40", *TINY)
     run_experiment(config, tmp_path)
     results = results_of(tmp_path)
     assert results["image_shape"] == [3, 32, 32]
