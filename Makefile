@@ -15,9 +15,9 @@ RAY := $(RAY_VENV)/.installed
 KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup env-check env-update train test test-fast test-model test-engines \
-	test-ray test-wheel test-trackers test-training check-model check-params view-results lint bench reproduce torture \
-	sanitize clean clean-checkpoints
+.PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
+	test-wheel test-trackers test-training check-model check-params view-results lint bench reproduce \
+	torture sanitize clean clean-checkpoints
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
