@@ -20,7 +20,7 @@ from mnist_exp.schema import RULES
 
 NAMED = 6  # most options in a message
 OWN = "extra"  # where values of the user's own stand
-# Options of hydra/launcher, and the package that brings each.
+# Options of hydra/launcher, and the package that brings each; 1.4 would bring another Hydra.
 ENGINES = {
     "joblib": "hydra-joblib-launcher",
     "submitit_local": "hydra-submitit-launcher",
@@ -141,7 +141,7 @@ def _about_option(message: str, directories: Collection[Path]) -> str | None:
     if launcher is not None and launcher[1] in ENGINES:
         return (
             f"hydra/launcher={launcher[1]}: its package is not installed. Run "
-            f"`pip install {ENGINES[launcher[1]]}` first."
+            f"`pip install '{ENGINES[launcher[1]]}<1.4'` first."
         )
     if missing is not None and "Available options" in message:
         lines = message.partition("Available options")[2].splitlines()[1:]

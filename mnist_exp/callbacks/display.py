@@ -23,7 +23,7 @@ class Display(Protocol):
     Attributes
     ----------
     interval : float
-        Seconds between two calls of `advance`; infinite where nobody looks.
+        Seconds between two calls of `advance`; infinite where there is no terminal.
     """
 
     interval: float

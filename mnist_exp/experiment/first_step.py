@@ -135,7 +135,7 @@ def _short(fold: Fold, where: Where) -> Training:
             batch_size=full,
             augmentation=augmentation,
             loss=copy.deepcopy(recipe.loss),
-            on_nan="skip",  # a first step that diverges is told of in training, with its number
+            on_nan="skip",  # training reports a step that diverges
             log_every=None,
         ),
     )

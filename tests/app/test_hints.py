@@ -48,7 +48,7 @@ REFUSED = {
     "seed=1 --nope": "unrecognized arguments: --nope",
     "=5": "the configuration cannot be composed",
     "-m hydra/launcher=ray_cluster": "hydra/launcher=ray: its package is not installed. Run `pip "
-    "install hydra-ray-launcher` first.",
+    "install 'hydra-ray-launcher<1.4'` first.",
     "--config-dir own experiment=typo": "training.epochz=3: nothing reads this key; did you mean "
     "training.epochs?",
     "--config-dir own experiment=no_package": "needs '# @package _global_' as its first line",

@@ -1,4 +1,4 @@
-"""Run the trials of a search: ask the study for settings, launch them as jobs, tell the results."""
+"""Run the trials of a search: ask the study for settings, launch jobs, report their results."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def search(config: DictConfig, launcher: Launcher, arguments: Sequence[str]) -> 
 def run_trials(
     study: Study, trials: Mapping[Trial, list[str]], launcher: Launcher, sweep_dir: Path
 ) -> None:
-    """Launch trials as jobs and tell their results; an interrupted one stays unfinished."""
+    """Launch trials as jobs and report their results; an interrupted one stays unfinished."""
     overrides = {trial.number: texts for trial, texts in trials.items()}
     returned: dict[int, Any] = {}
     for numbers in consecutive(sorted(overrides)):  # as launchers number jobs

@@ -63,8 +63,10 @@ def asked_jobs(
         try:
             asked.append(_compose(config, number, job, threads, check))
         except WrongSetting as error:
-            swept = " ".join(text for text in job if text not in common)
-            raise UserError(f"job {number} ({swept}): {error}" if swept else str(error)) from error
+            swept = [text for text in job if text not in common]
+            if not any(key_of(text) in str(error) for text in swept):  # wrong in every job
+                raise
+            raise UserError(f"job {number} ({' '.join(swept)}): {error}") from error
     return asked
 
 
