@@ -16,7 +16,7 @@ from mnist_exp.run.saved_config import RUN_KEYS
 from mnist_exp.run.sweep_record import SWEEP_FILE, AskedJob, SweepRecord
 
 PLACES = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir")
-SEARCH = ("sweep.objective", "sweep.direction")
+OF_THE_SWEEP = ("sweep.zip", "sweep.filter", "sweep.dry_run", "sweep.objective", "sweep.direction")
 ENGINES = ("hydra/launcher", "hydra/sweeper")
 ENGINE_SETTINGS = ("hydra.launcher.", "hydra.sweeper.")
 PARAMS = "hydra.sweeper.params."
@@ -96,7 +96,7 @@ def is_plain(text: str) -> bool:
 
 
 def _is_plain_value(key: str, value: Any) -> bool:
-    if key in PLACES or key in SEARCH:
+    if key in PLACES or key in OF_THE_SWEEP:
         return True  # checked once resolved
     if key in ENGINES:
         return _is_option(value)
