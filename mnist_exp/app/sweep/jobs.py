@@ -35,10 +35,10 @@ from mnist_exp.run.saved_config import (
     writable,
 )
 from mnist_exp.run.sweep_record import AskedJob, is_directory_name
+from mnist_exp.schema.keys import ABSENT, select
 from mnist_exp.wording import counted
 
 NUMBER = "${hydra.job.num}"
-ABSENT = object()
 
 
 class WrongSetting(UserError):
@@ -207,25 +207,27 @@ def _asked(
 
 def _is_kept(job: DictConfig, keeps: JobFilter, told: Callable[..., str]) -> bool:
     """Whether ``sweep.filter`` is true of a job; a group's name stands for its option."""
-    choices = job.hydra.runtime.choices
-
-    def value_of(key: str) -> Any:
-        try:
-            value = OmegaConf.select(job, key, default=ABSENT, throw_on_missing=True)
-        except OmegaConfBaseException as error:
-            raise WrongSetting(f"{FILTER}: {schema.unresolved(error)}") from error
-        if value is ABSENT:
-            meant = told(key, OmegaConf.to_container(own_part(job)))
-            raise WrongSetting(f"{FILTER}: {key}: there is no such key in this job; {meant}")
-        if isinstance(value, DictConfig):
-            if key not in choices:
-                raise WrongSetting(f"{FILTER}: {key}: is a group; name one of its settings.")
-            value = choices[key]
-        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
+    choices: Any = OmegaConf.to_container(job.hydra.runtime.choices)
     try:
         with env_override(job.hydra.job.env_set):
-            return keeps.keeps(value_of)
+            values = schema.resolved_values(own_part(job))
+    except OmegaConfBaseException as error:
+        raise WrongSetting(f"{FILTER}: {schema.unresolved(error)}") from error
+
+    def value_of(key: str) -> Any:
+        value = select(values, key)
+        if key in choices and (value is ABSENT or isinstance(value, dict)):
+            return choices[key]
+        if value is ABSENT:
+            raise UserError(
+                f"{FILTER}: {key}: there is no such key in this job; {told(key, values)}"
+            )
+        if isinstance(value, dict):
+            raise UserError(f"{FILTER}: {key}: is a group; name one of its settings.")
+        return value
+
+    try:
+        return keeps.keeps(value_of)
     except UserError as error:
         raise WrongSetting(str(error)) from error
 
