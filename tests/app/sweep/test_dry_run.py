@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
+from mnist_exp.app.composition import own_hydra
 from mnist_exp.app.search.space import read_space
-from mnist_exp.app.sweep.dry_run import search_lines
+from mnist_exp.app.sweep.dry_run import list_jobs, search_lines
+from mnist_exp.errors import UserError
 from mnist_exp.run.sweep_record import read_sweep
 from tests.helpers.fault_injection import CNN, command, few_images, outcome
 
 RATES = (
-    "constraint=memristor", "optimizer.lr_pos=0.05,0.1,0.2", "optimizer.lr_neg=0.1,0.1,0.1",
+    "constraint=memristor", "optimizer.lr_pos=0.05,0.1,0.2", "optimizer.lr_neg=0.1,0.1,0.3",
 )  # fmt: skip
 ZIP = "sweep.zip=[optimizer.lr_pos,optimizer.lr_neg]"
 UNEQUAL = 'sweep.filter="optimizer.lr_pos != optimizer.lr_neg"'
@@ -40,27 +46,28 @@ def table(output: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_dry_run_lists_the_jobs_that_are_kept_and_writes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "own" / "experiment").mkdir(parents=True)
-    (tmp_path / "own" / "experiment" / "rates.yaml").write_text(OWN.lstrip())
     code, output = command("-m", *RATES, "seed=0,1", ZIP, UNEQUAL, DRY, cwd=tmp_path)
     assert code == 0, output
     assert table(output) == [
         "job directory optimizer.lr_pos optimizer.lr_neg seed",
-        *("0 0 0.05 0.1 0", "1 1 0.05 0.1 1", "2 2 0.2 0.1 0", "3 3 0.2 0.1 1"),
+        *("0 0 0.05 0.1 0", "1 1 0.05 0.1 1", "2 2 0.2 0.3 0", "3 3 0.2 0.3 1"),
     ]
     assert "dry run of 4 jobs in outputs/multirun/" in output
-    arguments = ("--config-dir=own", "experiment=rates", "hydra.sweep.subdir=rate", DRY)
-    code, output = command(*arguments, cwd=tmp_path)
-    assert (code, table(output)[1:]) == (0, ["0 rate 2 4"]), output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["command.log", "own"]
+    assert [path.name for path in tmp_path.iterdir()] == ["command.log"]
 
 
-@pytest.mark.slow
+def multirun(*overrides: str) -> DictConfig:
+    """Compose a sweep's configuration, which no job has, as Hydra does."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    return hydra.compose_config("config", [*overrides], RunMode.MULTIRUN)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("seed=0,x",), "job 1 (seed=x): seed=x: allowed is a whole number"),
-        (("seed=0,1", 'sweep.filter="seed == 7"'), "is true of none; without it there are 2 jobs"),
+        (("seed=0,1", 'sweep.filter="seed == 7"'), "true of no job; without it there are 2 jobs"),
         (("seed=0,1", 'sweep.filter="sede == 7"'), "sede: there is no such key in this job; did"),
         (("seed=0,1", 'sweep.filter="model < 7"'), "'cnn21k' and 7 cannot be compared"),
         (("seed=0,1", 'sweep.filter="training == 7"'), "training: is a group; name one of"),
@@ -69,21 +76,41 @@ def test_a_dry_run_lists_the_jobs_that_are_kept_and_writes_nothing(tmp_path: Pat
         (("seed=0,1", "sweep.zip=[seed,threads]"), "threads is not swept; swept are seed"),
         (("seed=0,1", "sweep.zip=seed"), "sweep.zip=seed: allowed is null or a list of two"),
         (("seed=0,1", "hydra/sweeper=basic", ZIP), "choose hydra/sweeper=grid, or leave sweep.zip"),
-        (("seed=0,1", "hydra/sweeper=optuna", UNEQUAL), "choose hydra/sweeper=grid, or leave"),
+        (("hydra/sweeper=optuna", UNEQUAL), "choose hydra/sweeper=grid, or leave sweep.filter"),
         (("seed=range(0)",), "so the sweep has no jobs"),
+        (("seed=0,1", "hydra.sweeper.max_batch_size=0"), "allowed is null or a whole number of"),
     ],
 )  # fmt: skip
-def test_a_wrong_sweep_is_refused_dry_or_not(
-    tmp_path: Path, arguments: tuple[str, ...], told: str
+def test_a_sweep_that_cannot_run_is_refused(arguments: tuple[str, ...], told: str) -> None:
+    with own_hydra(), pytest.raises(UserError, match=re.escape(told)):
+        list_jobs(multirun(*arguments))
+
+
+def test_an_option_may_zip_and_filter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "rates.yaml").write_text(OWN.lstrip())
+    with own_hydra():
+        list_jobs(multirun(f"hydra.searchpath=[{tmp_path}]", "experiment=rates"))
+    assert table(capsys.readouterr().out)[1:] == ["0 0 2 4 rates"]
+
+
+def test_a_filter_knows_interpolated_numbers_and_the_names_of_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dry = [DRY] if len(told) % 2 else []
-    code, output = command("-m", *arguments, *dry, cwd=tmp_path)
-    assert (code, told in output, "Traceback" in output) == (2, True, False), output
-    assert [path.name for path in tmp_path.iterdir()] == ["command.log"]
+    monkeypatch.setenv("MINE", "3")
+    text = "seed < 4 and model == 'mlp' and constraint in ('none', 'clip') and threads == null"
+    with own_hydra():
+        list_jobs(multirun("model=mlp,cnn21k", "seed=5,${oc.env:MINE}", f'sweep.filter="{text}"'))
+    assert len(table(capsys.readouterr().out)) == 2
 
 
-SMALL = (*few_images(), *CNN, "training.epochs=1", "seed=0,1,2", "training.batch_size=25,50,100")
-KEPT = ("sweep.zip=[seed,training.batch_size]", 'sweep.filter="training.batch_size < 100"')
+SMALL = (
+    *few_images(), *CNN, "training.epochs=1", "seed=0,1,2", "training.eval_batch_size=25,50,99",
+)  # fmt: skip
+KEPT = (
+    "sweep.zip=[seed,training.eval_batch_size]",
+    'sweep.filter="training.eval_batch_size < 99"',
+)
 
 
 @pytest.mark.slow
@@ -92,9 +119,10 @@ def test_a_zipped_and_filtered_sweep_runs_and_goes_on(tmp_path: Path) -> None:
     assert (code, "sweep of 2 jobs" in output) == (0, True), output
     sweep = tmp_path / "sweep"
     jobs = read_sweep(sweep).jobs or []
-    assert [job.overrides[-2:] for job in jobs] == [
-        ["seed=0", "training.batch_size=25"],
-        ["seed=1", "training.batch_size=50"],
+    swept = [dict(text.split("=", 1) for text in job.overrides) for job in jobs]
+    assert [(job["seed"], job["training.eval_batch_size"]) for job in swept] == [
+        ("0", "25"),
+        ("1", "50"),
     ]
     whole = outcome(sweep / "1")
     (sweep / "1" / "results.json").unlink()
@@ -111,23 +139,23 @@ def test_a_zipped_and_filtered_sweep_runs_and_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_of_hydras_own_sweeper_goes_on_with_it(tmp_path: Path) -> None:
-    arguments = (*few_images(), *CNN, "training.epochs=1", "seed=0,1", "hydra/sweeper=basic")
+    arguments = (*few_images(), *CNN, "training.epochs=1", "seed=0", "hydra/sweeper=basic")
     code, output = command("-m", *arguments, "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert code == 0, output
     assert read_sweep(tmp_path / "sweep").sweeper == "basic"
-    before = outcome(tmp_path / "sweep" / "1")
-    (tmp_path / "sweep" / "1" / "results.json").unlink()
+    before = outcome(tmp_path / "sweep" / "0")
+    (tmp_path / "sweep" / "0" / "results.json").unlink()
     code, output = command("sweep.resume=sweep", cwd=tmp_path)
     assert code == 0, output
-    assert outcome(tmp_path / "sweep" / "1")["metrics"] == before["metrics"]
+    assert outcome(tmp_path / "sweep" / "0")["metrics"] == before["metrics"]
 
 
 def test_a_search_prints_what_it_chooses_from() -> None:
     ranges = read_space(
-        ["a=tag(log,interval(0.01,1))", "b=range(8,65,8)", "model=mlp,mlp300", "seed=3"], {}
+        ["a=tag(log,interval(0.01,1.0))", "b=range(8,65,8)", "model=mlp,mlp300", "seed=3"], {}
     ).ranges
     assert search_lines(ranges) == [
-        "a      0.01 to 1, evenly in its logarithm",
+        "a      0.01 to 1.0, evenly in its logarithm",
         "b      8 to 64 in steps of 8",
         "model  mlp or mlp300",
     ]
