@@ -90,9 +90,11 @@ def composition_message(
     unknown = re.search(r"Could not override '(.+?)'", message)
     groups = _groups(directories)
     if unknown is not None:
+        key = unknown[1]
         values = _values_of_choices(parsed, compose, directories)
-        meant = hint(unknown[1], values, directories)
-        return f"{unknown[1]}: there is no such key in this configuration; {meant}"
+        return _about_swept_options(key, parsed, directories) or (
+            f"{key}: there is no such key in this configuration; {hint(key, values, directories)}"
+        )
     if "override_grammar" in message and (unread := [*_not_read(overrides)]):
         return _quote_it(unread[0])
     deleted = re.search(r"Could not delete '(.+?)'", message)
@@ -149,6 +151,32 @@ def _about_option(message: str, directories: Collection[Path]) -> str | None:
     if in_list is not None:  # for an item of a list of options, Hydra names no others
         return _no_such_option(in_list[1], in_list[2], _option_names(in_list[1], directories))
     return None
+
+
+def _about_swept_options(
+    key: str, parsed: Sequence[Override], directories: Collection[Path]
+) -> str | None:
+    """Return the message about a key that some of the options have that a sweep chooses from."""
+    group = key.partition(".")[0]
+    swept = [o for o in parsed if o.key_or_group == group and isinstance(o.value(), ChoiceSweep)]
+    if not swept:
+        return None
+    chosen = [*swept[-1].sweep_string_iterator()]
+    options = read_options(directories, group)
+    having = {option.name for option in options if key in option.settings}
+    lacking = [name for name in chosen if name not in having]
+    if not lacking:
+        return (
+            f"{key}: Hydra first composes without {swept[-1].input_line}, and finds no such key; "
+            f"as all of these have it, write ++{key}=..."
+        )
+    if len(lacking) == len(chosen):
+        return None
+    others = ",".join(name for name in chosen if name in having)
+    return (
+        f"{key}: {group}={lacking[0]}, which this sweep includes, has no such key; sweep "
+        f"{group}={others} on its own, with ++{key}=..."
+    )
 
 
 def _options_with(key: str, directories: Collection[Path]) -> str:

@@ -19,6 +19,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.mnist_exp_grid import GridSweeper
 from hydra_plugins.mnist_exp_search import OptunaSweeper
 from mnist_exp.app import hydra_callback as launch
 from mnist_exp.app.arguments import check_config_path, options_first
@@ -70,7 +71,8 @@ def main() -> None:
         sys.argv = [f"++{a.lstrip('+')}" if key_of(a) in PLACES else a for a in sys.argv]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
     wait_briefly(os.environ)
-    Plugins.instance().register(OptunaSweeper)  # Hydra finds no plugins of an editable install
+    for sweeper in (GridSweeper, OptunaSweeper):
+        Plugins.instance().register(sweeper)  # Hydra finds no plugins of an editable install
     with claims() as claimed:
         try:
             with StopSignals() as signals, signals.at_once(lambda: release_jobs(claimed)):

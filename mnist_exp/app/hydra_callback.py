@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,8 +19,11 @@ from mnist_exp.app.hints import hint
 from mnist_exp.app.hydra_values import hydra_values
 from mnist_exp.app.resume import resume, use_reference
 from mnist_exp.app.run_directories import claim
+from mnist_exp.app.sweep.dry_run import list_jobs
+from mnist_exp.app.sweep.grid import DRY_RUN, setting
 from mnist_exp.app.sweep.launching import report
-from mnist_exp.app.sweep.resume import resume_sweep, start_sweep
+from mnist_exp.app.sweep.resume import resume_sweep
+from mnist_exp.app.sweep.start import start_sweep
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import COMPLETED, PRUNED
 from mnist_exp.run.saved_config import as_typed, own_part
@@ -45,6 +49,11 @@ class Directories(Callback):
             refuse(error)
 
     def _take_run(self, config: DictConfig) -> None:
+        if setting(config, DRY_RUN) not in (None, False):
+            raise UserError(
+                f"{DRY_RUN}: lists the jobs of a sweep; add --multirun. The settings of one run: "
+                "python -m mnist_exp --cfg job ..."
+            )
         if config.get("resume") is not None and config.get("reproduce") is not None:
             raise UserError("resume and reproduce: give one of them.")
         if config.get("resume") is not None:
@@ -58,7 +67,10 @@ class Directories(Callback):
         claim(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim ``hydra.sweep.dir``, or the sweep to resume; a new sweep's jobs are all checked."""
+        """Claim ``hydra.sweep.dir``, or the sweep to resume; a new sweep's jobs are all checked.
+
+        A dry run ends the process here.
+        """
         try:
             if config.get("resume") is not None or config.get("reproduce") is not None:
                 raise UserError(
@@ -71,8 +83,11 @@ class Directories(Callback):
                 )
             if config.sweep.get("resume") is not None:
                 resume_sweep(config)
-            else:
+            elif setting(config, DRY_RUN) in (None, False):
                 start_sweep(config)
+            else:
+                list_jobs(config)
+                sys.exit(0)
         except CompactHydraException as error:  # a job cannot be composed
             overrides = as_typed(config.hydra.overrides.task)
             refuse(UserError(explained(error, overrides, user_directories(config))))
@@ -107,7 +122,8 @@ def check_job(config: DictConfig, saved: bool = False) -> None:
         Listing every mistake.
     """
     try:
-        schema.check(own_part(config), hint, unread=saved)
+        told = partial(hint, directories=user_directories(config))
+        schema.check(own_part(config), told, unread=saved)
     except OmegaConfBaseException as error:
         raise UserError(schema.unresolved(error)) from error
 

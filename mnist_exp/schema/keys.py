@@ -60,6 +60,25 @@ OBJECTIVE = Rule(
     "validation_f1; what is measured on other images must not choose a setting",
 )
 
+
+def _is_group(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(key, str) for key in value)
+
+
+def _are_groups(value: Any) -> bool:
+    groups = [value] if _is_group(value) else value
+    if not isinstance(groups, list) or not groups or not all(map(_is_group, groups)):
+        return False
+    keys = [key for group in groups for key in group]
+    return len({*keys}) == len(keys)
+
+
+ZIPPED = Rule(
+    _are_groups,
+    "a list of two or more swept settings, [a,b], or several such lists, [[a,b],[c,d]], with each "
+    "setting once",
+)
+
 RULES: dict[str, Rule] = {
     "extra": Rule(
         lambda value: isinstance(value, Mapping), "a group of values of your own, as in {a: 1}"
@@ -71,6 +90,9 @@ RULES: dict[str, Rule] = {
     "resume": optional(TEXT),
     "reproduce": optional(TEXT),
     "sweep.resume": optional(TEXT),
+    "sweep.zip": optional(ZIPPED),
+    "sweep.filter": optional(TEXT),
+    "sweep.dry_run": BOOLEAN,
     "sweep.objective": OBJECTIVE,
     "sweep.direction": optional(one_of("maximize", "minimize")),
     "trust": BOOLEAN,
@@ -123,6 +145,7 @@ RULES: dict[str, Rule] = {
 # Keys missing from some options of their group or from runs of older versions.
 NOT_EVERYWHERE = {
     *("cv.n_jobs", "cv.random_state", "sweep.objective", "sweep.direction"),
+    *("sweep.zip", "sweep.filter", "sweep.dry_run"),
     *("data.class_names", "data.transpose"),
     *("optimizer.lr", "trust", "model.weights", "model.strict", "extra"),
 }

@@ -34,6 +34,13 @@ REFUSED = {
     "-m training.epoch=1,2": "did you mean training.epochs?",
     "-m model=mlp,null": "model=null: allowed is an option",
     "-m sweep=5": "sweep.resume=DIR",
+    "-m model=mlp,mlp100 model.dropout=0.1": "as all of these have it, write ++model.dropout=...",
+    "-m model=mlp,cnn21k,mlp100 model.dropout=0.1": "model=cnn21k, which this sweep includes, has "
+    "no such key; sweep model=mlp,mlp100 on its own, with ++model.dropout=...",
+    "--config-dir own -m seed=0,1 +model.width=3": "nothing reads this key; did you mean model.weig"
+    "hts? (it is a setting of model=mine)",
+    "sweep.dry_run=true": "sweep.dry_run: lists the jobs of a sweep; add --multirun",
+    "sweep.filter=seed<3": """such as 'sweep.filter="seed<3"'""",
     "resume=2026": "resume=2026: there is no such directory",
     "sweep.resume={}": "is no sweep that can be resumed",
     "~optimizer": "optimizer._target_: is missing; choose an option: optimizer=NAME",
@@ -63,6 +70,7 @@ FILES = {
     "experiment/broken": "# @package _global_\ntraining: [\n",
     "experiment/number": "# @package _global_\n5: 3\n",
     "runtime/slow": "device: cpu\nthread: 3\n",
+    "model/mine": "# @package _global_\nmodel: {name: mine, _target_: mine.Net, width: 3}\n",
     ".hydra/config": "seed: 0\n",
 }
 

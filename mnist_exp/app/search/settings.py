@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_exp.app.search.space import read_space
+from mnist_exp.app.sweep.grid import BASIC, GRID
 from mnist_exp.errors import UserError
 from mnist_exp.run.objective import DEFAULT, VALIDATION, objective_column
 from mnist_exp.run.saved_config import as_typed
@@ -36,7 +36,7 @@ ALWAYS = ("loss", "accuracy")  # measured in every run
 
 def searches(hydra: Any) -> bool:
     """Whether a sweep's jobs are chosen by the objectives of others, not listed beforehand."""
-    return bool(hydra.sweeper._target_ != BasicSweeperConf._target_)
+    return hydra.sweeper._target_ not in (GRID, BASIC)
 
 
 def check_search(config: DictConfig) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp import schema
 from mnist_exp.app.composition import explained, user_directories
 from mnist_exp.app.hints import hint
+from mnist_exp.app.search.settings import searches
+from mnist_exp.app.sweep.filter import JobFilter
+from mnist_exp.app.sweep.grid import FILTER, grid, setting, zipped_groups
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import finite
 from mnist_exp.run.saved_config import (
@@ -31,6 +35,8 @@ from mnist_exp.run.saved_config import (
     writable,
 )
 from mnist_exp.run.sweep_record import AskedJob, is_directory_name
+from mnist_exp.schema.keys import ABSENT, select
+from mnist_exp.wording import counted
 
 NUMBER = "${hydra.job.num}"
 
@@ -42,7 +48,7 @@ class WrongSetting(UserError):
 def asked_jobs(
     config: DictConfig, threads: int | None, check: bool = False
 ) -> list[AskedJob] | None:
-    """Return the jobs Hydra's own sweeper will start; None with a sweeper that chooses as it goes.
+    """Return the jobs of a grid, zipped and filtered; None with a sweeper that searches.
 
     ``threads`` is as in `fix_threads`.
 
@@ -50,23 +56,34 @@ def asked_jobs(
     ------
     UserError
         If a job cannot be composed, would leave the sweep's directory, or (with ``check``) has a
-        setting that is not allowed.
+        setting that is not allowed; if ``sweep.zip`` or ``sweep.filter`` cannot be applied, or that
+        keeps no job.
     """
-    if config.hydra.sweeper._target_ != BasicSweeperConf._target_:
+    if searches(config.hydra):
         return None
-    texts = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    params = config.hydra.sweeper.params or {}
+    texts = [f"{key}={value}" for key, value in params.items()]
     overrides = _parsed([*texts, *as_typed(config.hydra.overrides.task)])
-    (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    jobs = grid(overrides, zipped_groups(config))
+    expression = setting(config, FILTER)
+    keeps = None if expression is None else JobFilter(expression)
     common = set(jobs[0]).intersection(*jobs) if jobs else set()
-    asked = []
-    for number, job in enumerate(jobs):
+    asked: list[AskedJob] = []
+    for job in jobs:
+        number = len(asked)  # of the jobs that are kept
         try:
-            asked.append(_compose(config, number, job, threads, check))
+            found = _asked(_composed(config, number, job), job, threads, check, keeps)
         except WrongSetting as error:
             swept = [text for text in job if text not in common]
             if not any(key_of(text) in str(error) for text in swept):  # wrong in every job
                 raise
             raise UserError(f"job {number} ({' '.join(swept)}): {error}") from error
+        asked += [found] if found is not None else []
+    if jobs and not asked:
+        all_jobs = counted(len(jobs), "job")
+        raise UserError(
+            f"{FILTER}={expression}: is true of no job; without it there are {all_jobs}."
+        )
     return asked
 
 
@@ -142,19 +159,32 @@ def _written_out(text: str) -> str:
     return f"{override.get_key_element()}={','.join(override.sweep_string_iterator())}"
 
 
-def _compose(
-    config: DictConfig, number: int, overrides: list[str], threads: int | None, check: bool
-) -> AskedJob:
-    """Compose a job as Hydra's launcher does, and return what it will train and where."""
+def _composed(config: DictConfig, number: int, overrides: list[str]) -> DictConfig:
+    """Compose a job as Hydra's launcher does."""
     try:
         job = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
     except Exception as error:  # whatever Hydra and OmegaConf make of a user's mistake
-        raise UserError(explained(error, overrides, user_directories(config))) from error
+        raise WrongSetting(explained(error, overrides, user_directories(config))) from error
     with writable(job):
         job.hydra.job.id = job.hydra.job.num = number
+    return job
+
+
+def _asked(
+    job: DictConfig,
+    overrides: list[str],
+    threads: int | None,
+    check: bool,
+    keeps: JobFilter | None,
+) -> AskedJob | None:
+    """Return what a composed job will train and where; None if ``keeps`` leaves it out."""
+    number = job.hydra.job.num
+    told = partial(hint, directories=user_directories(job))
     current = HydraConfig.instance().cfg
     try:
         HydraConfig.instance().set_config(job)
+        if keeps is not None and not _is_kept(job, keeps, told):
+            return None
         directory = _directory(job, number, "sweep.subdir")
         with writable(job):
             job.hydra.runtime.output_dir = os.path.abspath(Path(job.hydra.sweep.dir) / directory)
@@ -165,7 +195,7 @@ def _compose(
             own = own_part(job)
             fix_threads(own, threads)
             if check:
-                _check(own)
+                _check(own, told)
             make_paths_absolute(own, job.hydra.runtime.cwd)
             trained = json_values(training_config(own))
     except OmegaConfBaseException:  # known only on the job's machine, or fails there
@@ -175,9 +205,36 @@ def _compose(
     return AskedJob(number, without_run_keys(overrides), directory, trained)
 
 
-def _check(own: DictConfig) -> None:
+def _is_kept(job: DictConfig, keeps: JobFilter, told: Callable[..., str]) -> bool:
+    """Whether ``sweep.filter`` is true of a job; a group's name stands for its option."""
+    choices: Any = OmegaConf.to_container(job.hydra.runtime.choices)
     try:
-        schema.check(own, hint)
+        with env_override(job.hydra.job.env_set):
+            values = schema.resolved_values(own_part(job))
+    except OmegaConfBaseException as error:
+        raise WrongSetting(f"{FILTER}: {schema.unresolved(error)}") from error
+
+    def value_of(key: str) -> Any:
+        value = select(values, key)
+        if key in choices and (value is ABSENT or isinstance(value, dict)):
+            return choices[key]
+        if value is ABSENT:
+            raise UserError(
+                f"{FILTER}: {key}: there is no such key in this job; {told(key, values)}"
+            )
+        if isinstance(value, dict):
+            raise UserError(f"{FILTER}: {key}: is a group; name one of its settings.")
+        return value
+
+    try:
+        return keeps.keeps(value_of)
+    except UserError as error:
+        raise WrongSetting(str(error)) from error
+
+
+def _check(own: DictConfig, told: Callable[..., str]) -> None:
+    try:
+        schema.check(own, told)
     except UserError as error:
         raise WrongSetting(str(error)) from error
 

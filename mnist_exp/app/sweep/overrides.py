@@ -11,12 +11,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
+from mnist_exp.app.sweep.grid import OF_THE_SWEEP
 from mnist_exp.errors import UserError
 from mnist_exp.run.saved_config import RUN_KEYS
 from mnist_exp.run.sweep_record import SWEEP_FILE, AskedJob, SweepRecord
 
 PLACES = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir")
-SEARCH = ("sweep.objective", "sweep.direction")
+CHECKED = (*PLACES, *OF_THE_SWEEP, "sweep.objective", "sweep.direction")  # once resolved
 ENGINES = ("hydra/launcher", "hydra/sweeper")
 ENGINE_SETTINGS = ("hydra.launcher.", "hydra.sweeper.")
 PARAMS = "hydra.sweeper.params."
@@ -96,8 +97,8 @@ def is_plain(text: str) -> bool:
 
 
 def _is_plain_value(key: str, value: Any) -> bool:
-    if key in PLACES or key in SEARCH:
-        return True  # checked once resolved
+    if key in CHECKED:
+        return True
     if key in ENGINES:
         return _is_option(value)
     if key.startswith(ENGINE_SETTINGS):

@@ -1,9 +1,8 @@
-"""Record a sweep when it starts, and resume it exactly as it was started."""
+"""Resume a sweep exactly as it was started."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from mnist_exp.app.run_directories import claim, hold, use_directory
-from mnist_exp.app.search.settings import check_search, make_storage_absolute
-from mnist_exp.app.shipped_config import config_directory
-from mnist_exp.app.sweep.jobs import (
-    asked_jobs,
-    fix_order,
-    number_directories,
-    share_directories,
-    without_run_keys,
-)
+from mnist_exp.app.run_directories import hold, use_directory
+from mnist_exp.app.search.settings import check_search
+from mnist_exp.app.sweep.grid import check_grid
+from mnist_exp.app.sweep.jobs import asked_jobs
 from mnist_exp.app.sweep.overrides import check_links, check_trusted
-from mnist_exp.cpu.cores import cores
+from mnist_exp.app.sweep.start import announce
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import as_typed, key_of, writable
@@ -39,11 +32,8 @@ from mnist_exp.run.sweep_record import (
     write_sweep,
 )
 from mnist_exp.run.yaml_files import load_yaml
-from mnist_exp.terminal import printable
-from mnist_exp.wording import counted
 
 RESUME = "sweep.resume"
-THREADS = 1  # of a job, unless its settings say otherwise
 
 
 def resumed_arguments(arguments: list[str]) -> list[str]:
@@ -97,53 +87,6 @@ def resumed_arguments(arguments: list[str]) -> list[str]:
     return [*flags, *again, *saved.overrides, *given.overrides]
 
 
-def start_sweep(config: DictConfig) -> None:
-    """Claim a directory, give each job its own inside it, and record the sweep.
-
-    Raises
-    ------
-    UserError
-        If the directory is taken, there are no jobs, one cannot be composed, has a setting that is
-        not allowed or would leave the directory, or a search cannot work.
-    """
-    check_search(config)
-    make_storage_absolute(config)
-    fix_order(config)
-    claimed = claim(config, "sweep")
-    try:
-        jobs = asked_jobs(config, THREADS, check=True)
-        if share_directories(config, jobs):
-            number_directories(config)
-            jobs = asked_jobs(config, THREADS, check=True)
-        warn_of_engine(config, jobs)
-        if jobs == []:
-            raise UserError("a swept setting has no values, so the sweep has no jobs.")
-    except Exception:
-        claimed.give_back()
-        raise
-    write_sweep(claimed.directory, _record(config, jobs))
-    _announce(jobs, claimed.directory)
-
-
-def warn_of_engine(config: DictConfig, jobs: list[AskedJob] | None) -> None:
-    """Warn of jobs that leave cores idle, or of more jobs at once than there are cores."""
-    launcher = str(config.hydra.launcher._target_).rpartition(".")[2]
-    typed = {key_of(text) for text in as_typed(config.hydra.overrides.task)}
-    fixed = config.threads is not None or "threads" in typed or "n_jobs" in config.cv  # k-fold's
-    if launcher == "BasicLauncher" and cores() > 1 and not fixed:
-        print(
-            f"note: a job trains on {THREADS} CPU thread, for the same numbers on every engine; "
-            "threads=N gives it more",
-            file=sys.stderr,
-        )
-    if launcher == "LocalLauncher" and len(jobs or ()) > cores():
-        print(
-            f"warning: submitit_local starts all {len(jobs or ())} jobs at once, on {cores()} "
-            "core(s); hydra/launcher=processes starts one per core",
-            file=sys.stderr,
-        )
-
-
 def resume_sweep(config: DictConfig) -> None:
     """Change ``config`` to resume a sweep; jobs that have begun keep Hydra's files.
 
@@ -161,6 +104,7 @@ def resume_sweep(config: DictConfig) -> None:
         overrides.task = [text for text in as_typed(overrides.task) if key_of(text) != RESUME]
         if saved.params:
             config.hydra.sweeper.params = saved.params
+    check_grid(config)
     check_search(config)
     use_directory(config, "sweep", directory)
     if saved.version == 0:
@@ -173,7 +117,7 @@ def resume_sweep(config: DictConfig) -> None:
     if config.get("trust") is not True:
         check_links(directory, jobs or [])
     write_sweep(directory, replace(saved, jobs=jobs, resumed=True, version=VERSION))
-    _announce(jobs, directory)
+    announce(jobs, directory)
 
 
 def hydra_files(sweep_dir: str, number: int, subdir: str, name: str) -> str | None:
@@ -189,39 +133,6 @@ def hydra_files(sweep_dir: str, number: int, subdir: str, name: str) -> str | No
 
 # on import, so that a launcher's processes have the resolver too
 OmegaConf.register_new_resolver("hydra_files", hydra_files, replace=True)
-
-
-def _announce(jobs: list[AskedJob] | None, directory: Path) -> None:
-    named = "jobs" if jobs is None else counted(len(jobs), "job")
-    print(f"sweep of {named} in {printable(directory)}", flush=True)
-
-
-def _record(config: DictConfig, jobs: list[AskedJob] | None) -> SweepRecord:
-    sources = {
-        source.provider: source.path
-        if source.schema == "file"
-        else f"{source.schema}://{source.path}"
-        for source in config.hydra.runtime.config_sources
-    }
-    main = sources.get("main")
-    choices = config.hydra.runtime.choices
-    return SweepRecord(
-        overrides=without_run_keys(as_typed(config.hydra.overrides.task)),
-        hydra_overrides=[
-            text
-            for text in as_typed(config.hydra.overrides.hydra)
-            if key_of(text) not in ("hydra.sweep.dir", "hydra.mode")
-        ],
-        # a preset's sweep appears in no override
-        params=OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create()),  # type: ignore[arg-type]
-        config_dir=sources.get("command-line"),
-        config_path=None if main == str(config_directory()) else main,
-        config_name=config.hydra.job.config_name,
-        launcher=choices.get("hydra/launcher"),
-        sweeper=choices.get("hydra/sweeper"),
-        jobs=jobs,
-        threads=THREADS,
-    )
 
 
 def _read(directory: Path, trust: bool) -> SweepRecord:

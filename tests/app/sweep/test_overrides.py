@@ -36,6 +36,7 @@ PLAIN = [
     "hydra.job.chdir=true", "hydra/launcher=joblib", "hydra/sweeper=optuna",
     "hydra.launcher.n_jobs=2", "hydra.launcher.partition=gpu", "hydra.sweeper.max_batch_size=3",
     "+hydra.sweeper.params.seed=1,2", "model.name='a, b'", "seed=shuffle(1,2)", "model=glob(*)",
+    "sweep.zip=[[seed,model],[a,b]]", "sweep.filter='seed < 3'", "sweep.dry_run=false",
 ]  # fmt: skip
 FOREIGN = [
     "optimizer._target_=os.system", "model={_target_:os.system}", "+x.y=[{_target_:os.system}]",
