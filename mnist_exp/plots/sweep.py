@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from mnist_exp.plots.figures import (
     in_percent,
     write_png,
 )
-from mnist_exp.run.sweep_table import (
+from mnist_exp.run.over_seeds import SEED, over_seeds
+from mnist_exp.run.sweep_jobs import (
     BY_HELD_OUT,
     OPTIMISTIC,
     Row,
@@ -36,7 +36,6 @@ from mnist_exp.run.sweep_table import (
 )
 from mnist_exp.wording import counted
 
-SEED = "seed"
 COLOURS = "viridis"
 BEST = FAILED = VERMILION
 MOST_ANNOTATED = 12  # largest number of values along an axis for which cells are annotated
@@ -146,20 +145,16 @@ def short_labels(values: Sequence[str]) -> list[str]:
 def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
     """Average the jobs that agree in the settings ``names``."""
     chosen = chosen_by(rows)
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row.overrides.get(name, "") for name in names), []).append(row)
     points = {}
-    for values, group in groups.items():
-        accuracies = [row.accuracy for row in group if row.accuracy is not None]
-        known = [score for row in group if (score := score_of(row, chosen)) is not None]
-        points[values] = Point(
-            statistics.mean(accuracies) if accuracies else None,
-            statistics.stdev(accuracies) if len(accuracies) > 1 else group[0].std,
-            next((row.status for row in group if row.accuracy is None), ""),
-            jobs=len(accuracies),
-            asked=len(group),
-            score=statistics.mean(known) if known else None,
+    for group in over_seeds(rows, names):
+        mean, std = group.over(lambda row: row.accuracy)
+        points[tuple(group.settings.values())] = Point(
+            mean,
+            group.asked[0].std if len(group.asked) == 1 else std,
+            next((row.status for row in group.missing), ""),
+            jobs=len(group.jobs),
+            asked=len(group.asked),
+            score=group.over(lambda row: score_of(row, chosen)).mean,
         )
     return points
 

@@ -25,7 +25,7 @@ from mnist_exp.plots import search as search_plots
 from mnist_exp.plots import sweep as sweep_plots
 from mnist_exp.run import sweep_table as sweep
 from mnist_exp.run.results import write_results
-from mnist_exp.run.sweep_table import Row
+from mnist_exp.run.sweep_jobs import Row, read_jobs
 from tests.helpers.fault_injection import KFOLD, command, few_images
 
 Swept = tuple[int, str, Path]  # exit code, output, directory
@@ -133,7 +133,7 @@ def test_every_job_has_one_row_and_the_best_on_held_out_folds_come_first(
 def test_jobs_without_an_accuracy_keep_the_order_in_which_they_ran(tmp_path: Path) -> None:
     for number in (10, 2, 0):
         write_job(tmp_path / str(number), [f"seed={number}"])
-    rows = sweep.read_jobs(tmp_path)
+    rows = read_jobs(tmp_path)
     assert [row.job for row in rows] == ["0", "2", "10"]
     assert {row.status for row in rows} == {"failed"}
 
@@ -143,7 +143,7 @@ def test_jobs_are_found_below_any_subdirectory_and_damaged_results_reported(tmp_
     write_job(tmp_path / "lr=2" / "b", ["+extra.lr=2"], **of_accuracy(0.6))
     results = tmp_path / "lr=2" / "b" / "results.json"
     results.write_text(results.read_text().replace("0.6", "0.9"))
-    good, damaged = sweep.read_jobs(tmp_path)
+    good, damaged = read_jobs(tmp_path)
     assert (good.job, good.overrides, good.accuracy, good.std) == (
         "lr=1/a",
         {"extra.lr": "1"},

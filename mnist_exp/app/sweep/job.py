@@ -31,8 +31,8 @@ from mnist_exp.run.saved_config import (
     training_config,
     without_old_behaviour,
 )
+from mnist_exp.run.sweep_jobs import read_outcome
 from mnist_exp.run.sweep_record import JobRecord, is_directory_name, read_job, read_sweep, write_job
-from mnist_exp.run.sweep_table import read_outcome
 
 SHOWN = 8  # differences in a message
 

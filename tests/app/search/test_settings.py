@@ -15,7 +15,7 @@ from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.overview import read_overview
 from mnist_exp.run.results import read_results
-from mnist_exp.run.sweep_table import as_job
+from mnist_exp.run.sweep_jobs import as_job
 from tests.conftest import Compose
 from tests.helpers.fault_injection import CNN, command, composed, few_images
 
