@@ -13,7 +13,7 @@ from mnist_exp.app.runs import Run
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.rows import as_table
-from mnist_exp.run.sweep_jobs import Row, chosen_by, count_by_status, read_jobs
+from mnist_exp.run.sweep_jobs import Row, count_by_status, ranking_of, read_jobs
 from mnist_exp.run.sweep_table import job_records, seed_records
 from mnist_exp.wording import counted
 
@@ -81,9 +81,10 @@ class Sweep:
 
     @cached_property
     def best(self) -> Run:
-        """The run with the best validation accuracy, with k-fold the best held-out accuracy.
+        """The run with the best validation accuracy, or the best ``sweep.objective``.
 
-        The latter is optimistic for that run, since it was selected on the same images.
+        With k-fold it is that of the held-out folds, which is optimistic for that run, since it was
+        selected on the same images.
 
         Raises
         ------
@@ -95,10 +96,10 @@ class Sweep:
             raise UserError(
                 f"{self.directory}: no job is completed ({count_by_status(self.rows)})."
             )
-        if chosen_by(self.rows) is None:
+        if ranking_of(self.rows) is None:
             raise UserError(
                 f"{self.directory}: has no best run, since a completed job has no validation "
-                "accuracy, and test images must not choose. Set validation images aside "
+                "accuracy (sweep.objective), and test images must not choose. Set images aside "
                 "(cv=holdout), or choose among .rows or .runs yourself."
             )
         return self._run(self._completed[0])

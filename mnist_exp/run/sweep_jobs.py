@@ -8,13 +8,22 @@ from pathlib import Path
 
 from mnist_exp.errors import UserError
 from mnist_exp.run.lock import is_locked
-from mnist_exp.run.overview import DAMAGED, DEAD, NO_PROCESS, RunOverview, read_overview
+from mnist_exp.run.objective import Objective, Ranking, Score
+from mnist_exp.run.overview import (
+    DAMAGED,
+    DEAD,
+    NO_PROCESS,
+    VALIDATION_ACCURACY,
+    RunOverview,
+    read_overview,
+)
 from mnist_exp.run.results import COMPLETED, PRUNED
 from mnist_exp.run.saved_config import key_of
 from mnist_exp.run.sweep_record import (
     SWEEP_FILE,
     AskedJob,
     JobRecord,
+    SweepRecord,
     begun_jobs,
     read_job,
     read_sweep,
@@ -23,7 +32,6 @@ from mnist_exp.run.text_table import Share
 from mnist_exp.run.yaml_files import load_overrides
 
 NEVER_BEGAN = "not run"
-BY_VALIDATION, BY_HELD_OUT = "validation accuracy", "held-out accuracy"
 OPTIMISTIC = "optimistic, since it was selected on the same images"
 NO_RESULTS = "stopped before it wrote results.json"
 
@@ -54,6 +62,12 @@ class Row:
         Metrics besides accuracy, by column, as in `RunOverview`; empty unless completed.
     threads : int or None
         CPU threads it trained on; sums, and so results, depend on it.
+    host : str or None
+        Name of the machine that it trained on.
+    folds : int or None
+        Number of splits that accuracy and std are over.
+    score : Score or None
+        Its objective (``sweep.objective``); None unless completed.
     """
 
     job: str
@@ -66,6 +80,9 @@ class Row:
     validation: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     threads: int | None = None
+    host: str | None = None
+    folds: int | None = None
+    score: Score | None = None
 
 
 def read_jobs(sweep_dir: Path) -> list[Row]:
@@ -82,43 +99,40 @@ def read_jobs(sweep_dir: Path) -> list[Row]:
     if sweep is None or sweep.version == 0:  # older commits did not record jobs
         rows = _rows_of_directories(sweep_dir)
     elif sweep.jobs is None:
-        rows = [_row_of_record(sweep_dir, number) for number in begun_jobs(sweep_dir)]
+        rows = [_row_of_record(sweep_dir, sweep, number) for number in begun_jobs(sweep_dir)]
     else:
-        rows = [_row_of_record(sweep_dir, job.number, job) for job in sweep.jobs]
-    chosen = chosen_by(rows)
+        rows = [_row_of_record(sweep_dir, sweep, job.number, job) for job in sweep.jobs]
+    ranking = ranking_of(rows)
 
     def place(row: Row) -> tuple[bool, float]:
-        score = score_of(row, chosen)
-        return row.status != COMPLETED, 0.0 if score is None else -score
+        return row.status != COMPLETED, 0.0 if ranking is None else ranking.place(value_of(row))
 
     return sorted(rows, key=place)
 
 
-def chosen_by(rows: Iterable[Row]) -> str | None:
-    """Name the accuracy that ranks the jobs, which every completed job has; None: nothing does.
+def ranking_of(rows: Iterable[Row]) -> Ranking | None:
+    """Return what ranks the jobs: their objective, if every completed job has it; else None.
 
     Test accuracy never does: of a setting that it chose, it would be too high.
     """
-    completed = [row for row in rows if row.status == COMPLETED]
-    for chosen in (BY_VALIDATION, BY_HELD_OUT) if completed else ():
-        if all(score_of(row, chosen) is not None for row in completed):
-            return chosen
-    return None
+    scores = [row.score for row in rows if row.status == COMPLETED]
+    rankings = {None if score is None else score.ranking for score in scores}
+    return rankings.pop() if len(rankings) == 1 else None
 
 
-def score_of(row: Row, chosen: str | None) -> float | None:
-    """Return the accuracy that ranks a job; of one with folds, that on the held-out images."""
-    if chosen == BY_VALIDATION:
-        return row.validation
-    return row.accuracy if chosen == BY_HELD_OUT and row.std is not None else None
+def value_of(row: Row) -> float | None:
+    """Return a job's objective."""
+    return None if row.score is None else row.score.value
 
 
-def read_outcome(sweep_dir: Path, job: JobRecord) -> RunOverview:
+def read_outcome(
+    sweep_dir: Path, job: JobRecord, objective: Objective = VALIDATION_ACCURACY
+) -> RunOverview:
     """Return the outcome of a job that began, ignoring results of another configuration."""
     directory = sweep_dir / job.directory
     if job.status == "refused":
         return RunOverview(directory, "failed", job.error)
-    run = read_overview(directory)
+    run = read_overview(directory, objective)
     own = run.begun and run.config_hash in (None, job.config_hash)
     if run.status == DAMAGED or own:
         return as_job(run)
@@ -146,7 +160,8 @@ def measured(row: Row) -> dict[str, float | None]:
     """Return what a job measured by column of sweep.csv; a `Share` is read in per cent."""
     accuracies = {"accuracy": row.accuracy, "validation_accuracy": row.validation}
     shares = {name: None if value is None else Share(value) for name, value in accuracies.items()}
-    return {**shares, **row.metrics}
+    objective = {} if row.score is None else {row.score.ranking.column: row.score.value}
+    return shares | objective | row.metrics
 
 
 def measured_columns(rows: Iterable[Row]) -> list[str]:
@@ -180,7 +195,9 @@ def _rows_of_directories(sweep_dir: Path) -> list[Row]:
     return rows
 
 
-def _row_of_record(sweep_dir: Path, number: int, asked: AskedJob | None = None) -> Row:
+def _row_of_record(
+    sweep_dir: Path, sweep: SweepRecord, number: int, asked: AskedJob | None = None
+) -> Row:
     try:
         job = read_job(sweep_dir, number)
     except UserError as error:
@@ -191,7 +208,8 @@ def _row_of_record(sweep_dir: Path, number: int, asked: AskedJob | None = None) 
         assert asked is not None
         never = RunOverview(sweep_dir / asked.directory, NEVER_BEGAN)
         return _row(asked.directory, asked.overrides, never)
-    return _row(job.directory, job.overrides, read_outcome(sweep_dir, job))
+    objective = Objective(sweep.objective, sweep.direction)
+    return _row(job.directory, job.overrides, read_outcome(sweep_dir, job, objective))
 
 
 def _row(name: str, overrides: list[str], run: RunOverview) -> Row:
@@ -207,4 +225,7 @@ def _row(name: str, overrides: list[str], run: RunOverview) -> Row:
         validation=run.validation if completed else None,
         metrics=run.metrics if completed else {},
         threads=run.threads,
+        host=run.host,
+        folds=run.folds,
+        score=run.score if completed else None,
     )

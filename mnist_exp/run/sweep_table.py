@@ -5,23 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mnist_exp.files.atomic import write_atomic
+from mnist_exp.run.objective import MINIMIZE
 from mnist_exp.run.over_seeds import SEED, SeedGroup, over_seeds
+from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.sweep_jobs import (
-    BY_HELD_OUT,
     OPTIMISTIC,
     Row,
-    chosen_by,
     count_by_status,
     measured,
     measured_columns,
+    ranking_of,
     read_jobs,
-    score_of,
     swept_settings,
+    value_of,
 )
 from mnist_exp.run.text_table import shown_accuracy, shown_number, table_lines
 from mnist_exp.terminal import printable
@@ -55,7 +56,8 @@ def job_records(rows: Sequence[Row], settings: Sequence[str]) -> list[dict[str, 
 
     They have the job, the ``settings`` as typed (None: not given), ``accuracy`` and
     ``std_accuracy`` (over folds), ``validation_accuracy`` if any job has it, the metrics as
-    ``test_NAME`` and ``validation_NAME``, ``wall_seconds``, ``threads``, ``status`` and ``error``.
+    ``test_NAME`` and ``validation_NAME``, ``wall_seconds``, ``threads``, ``host``, ``status`` and
+    ``error``.
     Accuracies are shares in [0, 1].
     """
     accuracy, *others = measured_columns(rows)
@@ -68,6 +70,7 @@ def job_records(rows: Sequence[Row], settings: Sequence[str]) -> list[dict[str, 
             **{column: measured(row).get(column) for column in others},
             "wall_seconds": row.wall_seconds,
             "threads": row.threads,
+            "host": row.host,
             "status": row.status,
             "error": row.error,
         }
@@ -99,11 +102,11 @@ def ranked_groups(rows: Sequence[Row], settings: Sequence[str]) -> list[SeedGrou
 
     The mean is of what ranks the jobs; where nothing does, groups keep their order.
     """
-    chosen = chosen_by(rows)
+    ranking = ranking_of(rows)
 
     def place(group: SeedGroup[Row]) -> tuple[bool, float]:
-        score = group.over(lambda row: score_of(row, chosen)).mean
-        return not group.jobs, 0.0 if score is None else -score
+        mean = group.over(value_of).mean
+        return not group.jobs, 0.0 if ranking is None else ranking.place(mean)
 
     return sorted(over_seeds(rows, [name for name in settings if name != SEED]), key=place)
 
@@ -112,21 +115,26 @@ def print_table(rows: Sequence[Row]) -> None:
     """Print the tables on the terminal, long errors shortened, metrics of one number only."""
     settings = swept_settings(rows)
     columns = _printed_columns(rows)
-    cells = [[*settings, *map(_heading, columns), "seconds", "status", "job", "error"]]
+    hosts = ["host"] * (len({row.host for row in rows if row.host is not None}) > 1)
+    cells = [[*settings, *map(_heading, columns), "seconds", *hosts, "status", "job", "error"]]
     for row in rows:
         values = (row.overrides.get(name, "") for name in settings)
         numbers = [shown_number(measured(row).get(column)) for column in columns]
         numbers[0] = shown_accuracy(row.accuracy, row.std)
         error = textwrap.shorten(row.error, LONGEST_ERROR, placeholder=" ...")
-        cells.append([*values, *numbers, _seconds(row.wall_seconds), row.status, row.job, error])
+        ended = [_seconds(row.wall_seconds), *[row.host or ""] * len(hosts), row.status]
+        cells.append([*values, *numbers, *ended, row.job, error])
     print("\n".join(table_lines(cells)))
     print(f"{counted(len(rows), 'job')}: {count_by_status(rows)}{_order(rows)}")
+    folds = {row.folds for row in rows if row.std is not None}
+    if folds:
+        print(f"accuracy +- sample standard deviation over {_either(folds)} folds")
     if SEED in settings:
         _print_groups(rows, settings)
-    counts = sorted({row.threads for row in rows if row.threads is not None})
+    counts = {row.threads for row in rows if row.threads is not None}
     if len(counts) > 1:
         print(
-            f"warning: the jobs trained on {' or '.join(map(str, counts))} CPU threads (column "
+            f"warning: the jobs trained on {_either(counts)} CPU threads (column "
             f"threads of {TABLE}): their numbers differ a little for that alone"
         )
 
@@ -150,11 +158,14 @@ def _print_groups(rows: Sequence[Row], settings: Sequence[str]) -> None:
 
 def _order(rows: Sequence[Row]) -> str:
     """Say what the jobs are ordered by."""
-    chosen = chosen_by(rows)
-    if chosen is not None:
-        note = f" ({OPTIMISTIC})" if chosen == BY_HELD_OUT else ""
-        return f"; the best first, by {chosen}{note}"
-    if any(row.accuracy is not None for row in rows):
+    ranking = ranking_of(rows)
+    if ranking is not None:
+        best = "best (lowest)" if ranking.direction == MINIMIZE else "best"
+        return f"; the {best} first, by {ranking}" + f" ({OPTIMISTIC})" * ranking.held_out
+    completed = [row for row in rows if row.status == COMPLETED]
+    if completed and all(row.validation is not None for row in completed):
+        return "; none is called best, since not every job has a number for sweep.objective"
+    if completed:
         return "; none is called best, since test images must not choose: set cv=holdout"
     return ""
 
@@ -178,6 +189,8 @@ def job_line(rows: Sequence[Row], job: str) -> str:
         parts.append(f"test accuracy {shown_accuracy(row.accuracy, row.std)}")
     if row.validation is not None:
         parts.append(f"validation {shown_accuracy(row.validation)}")
+    if row.score is not None and row.score.ranking.value != "accuracy":
+        parts.append(f"{row.score.ranking} {shown_number(row.score.value)}")
     if row.wall_seconds is not None:
         parts.append(f"{row.wall_seconds:.1f} s")
     return printable(" | ".join([*parts, f"directory {job}"]))
@@ -192,11 +205,17 @@ def _missing(group: SeedGroup[Row]) -> str:
 
 
 def _printed_columns(rows: Sequence[Row]) -> list[str]:
-    return [column for column in measured_columns(rows) if "." not in column]
+    ranking = ranking_of(rows)
+    by = None if ranking is None else ranking.column
+    return [name for name in measured_columns(rows) if "." not in name or name == by]
 
 
 def _heading(column: str) -> str:
     return "validation" if column == "validation_accuracy" else column
+
+
+def _either(counts: Iterable[int | None]) -> str:
+    return " or ".join(map(str, sorted(n for n in counts if n is not None)))
 
 
 def _seconds(value: float | None) -> str:
