@@ -15,6 +15,7 @@ from mnist_exp.plots.sweep_points import (
     best_of,
     is_logarithmic,
     is_numeric,
+    wrapped,
 )
 
 
@@ -42,7 +43,7 @@ def scatter_figure(points: Points, values: dict[str, list[str]], label: str) -> 
 
     if known:
         axis.scatter(at(known, x), at(known, y), c=accuracies, cmap=COLOURS, norm=norm)
-        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axis, label=label)
+        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axis, label=wrapped(label, 3.5))
         bar.ax.yaxis.set_major_formatter(in_percent)
     others = [place for place in points if place not in known]
     if others:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +9,13 @@ from mnist_exp.plots.figures import BLUE, Figure, write_png
 from mnist_exp.plots.search import is_scattered, scatter_figure
 from mnist_exp.plots.sweep_figures import curve_figure, maps_figure
 from mnist_exp.plots.sweep_points import (
-    LETTER,
     Points,
     accuracy_label,
     best_of,
     gather_points,
     is_numeric,
     sorted_values,
+    wrapped,
 )
 from mnist_exp.run.objective import MINIMIZE, Ranking
 from mnist_exp.run.over_seeds import SEED, over_seeds
@@ -78,8 +77,7 @@ def sweep_figure(rows: Sequence[Row], names: Sequence[str]) -> Figure:
     fewer = sum(bool(point.missing) for point in points.values())
     if fewer:
         title.append(f"{fewer} of {len(points)} means lack a job (marked n)")
-    width = int(figure.get_figwidth() / LETTER)
-    figure.suptitle("\n".join(textwrap.fill(line, width) for line in title), fontsize=10)
+    figure.suptitle(wrapped("\n".join(title), figure.get_figwidth()), fontsize=10)
     return figure
 
 

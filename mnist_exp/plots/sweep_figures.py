@@ -34,7 +34,9 @@ from mnist_exp.plots.sweep_points import (
     is_logarithmic,
     is_numeric,
     short_labels,
+    wrapped,
 )
+from mnist_exp.run.over_seeds import SEED
 
 Grid = list[list[tuple[Point | None, bool]]]  # rows of cells: point, and whether it is the best
 RING: dict[str, Any] = {"s": 130, "facecolors": "none", "edgecolors": BEST, "linewidths": 2}
@@ -49,25 +51,28 @@ def curve_figure(points: Points, values: dict[str, list[str]], label: str) -> Fi
     ((name, ticks),) = values.items()
     numeric = is_numeric(ticks)
     width = 6.0 if numeric else min(max(6.0, 0.3 * len(ticks) + 1.5), 24.0)
-    figure = Figure(figsize=(width, 4.2), layout="constrained")
+    height = 4.2 if numeric else 3.8 + 0.06 * max(map(len, short_labels(ticks)))
+    figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()
     positions = [float(value) for value in ticks] if numeric else [*map(float, range(len(ticks)))]
-    place = dict(zip(((value,) for value in ticks), positions, strict=True))
+    place = {key: positions[ticks.index(key[0])] for key in points}
     drawn = {key: point for key, point in points.items() if point.accuracy is not None}
     style: dict[str, Any] = {"color": BLUE, "marker": "o", "capsize": 3}
     if drawn:
         keys = sorted(drawn, key=lambda key: place[key])
-        curve = [(place[key], drawn[key].accuracy, drawn[key].std or 0.0) for key in keys]
-        axis.errorbar(*zip(*curve, strict=True), **style, linestyle="-" * numeric)
+        heights = [drawn[key].accuracy or 0.0 for key in keys]
+        bars = [drawn[key].std or 0.0 for key in keys]
+        style["linestyle"] = "-" if numeric and name != SEED else ""
+        axis.errorbar([place[key] for key in keys], heights, bars, **style)
     for key, point in drawn.items():
         if point.missing:
             style = {"textcoords": "offset points", "color": FAILED, "fontsize": 7}
             axis.annotate(point.missing, (place[key], point.accuracy), (6, 6), **style)
     for key in best_of(points):
-        axis.scatter(place[key], drawn[key].accuracy, **RING)
+        axis.scatter([place[key]], [drawn[key].accuracy or 0.0], **RING)
     _mark_failed(axis, {place[key]: p.status for key, p in points.items() if key not in drawn})
     _ticks_of_curve(axis, positions, ticks, width - 1.2)
-    axis.set(xlabel=axis_label(name, width - 1.2), ylabel=label)
+    axis.set(xlabel=axis_label(name, width - 1.2), ylabel=wrapped(label, 3.5))
     axis.yaxis.set_major_formatter(in_percent)
     axis.grid(alpha=0.3)
     return figure
@@ -75,15 +80,14 @@ def curve_figure(points: Points, values: dict[str, list[str]], label: str) -> Fi
 
 def _mark_failed(axis: Axes, failed: dict[float, str]) -> None:
     """Mark where no mean is: by its status, or of many by a cross."""
-    down: dict[str, Any] = {"transform": axis.get_xaxis_transform()}
+    down: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "color": FAILED}
     if len(failed) > MOST_ANNOTATED:
-        axis.plot([*failed], [0.02] * len(failed), "x", color=FAILED, label="no accuracy", **down)
+        axis.plot([*failed], [0.02] * len(failed), "x", label="without accuracy", **down)
         axis.legend()
         return
     for x, status in failed.items():
         axis.axvline(x, color=FAILED, linestyle=":")
-        style = {"rotation": 90, "ha": "right", "va": "center"}
-        axis.text(x, 0.5, status, color=FAILED, **down, **style)
+        axis.text(x, 0.5, status, rotation=90, ha="right", va="center", **down)
 
 
 def _ticks_of_curve(
@@ -144,7 +148,7 @@ def maps_figure(points: Points, values: dict[str, list[str]], label: str) -> Fig
         keys = [[(x, y, *panel) for x in x_values] for y in y_values]
         _draw_map(axis, [[(points.get(key), key in best) for key in line] for line in keys], norm)
         _ticks_of_map(axis, x_labels, y_labels, (across, up), slanted)
-        axis.set(xlabel=axis_label(x_name, across), ylabel=axis_label(y_name, up))
+        axis.set(xlabel=axis_label(x_name, across + 0.4), ylabel=axis_label(y_name, up + 0.6))
         settings = zip((name for name, _ in rest), panel, strict=True)
         room = int((across + 0.5) / (0.9 * LETTER))
         titles = [textwrap.fill(f"{name}={value}", room) for name, value in settings]
@@ -152,6 +156,7 @@ def maps_figure(points: Points, values: dict[str, list[str]], label: str) -> Fig
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     if known:
+        label = wrapped(label, lines * (up + 0.6))
         bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axes, label=label)
         bar.ax.yaxis.set_major_formatter(in_percent)
     return figure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from mnist_exp.plots.figures import VERMILION
-from mnist_exp.run.over_seeds import over_seeds
+from mnist_exp.run.over_seeds import SEED, over_seeds
 from mnist_exp.run.sweep_jobs import Row, ranking_of, value_of
 from mnist_exp.wording import counted
 
@@ -16,12 +16,12 @@ COLOURS = "viridis"
 BEST = FAILED = VERMILION
 MOST_ANNOTATED = 12  # largest number of values along an axis that are all written out
 LONGEST_LABEL = 24  # characters of a value at an axis
-LETTER = 0.09  # inches, about the width of a letter
+LETTER = 0.085  # inches, about the width of a letter
 RATIO = 20  # of the largest to the smallest value from which an axis is logarithmic
 SPOKEN = {
     "lr": "learning rate",
-    "lr_pos": "rate of potentiation, lr_pos",
-    "lr_neg": "rate of depression, lr_neg",
+    "lr_pos": "rate of potentiation",
+    "lr_neg": "rate of depression",
     "subset": "training images",
 }
 
@@ -65,7 +65,7 @@ Points = dict[tuple[str, ...], Point]  # keyed by the value on each axis
 
 def gather_points(rows: Sequence[Row], names: Sequence[str]) -> Points:
     """Average the jobs that agree in the settings ``names``."""
-    ranking = ranking_of(rows)
+    ranking = None if list(names) == [SEED] else ranking_of(rows)  # no seed is the best
     groups = over_seeds(rows, names)
     seeds = any(len(group.asked) > 1 for group in groups)
     points = {}
@@ -155,11 +155,16 @@ def axis_label(key: str, inches: float) -> str:
     spoken = SPOKEN.get(word) or _words(word)
     if spoken == key:
         return key
-    width = max(int(inches / LETTER), 12)
     whole = f"{spoken} ({key})"
-    if len(whole) <= width:
-        return whole
-    return "\n".join(line for text in (spoken, f"({key})") for line in textwrap.wrap(text, width))
+    return whole if len(whole) * LETTER <= inches else wrapped(f"{spoken}\n({key})", inches)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Break lines that are longer than the room for them, but no word."""
+    width = max(int(inches / LETTER), 1)
+    return "\n".join(
+        textwrap.fill(line, width, break_long_words=False) for line in text.splitlines()
+    )
 
 
 def _words(name: str) -> str:

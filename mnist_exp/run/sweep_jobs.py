@@ -161,7 +161,7 @@ def measured(row: Row) -> dict[str, float | None]:
     accuracies = {"accuracy": row.accuracy, "validation_accuracy": row.validation}
     shares = {name: None if value is None else Share(value) for name, value in accuracies.items()}
     objective = {} if row.score is None else {row.score.ranking.column: row.score.value}
-    return shares | objective | row.metrics
+    return {**shares, **objective, **row.metrics}
 
 
 def measured_columns(rows: Iterable[Row]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -135,9 +136,9 @@ def test_a_mean_of_fewer_seeds_than_requested_states_their_number() -> None:
     ("folds", "seeds", "label"),
     [
         (1, ["0"], "test accuracy"),
-        (5, ["0"], "held-out accuracy\n(mean ± sample std over 5 folds)"),
-        (1, ["0", "1", "2"], "test accuracy\n(mean ± sample std over 3 seeds)"),
-        (5, ["0", "1"], "held-out accuracy\n(mean ± sample std over 2 seeds of 5 folds each)"),
+        (5, ["0"], "held-out accuracy (mean ± sample std over 5 folds)"),
+        (1, ["0", "1", "2"], "test accuracy (mean ± sample std over 3 seeds)"),
+        (5, ["0", "1"], "held-out accuracy (mean ± sample std over 2 seeds of 5 folds each)"),
     ],
 )
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]])
@@ -146,7 +147,7 @@ def test_the_accuracy_says_what_its_spread_is_over(
 ) -> None:
     rows = jobs({**{name: ["1", "2"] for name in names}, "seed": seeds})
     figure = sweep_plots.sweep_figure(with_folds(rows, folds) if folds > 1 else rows, names)
-    assert figure.axes[-1].get_ylabel() == label
+    assert " ".join(figure.axes[-1].get_ylabel().split()) == label
 
 
 def test_a_setting_with_one_seed_left_has_no_spread_over_its_folds() -> None:
@@ -163,6 +164,7 @@ def test_a_sweep_over_the_seed_alone_shows_mean_and_spread() -> None:
     figure = sweep_plots.sweep_figure(jobs({"seed": ["0", "1", "2"]}, failed=[2]), ["seed"])
     assert "mean ± sample std over 2 of 3 seeds: 0.50% ± 0.71% (band)" in title_of(figure)
     assert "best" not in title_of(figure)  # to choose a seed means nothing
+    assert not any(isinstance(drawn, PathCollection) for drawn in figure.axes[0].collections)
 
 
 def test_the_best_follows_the_objective_and_the_colour_is_still_accuracy() -> None:
@@ -188,9 +190,7 @@ def test_nothing_is_marked_best_where_a_job_has_no_objective() -> None:
     first, *others = jobs({"lr": ["1", "2", "3"]})
     figure = sweep_plots.sweep_figure([replace(first, score=None), *others], ["lr"])
     assert "best" not in title_of(figure)
-    assert all(len(drawn.get_offsets()) == 0 or not drawn.get_sizes()[0] > 100
-               for drawn in figure.axes[0].collections
-               if hasattr(drawn, "get_sizes"))  # fmt: skip
+    assert not any(isinstance(drawn, PathCollection) for drawn in figure.axes[0].collections)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +201,14 @@ def test_nothing_is_marked_best_where_a_job_has_no_objective() -> None:
         ("training.batch_size", "batch size (training.batch_size)"),
         ("constraint.W_min", "W_min (constraint.W_min)"),
         ("optimizer.lr", "learning rate (optimizer.lr)"),
-        ("optimizer.lr_pos", "rate of potentiation, lr_pos (optimizer.lr_pos)"),
+        ("optimizer.lr_pos", "rate of potentiation (optimizer.lr_pos)"),
     ],
 )
 def test_axes_are_named_as_a_person_would(key: str, label: str) -> None:
     assert axis_label(key, inches=6) == label
     lines = axis_label(key, inches=2).splitlines()
     assert " ".join(lines) == label
-    assert all(len(line) <= 22 for line in lines)
+    assert max(map(len, lines)) <= max(23, len(key) + 2)
 
 
 def test_long_values_are_shortened_and_stay_distinct() -> None:
@@ -222,7 +222,7 @@ def test_long_values_are_shortened_and_stay_distinct() -> None:
 
 def overlaps(texts: Sequence[Any], figure: Figure) -> list[tuple[str, str]]:
     """Return the pairs of texts drawn over each other, as rotated boxes seen along the axis."""
-    figure.draw_without_rendering()  # type: ignore[attr-defined]
+    figure.draw_without_rendering()
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
     return [
         (one, other)
@@ -247,7 +247,7 @@ def test_numbers_at_an_axis_do_not_collide(values: list[str]) -> None:
     if not labels[0].get_rotation():
         assert overlaps(labels, figure) == []
     starts = [text.get_window_extent().x1 for text in labels if text.get_text()]
-    height = labels[0].get_fontsize() * figure.dpi / 72
+    height = 10 * figure.dpi / 72  # pixels of a text of 10 points
     assert all(b - a > height for a, b in pairwise(starts))
     figure, _ = maps(jobs({"a": values, "b": values[:2]}), ["a", "b"])
     starts = [text.get_window_extent().x1 for text in figure.axes[0].get_xticklabels()]

@@ -243,8 +243,8 @@ def test_jobs_are_ranked_by_the_objective_of_the_sweep(
         job_of_loss(tmp_path, number, loss, accuracy)
 
     def ranked_by(objective: str, direction: str) -> list[str]:
-        by = {"objective": objective, "direction": direction}
-        write_sweep(tmp_path, SweepRecord([], [], {}, **by))  # jobs unknown, as in a search
+        record = SweepRecord([], [], {}, objective=objective, direction=direction)
+        write_sweep(tmp_path, record)  # its jobs are unknown, as in a search
         return [row.job for row in sweep.write_table(tmp_path)]
 
     assert ranked_by("validation_accuracy", "maximize") == ["0", "1", "2"]
