@@ -11,13 +11,11 @@ from typing import Any
 
 from mnist_exp.app.runs import Run
 from mnist_exp.errors import UserError
-from mnist_exp.run.over_folds import mean_and_std
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.rows import as_table
-from mnist_exp.run.sweep_table import Row, chosen_by, count_by_status, read_jobs
+from mnist_exp.run.sweep_jobs import Row, count_by_status, ranking_of, read_jobs
+from mnist_exp.run.sweep_table import job_records, seed_records
 from mnist_exp.wording import counted
-
-SEED = "seed"
 
 
 def load_sweep(directory: str | os.PathLike[str], *, trust: bool = False) -> Sweep:
@@ -70,26 +68,11 @@ class Sweep:
 
     @property
     def table(self) -> Any:
-        """The rows with a column for each setting given to the jobs, numbers as numbers.
+        """The rows of sweep.csv with a column for each setting given to the jobs.
 
         A pandas DataFrame; where pandas is not installed, a list of dicts.
         """
-        settings = dict.fromkeys(name for row in self.rows for name in row.overrides)
-        return as_table(
-            [
-                {
-                    "job": row.job,
-                    **{name: _value(row.overrides.get(name)) for name in settings},
-                    "accuracy": row.accuracy,
-                    "std_accuracy": row.std,
-                    "validation_accuracy": row.validation,
-                    "wall_seconds": row.wall_seconds,
-                    "status": row.status,
-                    "error": row.error,
-                }
-                for row in self.rows
-            ]
-        )
+        return self._table(job_records(self.rows, self._settings))
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -98,9 +81,10 @@ class Sweep:
 
     @cached_property
     def best(self) -> Run:
-        """The run with the best validation accuracy, with k-fold the best held-out accuracy.
+        """The run with the best validation accuracy, or the best ``sweep.objective``.
 
-        The latter is optimistic for that run, since it was selected on the same images.
+        With k-fold it is that of the held-out folds, which is optimistic for that run, since it was
+        selected on the same images.
 
         Raises
         ------
@@ -112,30 +96,37 @@ class Sweep:
             raise UserError(
                 f"{self.directory}: no job is completed ({count_by_status(self.rows)})."
             )
-        if chosen_by(self.rows) is None:
+        if ranking_of(self.rows) is None:
             raise UserError(
                 f"{self.directory}: has no best run, since a completed job has no validation "
-                "accuracy, and test images must not choose. Set validation images aside "
+                "accuracy (sweep.objective), and test images must not choose. Set images aside "
                 "(cv=holdout), or choose among .rows or .runs yourself."
             )
         return self._run(self._completed[0])
 
     def over_seeds(self) -> Any:
-        """Summarise the completed jobs that differ in their seed alone.
+        """Summarise the jobs that differ in their seed alone.
 
         Returns
         -------
         DataFrame or list of dict
-            As `table`, in the order of `rows`: the settings other than the seed, ``accuracy`` and
-            ``std_accuracy`` (mean and sample standard deviation; None for a single job) and ``n``,
-            the number of jobs.
+            The rows of sweep_by_seed.csv with a column for each setting given to the jobs, such as
+            ``accuracy`` and ``std_accuracy`` (mean and sample standard deviation over seeds; the
+            latter None for a single job), ``n`` and ``n_asked``, the jobs in the mean and those
+            requested. The best mean comes first where one may be called so.
         """
-        groups: dict[tuple[tuple[str, str], ...], list[float]] = {}
-        for row in self._completed:
-            settings = tuple((k, v) for k, v in row.overrides.items() if k != SEED)
-            if row.accuracy is not None:
-                groups.setdefault(tuple(sorted(settings)), []).append(row.accuracy)
-        return as_table([_summary(dict(group), found) for group, found in groups.items()])
+        return self._table(seed_records(self.rows, self._settings))
+
+    @property
+    def _settings(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in row.overrides))
+
+    def _table(self, records: list[dict[str, Any]]) -> Any:
+        """Return rows as a table, with the settings as numbers where they are."""
+        names = {*self._settings}
+        return as_table(
+            [{k: _value(v) if k in names else v for k, v in row.items()} for row in records]
+        )
 
     @property
     def _completed(self) -> list[Row]:
@@ -143,12 +134,6 @@ class Sweep:
 
     def _run(self, row: Row) -> Run:
         return Run(self.directory / row.job, trust=self.trust)
-
-
-def _summary(settings: dict[str, str], accuracies: list[float]) -> dict[str, Any]:
-    over = mean_and_std(accuracies)
-    values = {name: _value(text) for name, text in settings.items()}
-    return {**values, "accuracy": over["mean"], "std_accuracy": over["std"], "n": over["n"]}
 
 
 def _value(text: str | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ def facts(first: Fold, run: RunDirectory, rule: str) -> dict[str, Any]:
         "kernels": ops.description(device),
         "backpropagation": backpropagation(first.state.model, recipe.precision, recipe.loss),
         "threads": torch.get_num_threads(),
+        "host": socket.gethostname(),
         "device": device.type,
         "cpu" if device.type == "cpu" else "gpu": device_name(device),
         "versions": versions(),

@@ -1,14 +1,22 @@
-"""Plot of a search, whose jobs share no values: a point for each job."""
+"""Figure of a search, whose jobs share no values: a point for each job."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import prod
 
-from mnist_exp.plots.figures import Axes, Figure, Normalize, ScalarMappable, in_percent
-from mnist_exp.plots.sweep import BEST, COLOURS, FAILED, Points, is_numeric
-
-RATIO = 20  # of the largest to the smallest value from which an axis is logarithmic
+from mnist_exp.plots.figures import Figure, Normalize, ScalarMappable, in_percent, plain_log
+from mnist_exp.plots.sweep_figures import RING
+from mnist_exp.plots.sweep_points import (
+    COLOURS,
+    FAILED,
+    Points,
+    axis_label,
+    best_of,
+    is_logarithmic,
+    is_numeric,
+    wrapped,
+)
 
 
 def is_scattered(points: Points, values: dict[str, list[str]]) -> bool:
@@ -17,8 +25,11 @@ def is_scattered(points: Points, values: dict[str, list[str]]) -> bool:
     return len(numeric) > 1 and 2 * len(points) < prod(map(len, values.values()))
 
 
-def scatter_figure(points: Points, values: dict[str, list[str]]) -> Figure:
-    """Draw a point for each job over its first two numeric settings, coloured by accuracy."""
+def scatter_figure(points: Points, values: dict[str, list[str]], label: str) -> Figure:
+    """Draw a point for each job over its first two numeric settings, coloured by accuracy.
+
+    The best point is circled.
+    """
     names = list(values)
     x, y, *_ = (index for index, name in enumerate(names) if is_numeric(values[name]))
     figure = Figure(figsize=(6, 4.4), layout="constrained")
@@ -32,25 +43,18 @@ def scatter_figure(points: Points, values: dict[str, list[str]]) -> Figure:
 
     if known:
         axis.scatter(at(known, x), at(known, y), c=accuracies, cmap=COLOURS, norm=norm)
-        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axis, label="accuracy")
+        bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=axis, label=wrapped(label, 3.5))
         bar.ax.yaxis.set_major_formatter(in_percent)
     others = [place for place in points if place not in known]
     if others:
         axis.scatter(at(others, x), at(others, y), c=FAILED, marker="x", label="without accuracy")
         axis.legend()
-    scores = {place: p.score for place, p in known.items() if p.score is not None}
-    if scores:
-        best = max(scores, key=lambda place: scores[place])
-        spot = float(best[x]), float(best[y])
-        axis.scatter(*spot, s=120, facecolors="none", edgecolors=BEST, linewidths=2)
-    _scale(axis, "x", values[names[x]])
-    _scale(axis, "y", values[names[y]])
-    axis.set(xlabel=names[x], ylabel=names[y])
+    best = best_of(points)
+    if best:
+        axis.scatter(at(best, x), at(best, y), **RING)
+    for which, index in (("x", x), ("y", y)):
+        if is_logarithmic(at(points, index)):
+            plain_log(axis, which)
+    axis.set(xlabel=axis_label(names[x], 4.0), ylabel=axis_label(names[y], 3.0))
     axis.grid(alpha=0.3)
     return figure
-
-
-def _scale(axis: Axes, which: str, texts: Sequence[str]) -> None:
-    numbers = [float(text) for text in texts]
-    if min(numbers) > 0 and max(numbers) >= RATIO * min(numbers):
-        getattr(axis, f"set_{which}scale")("log")

@@ -86,6 +86,7 @@ RESULTS: dict[str, Shape] = {
     "error?": optional(STRING),
     "reproduction?": REPRODUCTION,
     "backpropagation?": STRING,
+    "host?": STRING,
     "metrics?": MapOf(
         {"mean": optional(FINITE), "std": optional(AT_LEAST_0), "n": COUNT, "percent?": BOOLEAN}
     ),

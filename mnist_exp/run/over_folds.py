@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from mnist_exp.run.formats import FINITE
+
 
 def mean_and_std(values: Sequence[float]) -> dict[str, Any]:
     """Return the mean, sample standard deviation (None for one value) and count of ``values``."""
@@ -30,6 +32,17 @@ def metrics_over_folds(
         if name.partition(".")[0] in percent:
             found[name]["percent"] = True
     return found
+
+
+def of_reported_epochs(results: Mapping[str, Any], column: str) -> float | None:
+    """Return a column of the reported epochs, mean over folds; None if any has no number there."""
+    found = [
+        epoch.get(column)
+        for fold in results.get("folds", ())
+        for epoch in fold.get("epochs", ())
+        if epoch["epoch"] == fold["selected_epoch"]
+    ]
+    return statistics.mean(found) if found and all(map(FINITE.accepts, found)) else None
 
 
 def class_accuracies(matrix: Sequence[Sequence[float]]) -> list[float | None]:

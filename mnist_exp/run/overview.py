@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
-from mnist_exp.run.formats import FINITE
 from mnist_exp.run.lock import is_locked
+from mnist_exp.run.objective import Objective, Score, score
+from mnist_exp.run.over_folds import of_reported_epochs
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.results import read_results
 from mnist_exp.run.saved_config import config_file
@@ -19,6 +19,7 @@ from mnist_exp.run.text_table import Share
 
 DEAD, DAMAGED = "dead", "damaged"
 NO_PROCESS = "its process is gone"
+VALIDATION_ACCURACY = Objective()
 NEVER_BEGAN = "it never began to train; start it again"
 
 
@@ -60,6 +61,12 @@ class RunOverview:
         Why a callback ended the training of its first fold before the last epoch.
     threads : int or None
         CPU threads it trained on.
+    host : str or None
+        Name of the machine it trained on.
+    folds : int or None
+        Number of splits that the accuracy is over.
+    score : Score or None
+        The objective: of the reported epoch on validation images, or with k-fold on held-out ones.
     """
 
     directory: Path
@@ -78,10 +85,16 @@ class RunOverview:
     metrics: Mapping[str, float] = field(default_factory=dict)
     stopped: str = ""
     threads: int | None = None
+    host: str | None = None
+    folds: int | None = None
+    score: Score | None = None
 
 
-def read_overview(directory: Path) -> RunOverview:
-    """Summarise the run in ``directory``; problems with its files become its ``error``."""
+def read_overview(directory: Path, objective: Objective = VALIDATION_ACCURACY) -> RunOverview:
+    """Summarise the run in ``directory``; problems with its files become its ``error``.
+
+    ``objective`` is what its ``score`` measures.
+    """
     changed = last_written(directory)
     try:
         alive = is_locked(directory)  # before the results: a run that ends in between is not dead
@@ -112,6 +125,9 @@ def read_overview(directory: Path) -> RunOverview:
         metrics=metric_columns(results),
         stopped=next((fold.get("stopped", "") for fold in results.get("folds", ())), ""),
         threads=results.get("threads"),
+        host=results.get("host"),
+        folds=accuracy.get("n"),
+        score=score(results, objective),
     )
 
 
@@ -126,17 +142,6 @@ def metric_columns(results: Mapping[str, Any]) -> dict[str, float]:
         kind = Share if over_folds.get("percent") else float
         found |= {column: kind(value) for column, value in values.items() if value is not None}
     return found
-
-
-def of_reported_epochs(results: Mapping[str, Any], column: str) -> float | None:
-    """Return a column of the reported epochs, mean over folds; None if any has no number there."""
-    found = [
-        epoch.get(column)
-        for fold in results.get("folds", ())
-        for epoch in fold.get("epochs", ())
-        if epoch["epoch"] == fold["selected_epoch"]
-    ]
-    return statistics.mean(found) if found and all(map(FINITE.accepts, found)) else None
 
 
 def last_written(directory: Path) -> float:

@@ -15,7 +15,9 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_json
 from mnist_exp.files.regular import read_json
 from mnist_exp.run.formats import COUNT, STRING, ListOf, MapOf, Shape, check_format, shown
+from mnist_exp.run.objective import DEFAULT, MAXIMIZE, MINIMIZE
 from mnist_exp.schema import BOOLEAN, Rule, one_of, optional
+from mnist_exp.schema.keys import OBJECTIVE
 
 SWEEP_FILE = "sweep.json"
 JOBS = ".jobs"  # one file per job, as jobs may run in separate processes
@@ -69,6 +71,10 @@ class SweepRecord:
         Whether the sweep was ever resumed.
     threads : int or None
         CPU threads of a job whose settings name none; None if an older commit did not fix them.
+    objective : str
+        Column that ranks the jobs, and that a search chooses by.
+    direction : str
+        "maximize" or "minimize".
     version : int
         0 for a file of an older commit, which has only the first three entries.
     """
@@ -84,6 +90,8 @@ class SweepRecord:
     jobs: list[AskedJob] | None = None
     resumed: bool = False
     threads: int | None = None
+    objective: str = DEFAULT
+    direction: str = MAXIMIZE
     version: int = 0
 
 
@@ -202,6 +210,8 @@ SWEEP: dict[str, Shape] = {
     "jobs?": Rule(lambda value: value is None or isinstance(value, list), "null or a list"),
     "resumed?": BOOLEAN,
     "threads?": optional(COUNT),
+    "objective?": OBJECTIVE,
+    "direction?": one_of(MAXIMIZE, MINIMIZE),
     "version?": VERSION_READ,
 }
 JOB: dict[str, Shape] = {

@@ -1,86 +1,42 @@
-"""Table of a sweep's jobs: one row per requested job, whatever its outcome."""
+"""Tables of a sweep: sweep.csv, sweep_by_seed.csv, and both on the terminal."""
 
 from __future__ import annotations
 
 import csv
 import io
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
-from mnist_exp.run.lock import is_locked
-from mnist_exp.run.overview import DAMAGED, DEAD, NO_PROCESS, RunOverview, read_overview
-from mnist_exp.run.results import COMPLETED, PRUNED
-from mnist_exp.run.saved_config import key_of
-from mnist_exp.run.sweep_record import (
-    SWEEP_FILE,
-    AskedJob,
-    JobRecord,
-    begun_jobs,
-    read_job,
-    read_sweep,
+from mnist_exp.run.objective import MINIMIZE
+from mnist_exp.run.over_seeds import SEED, SeedGroup, over_seeds
+from mnist_exp.run.results import COMPLETED
+from mnist_exp.run.sweep_jobs import (
+    OPTIMISTIC,
+    Row,
+    count_by_status,
+    measured,
+    measured_columns,
+    ranking_of,
+    read_jobs,
+    swept_settings,
+    value_of,
 )
 from mnist_exp.run.text_table import shown_accuracy, shown_number, table_lines
-from mnist_exp.run.yaml_files import load_overrides
 from mnist_exp.terminal import printable
 from mnist_exp.wording import counted
 
+TABLE, TABLE_BY_SEED = "sweep.csv", "sweep_by_seed.csv"
 LONGEST_ERROR = 100  # characters printed; sweep.csv has the full text
-NEVER_BEGAN = "not run"
-BY_VALIDATION, BY_HELD_OUT = "validation accuracy", "held-out accuracy"
-OPTIMISTIC = "optimistic, since it was selected on the same images"
-NO_RESULTS = "stopped before it wrote results.json"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One job of a sweep.
-
-    Attributes
-    ----------
-    job : str
-        Directory, relative to the sweep's.
-    overrides : dict of str
-        Setting and value, as on the command line.
-    status : str
-        "running", "completed", "pruned", "interrupted", "failed" or "not run".
-    accuracy : float or None
-        Test accuracy, share in [0, 1], mean over folds; None unless the job is completed.
-    std : float or None
-        Sample standard deviation over folds.
-    wall_seconds : float or None
-        Duration of the job in seconds.
-    error : str
-        Why it failed or stopped; empty otherwise.
-    validation : float or None
-        Validation accuracy of the reported epoch, share in [0, 1], mean over folds.
-    metrics : dict
-        Metrics besides accuracy, by column, as in `RunOverview`; empty unless completed.
-    threads : int or None
-        CPU threads it trained on; sums, and so results, depend on it.
-    """
-
-    job: str
-    overrides: dict[str, str]
-    status: str
-    accuracy: float | None
-    std: float | None
-    wall_seconds: float | None
-    error: str
-    validation: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    threads: int | None = None
 
 
 def write_table(sweep_dir: Path) -> list[Row]:
-    """Write sweep.csv, the best job first where one may be called so, and return its rows.
+    """Write sweep.csv, sweep_by_seed.csv if the seed was swept, and return the rows of the first.
 
-    The columns are the job, the settings that differ between jobs, ``accuracy`` and
-    ``std_accuracy`` (shares in [0, 1]), ``validation_accuracy`` if any job has it, the metrics as
-    ``test_NAME`` and ``validation_NAME``, ``wall_seconds``, ``threads``, ``status`` and ``error``.
+    The columns are those of `job_records` and `seed_records`, of the settings that differ between
+    jobs; the best come first where one may be called so.
 
     Parameters
     ----------
@@ -89,129 +45,127 @@ def write_table(sweep_dir: Path) -> list[Row]:
     """
     rows = read_jobs(sweep_dir)
     settings = swept_settings(rows)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    validated = any(row.validation is not None for row in rows)
-    metrics = metric_columns(rows)
-    columns = ["accuracy", "std_accuracy", *["validation_accuracy"] * validated, *metrics]
-    writer.writerow(["job", *settings, *columns, "wall_seconds", "threads", "status", "error"])
-    for row in rows:
-        values = (row.overrides.get(name, "") for name in settings)
-        numbers = [row.accuracy, row.std, *[row.validation] * validated]
-        numbers += [row.metrics.get(column) for column in metrics]
-        ended = [row.wall_seconds, row.threads, row.status, row.error]
-        writer.writerow([row.job, *values, *numbers, *ended])
-    write_atomic(sweep_dir / "sweep.csv", text.getvalue().encode())
+    _write(sweep_dir / TABLE, job_records(rows, settings))
+    if SEED in settings:
+        _write(sweep_dir / TABLE_BY_SEED, seed_records(rows, settings))
     return rows
 
 
-def read_jobs(sweep_dir: Path) -> list[Row]:
-    """Return a row per requested job: completed ones first, the best of them first.
+def job_records(rows: Sequence[Row], settings: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of sweep.csv, in the order given.
 
-    Without validation images or folds, there is no best and completed jobs keep their order.
-
-    Raises
-    ------
-    UserError
-        If sweep.json is damaged.
+    They have the job, the ``settings`` as typed (None: not given), ``accuracy`` and
+    ``std_accuracy`` (over folds), ``validation_accuracy`` if any job has it, the metrics as
+    ``test_NAME`` and ``validation_NAME``, ``wall_seconds``, ``threads``, ``host``, ``status`` and
+    ``error``.
+    Accuracies are shares in [0, 1].
     """
-    sweep = read_sweep(sweep_dir) if (sweep_dir / SWEEP_FILE).exists() else None
-    if sweep is None or sweep.version == 0:  # older commits did not record jobs
-        rows = _rows_of_directories(sweep_dir)
-    elif sweep.jobs is None:
-        rows = [_row_of_record(sweep_dir, number) for number in begun_jobs(sweep_dir)]
-    else:
-        rows = [_row_of_record(sweep_dir, job.number, job) for job in sweep.jobs]
-    chosen = chosen_by(rows)
+    accuracy, *others = measured_columns(rows)
+    return [
+        {
+            "job": row.job,
+            **{name: row.overrides.get(name) for name in settings},
+            accuracy: row.accuracy,
+            "std_accuracy": row.std,
+            **{column: measured(row).get(column) for column in others},
+            "wall_seconds": row.wall_seconds,
+            "threads": row.threads,
+            "host": row.host,
+            "status": row.status,
+            "error": row.error,
+        }
+        for row in rows
+    ]
 
-    def place(row: Row) -> tuple[bool, float]:
-        score = score_of(row, chosen)
-        return row.status != COMPLETED, 0.0 if score is None else -score
 
-    return sorted(rows, key=place)
+def seed_records(rows: Sequence[Row], settings: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of sweep_by_seed.csv: the jobs with the same ``settings`` but for the seed.
 
-
-def chosen_by(rows: Iterable[Row]) -> str | None:
-    """Name the accuracy that ranks the jobs, which every completed job has; None: nothing does.
-
-    Test accuracy never does: of a setting that it chose, it would be too high.
+    They have the settings, ``n`` and ``n_asked`` (jobs in the mean, and requested), ``missing``
+    (seeds of the jobs that are not in it), mean and sample standard deviation (``std_NAME``) over
+    seeds of each measured column of sweep.csv, and the mean of ``wall_seconds``.
     """
-    completed = [row for row in rows if row.status == COMPLETED]
-    for chosen in (BY_VALIDATION, BY_HELD_OUT) if completed else ():
-        if all(score_of(row, chosen) is not None for row in completed):
-            return chosen
-    return None
+    columns = measured_columns(rows)
+    records = []
+    for group in ranked_groups(rows, settings):
+        record: dict[str, Any] = {name: value or None for name, value in group.settings.items()}
+        record |= {"n": len(group.jobs), "n_asked": len(group.asked), "missing": _missing(group)}
+        for column in columns:
+            record[column], record[f"std_{column}"] = _over(group, column)
+        record["wall_seconds"] = group.over(lambda row: row.wall_seconds).mean
+        records.append(record)
+    return records
 
 
-def score_of(row: Row, chosen: str | None) -> float | None:
-    """Return the accuracy that ranks a job; of one with folds, that on the held-out images."""
-    if chosen == BY_VALIDATION:
-        return row.validation
-    return row.accuracy if chosen == BY_HELD_OUT and row.std is not None else None
+def ranked_groups(rows: Sequence[Row], settings: Sequence[str]) -> list[SeedGroup[Row]]:
+    """Return the jobs with the same ``settings`` but for the seed, the best mean first.
 
+    The mean is of what ranks the jobs; where nothing does, groups keep their order.
+    """
+    ranking = ranking_of(rows)
 
-def read_outcome(sweep_dir: Path, job: JobRecord) -> RunOverview:
-    """Return the outcome of a job that began, ignoring results of another configuration."""
-    directory = sweep_dir / job.directory
-    if job.status == "refused":
-        return RunOverview(directory, "failed", job.error)
-    run = read_overview(directory)
-    own = run.begun and run.config_hash in (None, job.config_hash)
-    if run.status == DAMAGED or own:
-        return as_job(run)
-    if job.status == COMPLETED:
-        return RunOverview(directory, "failed", "its results.json was deleted or replaced")
-    if job.status == "running" and not is_locked(directory):
-        return RunOverview(directory, "interrupted", NO_PROCESS)
-    return RunOverview(directory, job.status, job.error)
+    def place(group: SeedGroup[Row]) -> tuple[bool, float]:
+        mean = group.over(value_of).mean
+        return not group.jobs, 0.0 if ranking is None else ranking.place(mean)
 
-
-def as_job(run: RunOverview) -> RunOverview:
-    """Map a run's status to a job's: dead becomes interrupted, damaged failed, some pruned."""
-    if run.status == COMPLETED and run.stopped.startswith(PRUNED):
-        return replace(run, status=PRUNED, error=run.stopped)
-    return replace(run, status={DEAD: "interrupted", DAMAGED: "failed"}.get(run.status, run.status))
-
-
-def swept_settings(rows: Sequence[Row]) -> list[str]:
-    """Return the settings that differ between jobs, in command-line order."""
-    names = dict.fromkeys(name for row in rows for name in row.overrides)
-    return [name for name in names if len({row.overrides.get(name) for row in rows}) > 1]
+    return sorted(over_seeds(rows, [name for name in settings if name != SEED]), key=place)
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print the table on the terminal, long errors shortened, metrics of one number only."""
+    """Print the tables on the terminal, long errors shortened, metrics of one number only."""
     settings = swept_settings(rows)
-    validated = any(row.validation is not None for row in rows)
-    metrics = [column for column in metric_columns(rows) if "." not in column]
-    numbers = ["accuracy", *["validation"] * validated, *metrics]
-    header = [*numbers, "seconds", "status", "job", "error"]
-    cells = [[*settings, *header]]
+    columns = _printed_columns(rows)
+    hosts = ["host"] * (len({row.host for row in rows if row.host is not None}) > 1)
+    cells = [[*settings, *map(_heading, columns), "seconds", *hosts, "status", "job", "error"]]
     for row in rows:
         values = (row.overrides.get(name, "") for name in settings)
-        seconds = "" if row.wall_seconds is None else f"{row.wall_seconds:.1f}"
+        numbers = [shown_number(measured(row).get(column)) for column in columns]
+        numbers[0] = shown_accuracy(row.accuracy, row.std)
         error = textwrap.shorten(row.error, LONGEST_ERROR, placeholder=" ...")
-        validation = shown_accuracy(row.validation)
-        numbers = [shown_accuracy(row.accuracy, row.std), *[validation] * validated]
-        numbers += [shown_number(row.metrics.get(column)) for column in metrics]
-        cells.append([*values, *numbers, seconds, row.status, row.job, error])
+        ended = [_seconds(row.wall_seconds), *[row.host or ""] * len(hosts), row.status]
+        cells.append([*values, *numbers, *ended, row.job, error])
     print("\n".join(table_lines(cells)))
     print(f"{counted(len(rows), 'job')}: {count_by_status(rows)}{_order(rows)}")
-    counts = sorted({row.threads for row in rows if row.threads is not None})
+    folds = {row.folds for row in rows if row.std is not None}
+    if folds:
+        print(f"accuracy +- sample standard deviation over {_either(folds)} folds")
+    if SEED in settings:
+        _print_groups(rows, settings)
+    counts = {row.threads for row in rows if row.threads is not None}
     if len(counts) > 1:
         print(
-            f"warning: the jobs trained on {' or '.join(map(str, counts))} CPU threads (column "
-            "threads of sweep.csv): their numbers differ a little for that alone"
+            f"warning: the jobs trained on {_either(counts)} CPU threads (column "
+            f"threads of {TABLE}): their numbers differ a little for that alone"
         )
+
+
+def _print_groups(rows: Sequence[Row], settings: Sequence[str]) -> None:
+    """Print a row per setting other than the seed."""
+    columns, groups = _printed_columns(rows), ranked_groups(rows, settings)
+    names = [name for name in settings if name != SEED]
+    lacking = ["missing seeds"] * any(group.missing for group in groups)
+    cells = [[*names, *map(_heading, columns), "seconds", "n", *lacking]]
+    for group in groups:
+        numbers = []
+        for mean, std in (_over(group, column) for column in columns):
+            numbers.append(shown_number(mean) + ("" if std is None else f" +- {shown_number(std)}"))
+        seconds = _seconds(group.over(lambda row: row.wall_seconds).mean)
+        missing = [_missing(group)] * len(lacking)
+        cells.append([*group.settings.values(), *numbers, seconds, group.n, *missing])
+    print("mean +- sample standard deviation over seeds:")
+    print("\n".join(table_lines(cells)))
 
 
 def _order(rows: Sequence[Row]) -> str:
     """Say what the jobs are ordered by."""
-    chosen = chosen_by(rows)
-    if chosen is not None:
-        note = f" ({OPTIMISTIC})" if chosen == BY_HELD_OUT else ""
-        return f"; the best first, by {chosen}{note}"
-    if any(row.accuracy is not None for row in rows):
+    ranking = ranking_of(rows)
+    if ranking is not None:
+        best = "best (lowest)" if ranking.direction == MINIMIZE else "best"
+        return f"; the {best} first, by {ranking}" + f" ({OPTIMISTIC})" * ranking.held_out
+    completed = [row for row in rows if row.status == COMPLETED]
+    if completed and all(row.validation is not None for row in completed):
+        return "; none is called best, since not every job has a number for sweep.objective"
+    if completed:
         return "; none is called best, since test images must not choose: set cv=holdout"
     return ""
 
@@ -235,64 +189,43 @@ def job_line(rows: Sequence[Row], job: str) -> str:
         parts.append(f"test accuracy {shown_accuracy(row.accuracy, row.std)}")
     if row.validation is not None:
         parts.append(f"validation {shown_accuracy(row.validation)}")
+    if row.score is not None and row.score.ranking.value != "accuracy":
+        parts.append(f"{row.score.ranking} {shown_number(row.score.value)}")
     if row.wall_seconds is not None:
         parts.append(f"{row.wall_seconds:.1f} s")
     return printable(" | ".join([*parts, f"directory {job}"]))
 
 
-def metric_columns(rows: Iterable[Row]) -> list[str]:
-    """Return the columns of metrics that any job has."""
-    return list(dict.fromkeys(column for row in rows for column in row.metrics))
+def _over(group: SeedGroup[Row], column: str) -> tuple[float | None, float | None]:
+    return group.over(lambda row: measured(row).get(column))
 
 
-def count_by_status(rows: Iterable[Row]) -> str:
-    """Count jobs by status, for example ``8 completed, 1 failed``."""
-    states = [row.status for row in rows]
-    return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+def _missing(group: SeedGroup[Row]) -> str:
+    return " ".join(row.overrides.get(SEED, row.job) for row in group.missing)
 
 
-def _rows_of_directories(sweep_dir: Path) -> list[Row]:
-    directories = [path.parents[1] for path in sweep_dir.rglob(".hydra/overrides.yaml")]
-    directories.sort(key=lambda path: [(len(part), part) for part in path.parts])  # 2 before 10
-    rows = []
-    for directory in directories:
-        overrides: list[str] = []
-        try:
-            overrides = load_overrides(directory / ".hydra" / "overrides.yaml")
-            run = as_job(read_overview(directory))
-            if not run.begun and run.status != "running":
-                run = RunOverview(directory, "failed", NO_RESULTS)
-        except UserError as error:
-            run = RunOverview(directory, "failed", str(error))
-        rows.append(_row(directory.relative_to(sweep_dir).as_posix(), overrides, run))
-    return rows
+def _printed_columns(rows: Sequence[Row]) -> list[str]:
+    ranking = ranking_of(rows)
+    by = None if ranking is None else ranking.column
+    return [name for name in measured_columns(rows) if "." not in name or name == by]
 
 
-def _row_of_record(sweep_dir: Path, number: int, asked: AskedJob | None = None) -> Row:
-    try:
-        job = read_job(sweep_dir, number)
-    except UserError as error:
-        name = str(number) if asked is None else asked.directory
-        failed = RunOverview(sweep_dir / name, "failed", str(error))
-        return _row(name, asked.overrides if asked else [], failed)
-    if job is None:
-        assert asked is not None
-        never = RunOverview(sweep_dir / asked.directory, NEVER_BEGAN)
-        return _row(asked.directory, asked.overrides, never)
-    return _row(job.directory, job.overrides, read_outcome(sweep_dir, job))
+def _heading(column: str) -> str:
+    return "validation" if column == "validation_accuracy" else column
 
 
-def _row(name: str, overrides: list[str], run: RunOverview) -> Row:
-    completed = run.status == COMPLETED
-    return Row(
-        job=name,
-        overrides={key_of(text): text.partition("=")[2] for text in overrides},
-        status=run.status,
-        accuracy=run.accuracy if completed else None,
-        std=run.std if completed else None,
-        wall_seconds=run.wall_seconds,
-        error=run.error,
-        validation=run.validation if completed else None,
-        metrics=run.metrics if completed else {},
-        threads=run.threads,
-    )
+def _either(counts: Iterable[int | None]) -> str:
+    return " or ".join(map(str, sorted(n for n in counts if n is not None)))
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _write(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    columns = list(records[0]) if records else ["job"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    write_atomic(path, text.getvalue().encode())

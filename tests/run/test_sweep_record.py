@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from mnist_exp.run.results import read_results, write_results
 from mnist_exp.run.saved_config import NEW_GROUPS, RUN_KEYS, has_hash, hash_config
+from mnist_exp.run.sweep_record import read_sweep
 from tests.helpers.fault_injection import (
     LONG,
     command,
@@ -136,9 +137,12 @@ def test_a_job_does_not_leave_the_directory_of_its_sweep(tmp_path: Path, subdir:
 @pytest.mark.slow
 def test_jobs_are_counted_where_hydra_saves_nothing(tmp_path: Path) -> None:
     code, output = sweep(
-        "data.classes=[0,1],[0,77],[0,78]", "hydra.output_subdir=null", cwd=tmp_path
-    )
+        "data.classes=[0,1],[0,77],[0,78]", "hydra.output_subdir=null",
+        "sweep.objective=validation.loss", cwd=tmp_path,
+    )  # fmt: skip
     assert code == 1, output
+    recorded = read_sweep(tmp_path / "s")
+    assert (recorded.objective, recorded.direction) == ("validation_loss", "minimize")
     assert "3 jobs: 1 completed, 2 failed" in output
     assert [row["data.classes"] for row in table(tmp_path / "s")] == ["[0,1]", "[0,77]", "[0,78]"]
     code, output = command("sweep.resume=s", cwd=tmp_path)

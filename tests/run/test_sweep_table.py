@@ -1,16 +1,13 @@
-"""Sweeps: the table and the plot of all jobs, from a real sweep and from job directories."""
+"""Sweeps: the table of all jobs, from a real sweep and from job directories."""
 
 from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,11 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
-from mnist_exp.plots import search as search_plots
-from mnist_exp.plots import sweep as sweep_plots
 from mnist_exp.run import sweep_table as sweep
 from mnist_exp.run.results import write_results
-from mnist_exp.run.sweep_table import Row
+from mnist_exp.run.sweep_jobs import read_jobs
+from mnist_exp.run.sweep_record import JobRecord, SweepRecord, write_sweep
+from mnist_exp.run.sweep_record import write_job as write_record
 from tests.helpers.fault_injection import KFOLD, command, few_images
 
 Swept = tuple[int, str, Path]  # exit code, output, directory
@@ -133,7 +130,7 @@ def test_every_job_has_one_row_and_the_best_on_held_out_folds_come_first(
 def test_jobs_without_an_accuracy_keep_the_order_in_which_they_ran(tmp_path: Path) -> None:
     for number in (10, 2, 0):
         write_job(tmp_path / str(number), [f"seed={number}"])
-    rows = sweep.read_jobs(tmp_path)
+    rows = read_jobs(tmp_path)
     assert [row.job for row in rows] == ["0", "2", "10"]
     assert {row.status for row in rows} == {"failed"}
 
@@ -143,7 +140,7 @@ def test_jobs_are_found_below_any_subdirectory_and_damaged_results_reported(tmp_
     write_job(tmp_path / "lr=2" / "b", ["+extra.lr=2"], **of_accuracy(0.6))
     results = tmp_path / "lr=2" / "b" / "results.json"
     results.write_text(results.read_text().replace("0.6", "0.9"))
-    good, damaged = sweep.read_jobs(tmp_path)
+    good, damaged = read_jobs(tmp_path)
     assert (good.job, good.overrides, good.accuracy, good.std) == (
         "lr=1/a",
         {"extra.lr": "1"},
@@ -182,116 +179,6 @@ def test_a_sweep_prints_one_line_a_job(asymmetry: Swept) -> None:
     assert lines[-1] == f"runs, sweep.csv and sweep.png: {directory}"
 
 
-def jobs(axes: dict[str, list[str]], failed: Sequence[int] = ()) -> list[Row]:
-    """Return a row per combination of values; job n has accuracy n / 100."""
-    return [
-        Row(
-            job=str(number),
-            overrides=dict(zip(axes, values, strict=True)),
-            status="failed" if number in failed else "completed",
-            accuracy=None if number in failed else number / 100,
-            std=None,
-            wall_seconds=1.0,
-            error="",
-            validation=None if number in failed else number / 100,
-        )
-        for number, values in enumerate(product(*axes.values()))
-    ]
-
-
-def maps(rows: list[Row], names: list[str]) -> tuple[Any, list[np.ndarray]]:
-    """Return the heat maps over ``names`` and the accuracies shown, one matrix per panel."""
-    values = {name: sweep_plots.sorted_values(rows, name) for name in names}
-    figure = sweep_plots.maps_figure(sweep_plots.gather_points(rows, names), values)
-    arrays: list[Any] = [axis.images[0].get_array() for axis in figure.axes if axis.images]
-    return figure, [np.ma.filled(array, np.nan) for array in arrays]
-
-
-def test_two_settings_make_a_heat_map_with_a_row_and_a_column_for_each_value() -> None:
-    rows = jobs({"lr_pos": ["0.2", "0.1", "1"], "lr_neg": ["3", "20"]}, failed=[1])
-    figure, (shown,) = maps(rows, ["lr_pos", "lr_neg"])
-    # sorted by size: columns 0.1, 0.2, 1 and rows 3, 20
-    np.testing.assert_array_equal(shown, [[0.02, 0.00, 0.04], [0.03, math.nan, 0.05]])
-    (axis, _) = figure.axes  # the second is the colour bar
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0.1", "0.2", "1"]
-    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["3", "20"]
-    written = sorted(text.get_text() for text in axis.texts)
-    assert written == ["0.00%", "2.00%", "3.00%", "4.00%", "5.00%", "failed"]
-    (frame,) = axis.patches
-    assert frame.get_xy() == (1.5, 0.5)  # of the best job
-
-
-def test_three_settings_make_a_heat_map_for_each_value_of_the_third() -> None:
-    axes = {"a": ["1", "2"], "b": ["1", "2"], "model": ["mlp", "cnn", "other"]}
-    figure, panels = maps(jobs(axes), ["a", "b", "model"])
-    assert len(panels) == 3
-    titles = [axis.get_title() for axis in figure.axes if axis.images]
-    assert titles == ["model=mlp", "model=cnn", "model=other"]
-    np.testing.assert_array_equal(panels[1], [[0.01, 0.07], [0.04, 0.10]])
-
-
-def test_one_setting_makes_a_curve_that_marks_what_failed() -> None:
-    rows = jobs({"lr": ["1", "0.01", "0.1", "10"]}, failed=[3])
-    values = {"lr": sweep_plots.sorted_values(rows, "lr")}
-    figure = sweep_plots.curve_figure(sweep_plots.gather_points(rows, ["lr"]), values)
-    (axis,) = figure.axes
-    assert axis.get_xscale() == "log"
-    bars: Any = axis.containers[0]
-    assert bars.lines[0].get_xydata().tolist() == [[0.01, 0.01], [0.1, 0.02], [1, 0.0]]
-    assert [(text.get_position()[0], text.get_text()) for text in axis.texts] == [(10, "failed")]
-
-
-def test_the_jobs_of_a_search_are_points_over_two_settings() -> None:
-    rows = [
-        replace(row, overrides={"lr": str(0.001 * 4**n), "width": str(20 + n), "model": "mlp"})
-        for n, row in enumerate(jobs({"lr": [*"12345"]}, failed=[4]))
-    ]
-    values = {name: sweep_plots.sorted_values(rows, name) for name in ("lr", "width")}
-    points = sweep_plots.gather_points(rows, ["lr", "width"])
-    assert search_plots.is_scattered(points, values)
-    axis = search_plots.scatter_figure(points, values).axes[0]
-    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
-    completed, failed, best = (np.asarray(drawn.get_offsets()) for drawn in axis.collections)
-    np.testing.assert_allclose(completed, [[0.001 * 4**n, 20 + n] for n in range(4)])
-    np.testing.assert_allclose(failed, [[0.256, 24]])
-    np.testing.assert_allclose(best, [[0.064, 23]])
-    grid = sweep_plots.gather_points(jobs({"a": [*"12"], "b": [*"123"]}), ["a", "b"])
-    assert not search_plots.is_scattered(grid, {"a": [*"12"], "b": [*"123"]})
-
-
-def test_jobs_that_differ_in_their_seed_alone_are_averaged() -> None:
-    rows = jobs({"lr": ["1", "2"], "seed": ["0", "1", "2"]}, failed=[5])
-    points = sweep_plots.gather_points(rows, ["lr"])
-    assert points["1",].accuracy == pytest.approx(0.01)
-    assert points["1",].std == pytest.approx(0.01)  # sample standard deviation of 0, 0.01, 0.02
-    assert points["2",].accuracy == pytest.approx(0.035)
-    assert points["2",].status == "failed"
-
-
-def test_a_mean_of_fewer_seeds_than_requested_states_their_number(tmp_path: Path) -> None:
-    rows = jobs({"lr": ["1", "2"], "seed": ["0", "1", "2"]}, failed=[5])
-    points = sweep_plots.gather_points(rows, ["lr"])
-    figure = sweep_plots.curve_figure(points, {"lr": ["1", "2"]})
-    assert [text.get_text() for text in figure.axes[0].texts] == ["n 2 of 3"]
-    rows = jobs({"a": ["1", "2"], "b": ["1", "2"], "seed": ["0", "1", "2"]}, failed=[10])
-    figure, _ = maps(rows, ["a", "b"])
-    written = [text.get_text() for text in figure.axes[0].texts]
-    assert [text.splitlines()[-1] for text in written if "n " in text] == ["n 2 of 3"]
-    title = drawn_title(rows, tmp_path)
-    assert "12 jobs: 11 completed, 1 failed" in title
-    assert "best by validation accuracy: 10.00% (n 2 of 3) on test images with a=2, b=2" in title
-    assert "1 of 4 means lack a job" in title
-
-
-def drawn_title(rows: list[Row], directory: Path) -> str:
-    """Return the title of the figure that `draw` writes."""
-    titles = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_plots, "write_png", lambda path, figure, dpi: titles.append(figure))
-        sweep_plots.draw(rows, directory / "sweep.png")
-    return " ".join(titles[0]._suptitle.get_text().split())
-
-
 def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_path: Path) -> None:
     def job(number: int, test: float, validation: float | None) -> None:
         epochs = [
@@ -308,13 +195,9 @@ def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_p
     rows = sweep.write_table(tmp_path)
     assert [row.job for row in rows] == ["1", "0", "2"]
     assert [line["validation_accuracy"] for line in read_csv(tmp_path)] == ["0.7", "0.5", ""]
-    assert "best by validation accuracy: 80.00% on test images with lr=2" in drawn_title(
-        rows, tmp_path
-    )
     job(3, test=0.1, validation=None)  # no validation accuracy to compare
     rows = sweep.write_table(tmp_path)
     assert [row.job for row in rows] == ["0", "1", "3", "2"]
-    assert "best" not in drawn_title(rows, tmp_path)
 
 
 def test_without_validation_images_no_job_is_called_best(
@@ -328,8 +211,6 @@ def test_without_validation_images_no_job_is_called_best(
     assert "none is called best, since test images must not choose: set cv=holdout" in (
         capsys.readouterr().out
     )
-    assert "best" not in drawn_title(rows, tmp_path)
-    assert all(point.score is None for point in sweep_plots.gather_points(rows, ["lr"]).values())
 
 
 def test_the_best_of_k_fold_is_called_optimistic(
@@ -342,28 +223,53 @@ def test_the_best_of_k_fold_is_called_optimistic(
     sweep.print_table(rows)
     note = "(optimistic, since it was selected on the same images)"
     assert f"the best first, by held-out accuracy {note}" in capsys.readouterr().out
-    assert f"best by held-out accuracy: 90.00% {note} with lr=2" in drawn_title(rows, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "axes",
-    [
-        {"seed": ["0", "1"]},
-        {"optimizer": ["sgd", "adam"]},
-        {"optimizer": ["sgd", "adam"], "seed": ["0", "1"]},
-        {"lr": [str(n) for n in range(1, 16)], "momentum": ["0.0", "0.9"]},
-        {"a": ["1", "2"], "b": ["x", "y"], "c": ["[1,2]", "[3]"], "d": ["5", "6"]},
-    ],
-)
-@pytest.mark.parametrize("all_failed", [False, True])
-def test_any_sweep_is_drawn(tmp_path: Path, axes: dict[str, list[str]], all_failed: bool) -> None:
-    count = math.prod(map(len, axes.values()))
-    path = tmp_path / "sweep.png"
-    sweep_plots.draw(jobs(axes, failed=range(count) if all_failed else []), path, dpi=40)
-    assert imread(path).std() > 0
+def job_of_loss(directory: Path, number: int, loss: float, accuracy: float) -> None:
+    """Write a completed job of one epoch, also to its record."""
+    row = {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": loss}
+    fold = FOLD | {"selected_epoch": 1, "epochs": [row]}
+    results = of_accuracy(accuracy) | {"folds": [fold], "host": f"node{number}"}
+    write_job(directory / str(number), [f"lr={number + 1}"], **results)
+    record = JobRecord(number, [f"lr={number + 1}"], str(number), status="completed")
+    write_record(directory, record)
 
 
-def test_nothing_is_drawn_where_no_setting_was_swept(tmp_path: Path) -> None:
-    sweep_plots.draw(jobs({"lr": ["1"]}), tmp_path / "sweep.png")
-    assert list(tmp_path.iterdir()) == []
+def test_jobs_are_ranked_by_the_objective_of_the_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".jobs").mkdir()
+    for number, (loss, accuracy) in enumerate(((2.0, 0.9), (0.5, 0.8), (1.0, 0.7))):
+        job_of_loss(tmp_path, number, loss, accuracy)
+
+    def ranked_by(objective: str, direction: str) -> list[str]:
+        record = SweepRecord([], [], {}, objective=objective, direction=direction)
+        write_sweep(tmp_path, record)  # its jobs are unknown, as in a search
+        return [row.job for row in sweep.write_table(tmp_path)]
+
+    assert ranked_by("validation_accuracy", "maximize") == ["0", "1", "2"]
+    assert "validation_loss" not in read_csv(tmp_path)[0]
+    assert ranked_by("validation_loss", "maximize") == ["0", "2", "1"]
+    assert ranked_by("validation_loss", "minimize") == ["1", "2", "0"]
+    assert [row["validation_loss"] for row in read_csv(tmp_path)] == ["0.5", "1.0", "2.0"]
+    rows = sweep.write_table(tmp_path)
+    sweep.print_table(rows)
+    assert "; the best (lowest) first, by validation loss" in capsys.readouterr().out
+    assert " | validation loss 0.5 | " in sweep.job_line(rows, "1")
+    assert ranked_by("validation_f1", "maximize") == ["0", "1", "2"]  # as they ran
+    sweep.print_table(sweep.write_table(tmp_path))
+    assert "not every job has a number for sweep.objective" in capsys.readouterr().out
+
+
+def test_the_terminal_names_the_hosts_if_jobs_ran_on_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        job_of_loss(tmp_path, number, 1.0, 0.5)
+    sweep.print_table(sweep.write_table(tmp_path))
+    assert [row["host"] for row in read_csv(tmp_path)] == ["node0", "node1"]
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert "host" in header.split()
+    assert "node0" in first.split()
+    sweep.print_table([row for row in sweep.write_table(tmp_path) if row.job == "0"])
+    assert "host" not in capsys.readouterr().out

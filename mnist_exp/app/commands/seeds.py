@@ -21,8 +21,8 @@ from mnist_exp.run.command_line import command, override
 from mnist_exp.run.over_folds import mean_and_std
 from mnist_exp.run.overview import read_overview
 from mnist_exp.run.results import COMPLETED
+from mnist_exp.run.sweep_jobs import Row, read_jobs
 from mnist_exp.run.sweep_record import SWEEP_FILE
-from mnist_exp.run.sweep_table import Row, read_jobs
 from mnist_exp.run.text_table import shown_accuracy
 
 HEADER = (

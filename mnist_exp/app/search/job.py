@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.app.search.settings import OPTUNA, no_pruning, searches
+from mnist_exp.app.search.settings import OPTUNA, direction_of, no_pruning, searches
 from mnist_exp.run.objective import objective_column
 from mnist_exp.terminal import printable
 
@@ -44,7 +44,6 @@ def _reporter(settings: Any, hydra: Any, config: DictConfig) -> Callable[[float,
     from optuna.trial import Trial
 
     from mnist_exp.app.search.study import open_study
-    from mnist_exp.app.search.trials import direction_of
 
     sampler = RandomSampler()  # proposes nothing here
     direction, epochs = direction_of(config), config.training.epochs

@@ -1,4 +1,4 @@
-"""Check a search before it starts; loads neither Optuna nor torch."""
+"""Check a search before it starts; loads no Optuna, and torch only to look at a metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from mnist_exp.app.search.space import read_space
 from mnist_exp.app.sweep.grid import BASIC, GRID
 from mnist_exp.errors import UserError
-from mnist_exp.run.objective import DEFAULT, VALIDATION, objective_column
+from mnist_exp.run.objective import DEFAULT, MAXIMIZE, MINIMIZE, VALIDATION, objective_column
 from mnist_exp.run.saved_config import as_typed
 from mnist_exp.schema.keys import OBJECTIVE
 from mnist_exp.schema.rule import TEXT, Rule, check_settings, integer, one_of, optional, refusal
@@ -30,6 +30,7 @@ RULES: dict[str, Rule] = {
     "pruner": optional(one_of("median", "hyperband")),
     "least_epochs": integer(1),
 }
+DIRECTIONS = {"validation_accuracy": MAXIMIZE, "validation_loss": MINIMIZE}
 SQLITE = "sqlite:///"
 ALWAYS = ("loss", "accuracy")  # measured in every run
 
@@ -79,6 +80,24 @@ def check_search(config: DictConfig) -> None:
                 f"hydra/sweeper=optuna: the package {name} is missing; "
                 'pip install "mnist_exp[optuna]".'
             )
+
+
+def direction_of(config: DictConfig) -> str:
+    """Return ``sweep.direction``, or that of the objective: a loss is minimized.
+
+    Raises
+    ------
+    UserError
+        If the objective is a metric, and a metric cannot be built.
+    """
+    column = objective_column(config.sweep)
+    if (direction := config.sweep.get("direction") or DIRECTIONS.get(column)) is not None:
+        return str(direction)
+    from mnist_exp.experiment.functions import build_metrics  # loads torch
+    from mnist_exp.train.monitor import mode_of
+
+    mode = mode_of(column, build_metrics(config))
+    return {"min": MINIMIZE, "max": MAXIMIZE}[mode]
 
 
 def no_pruning(pruner: str) -> str:

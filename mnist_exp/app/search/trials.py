@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
+from mnist_exp.app.search.settings import direction_of
 from mnist_exp.app.search.space import Choice, Range, Space, read_space
 from mnist_exp.app.search.study import make_sampler, open_study
 from mnist_exp.app.sweep.jobs import without_run_keys
@@ -21,7 +22,6 @@ from mnist_exp.run.results import COMPLETED, PRUNED
 from mnist_exp.run.sweep_record import JobRecord, read_job, write_job
 
 ENDS = {"failed": TrialState.FAIL, "refused": TrialState.FAIL, PRUNED: TrialState.PRUNED}
-DIRECTIONS = {"validation_accuracy": "maximize", "validation_loss": "minimize"}
 
 
 def search(config: DictConfig, launcher: Launcher, arguments: Sequence[str]) -> None:
@@ -128,18 +128,6 @@ def consecutive(numbers: Sequence[int]) -> Iterator[list[int]]:
         group.append(number)
     if group:
         yield group
-
-
-def direction_of(config: DictConfig) -> str:
-    """Return ``sweep.direction``, or that of the objective: a loss is minimized."""
-    column = objective_column(config.sweep)
-    if (direction := config.sweep.get("direction") or DIRECTIONS.get(column)) is not None:
-        return str(direction)
-    from mnist_exp.experiment.functions import build_metrics  # loads torch
-    from mnist_exp.train.monitor import mode_of
-
-    mode = mode_of(column, build_metrics(config))
-    return {"min": "minimize", "max": "maximize"}[mode]
 
 
 def print_best(study: Study, config: DictConfig) -> None:

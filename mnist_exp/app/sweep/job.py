@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.app.sweep.jobs import fix_threads, json_values, without_run_keys
 from mnist_exp.errors import UserError
-from mnist_exp.run.objective import objective, objective_column
+from mnist_exp.run.objective import Objective, objective_column, score
 from mnist_exp.run.results import COMPLETED, finished_results, read_results
 from mnist_exp.run.saved_config import (
     PLACES,
@@ -31,8 +31,8 @@ from mnist_exp.run.saved_config import (
     training_config,
     without_old_behaviour,
 )
+from mnist_exp.run.sweep_jobs import read_outcome
 from mnist_exp.run.sweep_record import JobRecord, is_directory_name, read_job, read_sweep, write_job
-from mnist_exp.run.sweep_table import read_outcome
 
 SHOWN = 8  # differences in a message
 
@@ -124,7 +124,8 @@ class SweepJob:
         results = finished_results(self.directory) if self.record.status == COMPLETED else None
         if results is None:
             return None
-        return objective(results, objective_column(config.sweep))
+        found = score(results, Objective(objective_column(config.sweep)))
+        return None if found is None else float(found.value)
 
     def _check_directory(self) -> None:
         inside = self.directory.resolve().is_relative_to(self.sweep_dir.resolve())

@@ -16,8 +16,9 @@ from mnist_exp.app.run_directories import Claim
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import StopSignals
 from mnist_exp.run.lock import is_locked, last_holder
+from mnist_exp.run.sweep_jobs import Row
 from mnist_exp.run.sweep_record import begun_jobs, read_job
-from mnist_exp.run.sweep_table import Row, print_table, write_table
+from mnist_exp.run.sweep_table import print_table, write_table
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 40.0  # for jobs to notice, and finish their batch, also in processes of their folds

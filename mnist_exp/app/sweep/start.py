@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app.run_directories import claim
-from mnist_exp.app.search.settings import check_search, make_storage_absolute
+from mnist_exp.app.search.settings import check_search, direction_of, make_storage_absolute
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.grid import check_grid
 from mnist_exp.app.sweep.jobs import (
@@ -20,6 +20,7 @@ from mnist_exp.app.sweep.jobs import (
 )
 from mnist_exp.cpu.cores import cores
 from mnist_exp.errors import UserError
+from mnist_exp.run.objective import objective_column
 from mnist_exp.run.saved_config import as_typed, key_of
 from mnist_exp.run.sweep_record import AskedJob, SweepRecord, write_sweep
 from mnist_exp.terminal import printable
@@ -45,10 +46,11 @@ def start_sweep(config: DictConfig) -> None:
     try:
         jobs = checked_jobs(config)
         warn_of_engine(config, jobs)
+        record = _record(config, jobs)
     except Exception:
         claimed.give_back()
         raise
-    write_sweep(claimed.directory, _record(config, jobs))
+    write_sweep(claimed.directory, record)
     announce(jobs, claimed.directory)
 
 
@@ -119,4 +121,6 @@ def _record(config: DictConfig, jobs: list[AskedJob] | None) -> SweepRecord:
         sweeper=choices.get("hydra/sweeper"),
         jobs=jobs,
         threads=THREADS,
+        objective=objective_column(config.sweep),
+        direction=direction_of(config),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from mnist_exp.app.commands import seeds as recipe_over_seeds
 from mnist_exp.run.results import write_results
-from mnist_exp.run.sweep_table import Row
+from mnist_exp.run.sweep_jobs import Row
 
 FACTS = {"parameters": 79510, "selection_rule": "last epoch", "wall_seconds": 3.0}
 

@@ -10,12 +10,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from mnist_exp import schema
-from mnist_exp.app.search.settings import OPTUNA, RULES
+from mnist_exp.app.search.settings import OPTUNA, RULES, direction_of
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.overview import read_overview
 from mnist_exp.run.results import read_results
-from mnist_exp.run.sweep_table import as_job
+from mnist_exp.run.sweep_jobs import as_job
 from tests.conftest import Compose
 from tests.helpers.fault_injection import CNN, command, composed, few_images
 
@@ -67,6 +67,22 @@ def test_without_optuna_the_message_says_what_to_install(tmp_path: Path) -> None
     assert code == 2
     assert 'the package optuna is missing; pip install "mnist_exp[optuna]"' in output
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "direction"),
+    [
+        ([], "maximize"),
+        (["sweep.objective=validation.loss"], "minimize"),
+        (["metrics=f1", "sweep.objective=validation_f1.3"], "maximize"),
+        (["metrics=ece", "sweep.objective=validation.ece"], "minimize"),
+        (["sweep.objective=validation_loss", "sweep.direction=maximize"], "maximize"),
+    ],
+)
+def test_the_objective_says_its_direction_unless_it_is_set(
+    compose_config: Compose, overrides: list[str], direction: str
+) -> None:
+    assert direction_of(compose_config(*overrides)) == direction
 
 
 def test_the_preset_searches_both_rates_with_validation_images(compose_config: Compose) -> None:

@@ -15,8 +15,8 @@ import pytest
 from mnist_exp.app.search.space import read_space
 from mnist_exp.errors import UserError
 from mnist_exp.run.results import read_results
+from mnist_exp.run.sweep_jobs import read_jobs
 from mnist_exp.run.sweep_record import JobRecord, write_job
-from mnist_exp.run.sweep_table import read_jobs
 from tests.helpers.fault_injection import command, few_images, kill_at_file_event
 from tests.helpers.postgres import postgres_server
 

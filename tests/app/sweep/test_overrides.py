@@ -112,7 +112,7 @@ SOUND = {
     "sweep.json": {
         "overrides": ["seed=1"], "hydra_overrides": [], "params": {}, "config_name": "config",
         "jobs": [{"number": 0, "overrides": ["seed=1"], "directory": "0", "config": {"seed": 1}}],
-        "resumed": False, "version": 1,
+        "resumed": False, "version": 1, "objective": "validation_f1", "direction": "maximize",
     },
     f"{JOBS}/0.json": {
         "number": 0, "overrides": ["seed=1"], "directory": "0", "config_hash": "0", "error": "",
@@ -158,6 +158,8 @@ def test_whatever_stands_in_a_record_is_read_or_refused(sound: Path, data: st.Da
         ("sweep.json", {"jobs": [{"number": 0}]}, r"\[0\]\.overrides is missing"),
         ("sweep.json", {"version": 2}, "version is 2; allowed is a version up to 1"),
         ("sweep.json", {"more": 1}, "'more' is no key of it"),
+        ("sweep.json", {"objective": "test_accuracy"}, "objective is 'test_accuracy'; allowed is"),
+        ("sweep.json", {"direction": "up"}, "direction is 'up'; allowed is maximize or minimize"),
         (
             f"{JOBS}/0.json",
             {"directory": "../elsewhere"},
