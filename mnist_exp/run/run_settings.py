@@ -58,8 +58,8 @@ class RunSettings:
 
     @functools.cached_property
     def options(self) -> dict[str, str]:
-        """The option of each group; the name of the class where no option is known."""
-        options = {group: _class_name(part) for group, part in self.config.items()}
+        """The option of each group; where none is known, the name of a network or a class."""
+        options = {group: _own_name(part) for group, part in self.config.items()}
         options |= {
             group: option for group, option in self.chosen.items()
             if not option.startswith("_")  # a recipe, which users do not choose
@@ -131,9 +131,9 @@ def read_choices(directory: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _class_name(part: Any) -> str:
-    """Return the last part of ``_target_``, "none" if that is null; empty without one."""
+def _own_name(part: Any) -> str:
+    """Return the name that a part gives itself, or its class's; "none" if it is null."""
     if not isinstance(part, Mapping) or "_target_" not in part:
         return ""
     target = part["_target_"]
-    return "none" if target is None else str(target).rpartition(".")[2]
+    return "none" if target is None else str(part.get("name") or str(target).rpartition(".")[2])

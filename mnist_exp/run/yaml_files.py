@@ -59,7 +59,7 @@ def parse_plain(content: bytes, path: Path) -> Any:
     """Parse ``content``, a part of ``path``, as `load_plain` does."""
     try:
         text = content.decode()
-        _check_events(text)
+        _check_events(text, LOADER)
         return yaml.load(text, Loader=LOADER)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -81,9 +81,9 @@ def load_overrides(path: Path) -> list[str]:
     return list(overrides)
 
 
-def _check_events(text: str) -> None:
+def _check_events(text: str, loader: Any = yaml.SafeLoader) -> None:
     depth = 0
-    for event in yaml.parse(text, Loader=LOADER):
+    for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.AliasEvent):
             raise UserError(f"has an alias, *{event.anchor}; write its value out.")
         depth += isinstance(event, yaml.CollectionStartEvent)

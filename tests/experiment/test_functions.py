@@ -323,7 +323,7 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
     (header,) = [line for line in ended.stdout.splitlines() if "seconds" in line]
     assert header.split()[1:5] == ["accuracy", "validation", "test_top2", "validation_top2"]
     assert view_results([str(tmp_path / "s"), "--sort", "accuracy"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["accuracy", "top2", "model"]
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["accuracy", "validation", "top2"]
     ended = run(*own, *small, "training.epochs=1", "hydra.run.dir=r", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     refused = run("resume=r", "training.epochs=2", cwd=tmp_path)
