@@ -24,6 +24,7 @@ RESULTS: dict[str, Callable[[FoundRun], Any]] = {
     "parameters": lambda run: run.parameters,
     "seconds": lambda run: run.wall_seconds,
     "threads": lambda run: run.threads,
+    "host": lambda run: run.host,
     "status": lambda run: run.status,
     "error": lambda run: run.error or None,
     "date": lambda run: run.changed or None,

@@ -13,7 +13,7 @@ from mnist_exp.run.table_formats import Column
 from mnist_exp.run.text_table import shown_time
 
 # Columns that make a table too wide.
-NOT_PRINTED = ("folds", "threads", "error", "sweep", "last written")
+NOT_PRINTED = ("folds", "threads", "host", "error", "sweep", "last written")
 LEFT_OUT = {"csv": (), "text": NOT_PRINTED[:-1]}
 Group = SeedGroup[FoundRun]
 
@@ -46,6 +46,7 @@ def table_of_runs(runs: Sequence[FoundRun], form: str) -> list[Column]:
         column("parameters", "parameters"),
         column("seconds", "seconds", form=",.1f"),
         column("threads", "threads"),
+        column("host", "host"),
         column("status", "status"),
         column("error", "error"),
         column("sweep", "sweep"),
