@@ -90,7 +90,7 @@ check-model: $(RUNTIME) ## output shape of every layer, and required properties 
 check-params: $(RUNTIME) ## the parameter counts against the published ones
 	@$(PY) -m mnist_exp check-models parameters
 
-view-results: $(RUNTIME) ## the best and latest runs; ARGS="--sort accuracy"
+view-results: $(RUNTIME) ## list runs; ARGS="--where constraint=memristor --sort accuracy"
 	@$(PY) -m mnist_exp view-results $(ARGS)
 
 reproduce: $(RUNTIME) ## accuracy over seeds; WHAT="cnn21k mlp300" SEEDS=10

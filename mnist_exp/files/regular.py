@@ -151,6 +151,8 @@ def check_nesting(value: Any, path: Path, most: float = math.inf) -> None:
                 f"{path}: is damaged: it holds more than {most:,} values, or {DEEPEST} inside "
                 "each other."
             )
+        if isinstance(item, str | int | float):  # most are; asking about Mapping takes longer
+            continue
         if isinstance(item, Mapping):
             waiting += [(inner, depth + 1) for inner in item.values()]
         elif isinstance(item, list | tuple):
@@ -191,9 +193,10 @@ def available_memory() -> int | None:
     if not sys.platform.startswith("linux"):
         return None
     with open("/proc/meminfo", encoding="ascii") as file:
-        fields = dict(line.split(":", 1) for line in file)
-    kibibytes = fields.get("MemAvailable", "").split()
-    return int(kibibytes[0]) * 1024 if kibibytes else None
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mnist_exp.errors import UserError
 from mnist_exp.run.lock import is_locked
@@ -85,6 +86,18 @@ class Row:
     score: Score | None = None
 
 
+class Outcome(NamedTuple):
+    """How a requested job ended.
+
+    ``job`` is its directory relative to the sweep's, ``config`` its recorded configuration, if any.
+    """
+
+    job: str
+    overrides: list[str]
+    run: RunOverview
+    config: Mapping[str, Any] | None = None
+
+
 def read_jobs(sweep_dir: Path) -> list[Row]:
     """Return a row per requested job: completed ones first, the best of them first.
 
@@ -95,19 +108,29 @@ def read_jobs(sweep_dir: Path) -> list[Row]:
     UserError
         If sweep.json is damaged.
     """
-    sweep = read_sweep(sweep_dir) if (sweep_dir / SWEEP_FILE).exists() else None
-    if sweep is None or sweep.version == 0:  # older commits did not record jobs
-        rows = _rows_of_directories(sweep_dir)
-    elif sweep.jobs is None:
-        rows = [_row_of_record(sweep_dir, sweep, number) for number in begun_jobs(sweep_dir)]
-    else:
-        rows = [_row_of_record(sweep_dir, sweep, job.number, job) for job in sweep.jobs]
+    rows = [_row(outcome) for outcome in read_outcomes(sweep_dir)]
     ranking = ranking_of(rows)
 
     def place(row: Row) -> tuple[bool, float]:
         return row.status != COMPLETED, 0.0 if ranking is None else ranking.place(value_of(row))
 
     return sorted(rows, key=place)
+
+
+def read_outcomes(sweep_dir: Path) -> list[Outcome]:
+    """Return the outcome of each requested job, in the order requested.
+
+    Raises
+    ------
+    UserError
+        If sweep.json is damaged.
+    """
+    sweep = read_sweep(sweep_dir) if (sweep_dir / SWEEP_FILE).exists() else None
+    if sweep is None or sweep.version == 0:  # older commits did not record jobs
+        return _outcomes_of_directories(sweep_dir)
+    if sweep.jobs is None:
+        return [_recorded_outcome(sweep_dir, sweep, number) for number in begun_jobs(sweep_dir)]
+    return [_recorded_outcome(sweep_dir, sweep, job.number, job) for job in sweep.jobs]
 
 
 def ranking_of(rows: Iterable[Row]) -> Ranking | None:
@@ -172,16 +195,16 @@ def measured_columns(rows: Iterable[Row]) -> list[str]:
     return list(columns)
 
 
-def count_by_status(rows: Iterable[Row]) -> str:
+def count_by_status(rows: Iterable[Row | RunOverview]) -> str:
     """Count jobs by status, for example ``8 completed, 1 failed``."""
     states = [row.status for row in rows]
     return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
 
 
-def _rows_of_directories(sweep_dir: Path) -> list[Row]:
+def _outcomes_of_directories(sweep_dir: Path) -> list[Outcome]:
     directories = [path.parents[1] for path in sweep_dir.rglob(".hydra/overrides.yaml")]
     directories.sort(key=lambda path: [(len(part), part) for part in path.parts])  # 2 before 10
-    rows = []
+    outcomes = []
     for directory in directories:
         overrides: list[str] = []
         try:
@@ -191,32 +214,35 @@ def _rows_of_directories(sweep_dir: Path) -> list[Row]:
                 run = RunOverview(directory, "failed", NO_RESULTS)
         except UserError as error:
             run = RunOverview(directory, "failed", str(error))
-        rows.append(_row(directory.relative_to(sweep_dir).as_posix(), overrides, run))
-    return rows
+        outcomes.append(Outcome(directory.relative_to(sweep_dir).as_posix(), overrides, run))
+    return outcomes
 
 
-def _row_of_record(
+def _recorded_outcome(
     sweep_dir: Path, sweep: SweepRecord, number: int, asked: AskedJob | None = None
-) -> Row:
+) -> Outcome:
+    config = None if asked is None else asked.config
     try:
         job = read_job(sweep_dir, number)
     except UserError as error:
         name = str(number) if asked is None else asked.directory
         failed = RunOverview(sweep_dir / name, "failed", str(error))
-        return _row(name, asked.overrides if asked else [], failed)
+        return Outcome(name, asked.overrides if asked else [], failed, config)
     if job is None:
         assert asked is not None
         never = RunOverview(sweep_dir / asked.directory, NEVER_BEGAN)
-        return _row(asked.directory, asked.overrides, never)
+        return Outcome(asked.directory, asked.overrides, never, config)
     objective = Objective(sweep.objective, sweep.direction)
-    return _row(job.directory, job.overrides, read_outcome(sweep_dir, job, objective))
+    run = read_outcome(sweep_dir, job, objective)
+    return Outcome(job.directory, job.overrides, run, config)
 
 
-def _row(name: str, overrides: list[str], run: RunOverview) -> Row:
+def _row(outcome: Outcome) -> Row:
+    run = outcome.run
     completed = run.status == COMPLETED
     return Row(
-        job=name,
-        overrides={key_of(text): text.partition("=")[2] for text in overrides},
+        job=outcome.job,
+        overrides={key_of(text): text.partition("=")[2] for text in outcome.overrides},
         status=run.status,
         accuracy=run.accuracy if completed else None,
         std=run.std if completed else None,

@@ -1,7 +1,8 @@
-"""Format text tables and accuracies for the terminal."""
+"""Format text tables, accuracies and times for the terminal."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from mnist_exp.terminal import printable
@@ -35,3 +36,11 @@ def shown_number(value: float | None) -> str:
     if isinstance(value, Share):
         return f"{value:.2%}"
     return "" if value is None else f"{value:.4g}"
+
+
+def shown_time(seconds: float) -> str:
+    """Format a Unix time in s as local time; an empty string if out of range."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return ""

@@ -310,7 +310,7 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
     columns = [f"{part}_{name}" for name in names for part in ("test", "validation")]
     assert list(rows[0]) == [
         *("job", "seed", "accuracy", "std_accuracy", "validation_accuracy"),
-        *(*columns, "wall_seconds", "threads", "status", "error"),
+        *(*columns, "wall_seconds", "threads", "host", "status", "error"),
     ]
     for row in rows:
         results = finished_results(tmp_path / "s" / row["job"])
@@ -320,10 +320,10 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
         for name in names:
             assert float(row[f"test_{name}"]) == fold["metrics"][name]
             assert float(row[f"validation_{name}"]) == reported[f"validation_{name}"]
-    (header,) = [line for line in ended.stdout.splitlines() if "seconds" in line]
+    header, *_ = (line for line in ended.stdout.splitlines() if "seconds" in line)  # of two tables
     assert header.split()[1:5] == ["accuracy", "validation", "test_top2", "validation_top2"]
     assert view_results([str(tmp_path / "s"), "--sort", "accuracy"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["accuracy", "top2", "model"]
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["accuracy", "validation", "top2"]
     ended = run(*own, *small, "training.epochs=1", "hydra.run.dir=r", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     refused = run("resume=r", "training.epochs=2", cwd=tmp_path)
