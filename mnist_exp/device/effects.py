@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mnist_exp.cpu.ops import round_nearest_, round_stochastic_
 from mnist_exp.device.effect import AddedEffect
-from mnist_exp.device.pulses import curve_parameter, program, write_noise
+from mnist_exp.device.pulses import accumulate_pulses, curve_parameter, program, write_noise
 from mnist_exp.device.quantization import (
     Number,
     clip,
@@ -55,6 +55,7 @@ class Programming:
     W_max: Number
     rate_factor: Number
     random: RandomSource
+    remainder: Tensor | None = None  # in pulses, of the digital accumulator
 
     def __post_init__(self) -> None:
         self.A_ltp = curve_parameter(self.settings.nonlinearity_ltp)
@@ -70,6 +71,8 @@ class Programming:
             pulses.round_()
         elif self.settings.pulse_rounding == "stochastic":
             pulses.add_(self.random.uniform(len(w))).floor_()
+        elif self.remainder is not None:
+            pulses = accumulate_pulses(pulses, self.remainder)
         bounds = (self.W_min, self.W_max)
         w.copy_(program(before, pulses, self.A_ltp, self.A_ltd, *bounds, self.span))
         sigma = self.settings.write_noise
@@ -196,7 +199,8 @@ def build_effects(
     effects: list[StepEffect] = []
     if not (linear and exact and "rate_factor" not in devices):
         factor: Number = devices.get("rate_factor", 1.0)
-        effects.append(Programming(settings, W_min, W_max, factor, random))
+        kept = devices.get("pulse_remainder")
+        effects.append(Programming(settings, W_min, W_max, factor, random, kept))
     effects += placed(added, "after_update")
     retention = settings.retention_rate if settings.retain else 0.0
     resting = W_min if settings.retention_target is None else settings.retention_target
@@ -231,8 +235,9 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
     Returns
     -------
     dict of Tensor
-        Only the ones the settings need: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``
-        (float32 [count]), ``stuck_indices`` (int64) and ``stuck_values`` (float32).
+        Only the ones the settings need: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``,
+        ``pulse_remainder`` (float32 [count]), ``stuck_indices`` (int64) and ``stuck_values``
+        (float32).
     """
     devices: dict[str, Tensor] = {}
     if settings.bound_variation > 0:
@@ -243,8 +248,12 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
         devices["W_min"], devices["W_max"] = torch.minimum(one, other), torch.maximum(one, other)
     if settings.rate_variation > 0:
         devices["rate_factor"] = (1 + settings.rate_variation * random.normal(count)).clamp_(min=0)
-    if settings.quantize and settings.rounding == "accumulate":
-        devices["remainder"] = torch.zeros(count, device=random.device, dtype=torch.float32)
+    accumulators = {
+        "remainder": settings.quantize and settings.rounding == "accumulate",
+        "pulse_remainder": settings.pulse_rounding == "accumulate",
+    }
+    for name in (name for name, used in accumulators.items() if used):
+        devices[name] = torch.zeros(count, device=random.device, dtype=torch.float32)
     at_min, at_max = (
         round(share * count) for share in (settings.stuck_at_min, settings.stuck_at_max)
     )

@@ -46,8 +46,9 @@ class DeviceSettings:
         The same as a time constant in optimizer steps, > 0: ``retention = 1 - exp(-1 / tau)``.
     retention_target : float or None
         Conductance at which the drift ends; None: ``W_min``.
-    pulse_rounding : {"none", "nearest", "stochastic"}
-        How updates are rounded to whole pulses; ``levels - 1`` pulses span the range.
+    pulse_rounding : {"none", "nearest", "stochastic", "accumulate"}
+        How updates are rounded to whole pulses; ``levels - 1`` pulses span the range. "accumulate"
+        keeps the rest digitally.
     nonlinearity_ltp, nonlinearity_ltd : float
         Labels in [-9, 9] of the conductance curves of potentiation and depression; 0: linear.
     write_noise : float
@@ -112,6 +113,12 @@ class DeviceSettings:
     def rounds_on_write(self) -> bool:
         """Whether the stored values themselves are rounded."""
         return self.quantize and self.rounding != "straight_through"
+
+    @property
+    def keeps_every_update(self) -> bool:
+        """Whether accumulators keep what rounding, to pulses or to levels, takes off an update."""
+        roundings = [self.pulse_rounding, self.rounding if self.rounds_on_write else "none"]
+        return "accumulate" in roundings and {"nearest", "stochastic"}.isdisjoint(roundings)
 
     def _contradictions(self) -> Iterator[str]:
         """Yield a message for each effect that is none, and for values that exclude each other."""

@@ -196,7 +196,7 @@ DEVICE = {
     "retention": optional(SHARE),
     "retention_tau": optional(ABOVE_0),
     "retention_target": optional(FINITE),
-    "pulse_rounding": one_of("none", "nearest", "stochastic"),
+    "pulse_rounding": one_of("none", "nearest", "stochastic", "accumulate"),
     "nonlinearity_ltp": LABEL,
     "nonlinearity_ltd": LABEL,
     "write_noise": AT_LEAST_0,

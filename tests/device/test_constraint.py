@@ -2,6 +2,7 @@
 
 import copy
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -159,12 +160,19 @@ def test_convolutions_are_synapses_and_batch_norm_is_free() -> None:
     assert all(bool((w > 0.51).any()) for w in norms)
 
 
-@pytest.mark.parametrize("rounding", ["accumulate", "stochastic", "straight_through"])
-def test_saved_state_continues_bit_by_bit(rounding: str) -> None:
-    """Uses every flaw that the rounding allows, stopped between two samples of diagnostics."""
-    settings = FLAWS | {"rounding": rounding}
-    if rounding == "straight_through":
-        settings["bound_variation"] = 0.0
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rounding": "stochastic"},
+        {"rounding": "straight_through", "bound_variation": 0.0},
+        {"quantize": False, "pulse_rounding": "accumulate"},
+    ],
+    ids=str,
+)
+def test_saved_state_continues_bit_by_bit(changes: dict[str, Any]) -> None:
+    """Uses every flaw that the changes allow, stopped between two samples of diagnostics."""
+    settings = FLAWS | changes
     whole, first, second = small_net(), small_net(), small_net(seed=5)
 
     def start(model: nn.Module, seed: int) -> tuple[DeviceConstraint, AsymmetricSGD]:
