@@ -49,7 +49,7 @@ def test_pulses_at_a_bound_are_spent() -> None:
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(0.995)
     constraint = attached(layer, W_min=0.0, W_max=1.0, levels=101, pulse_rounding="accumulate")
-    for update in (0.05, 0.05, -0.01):
+    for update in (0.0525, 0.0525, -0.0175):  # 5.25, 5.25 and -1.75 pulses
         layer.weight.data.add_(update)
         constraint.step()
     assert abs(layer.weight.item() - 0.99) < 1e-6
