@@ -150,7 +150,8 @@ class CurveResponse:
             return
         written = pulses.nonzero().squeeze(1)
         bounds = (at(self.W_min, written), at(self.W_max, written))
-        w.index_copy_(0, written, self._programmed(w[written], pulses[written], *bounds))
+        before, pulses = w.index_select(0, written), pulses.index_select(0, written)
+        w.index_copy_(0, written, self._programmed(before, pulses, *bounds))
 
     def _programmed(self, w: Tensor, pulses: Tensor, W_min: Number, W_max: Number) -> Tensor:
         after = program(w, pulses, *self.curves, W_min, W_max, self.settings.levels - 1)
@@ -198,37 +199,36 @@ class StepResponse:
         A device gets at most ``levels - 1`` of them at a time.
         """
         pulsed = pulses.nonzero().squeeze(1)
-        asked = pulses[pulsed]
-        w[pulsed[asked.isnan()]] = math.nan  # so that a training that diverged is seen to
-        for up in (True,) if self.model.potentiation_only else (True, False):
-            chosen = asked > 0 if up else asked < 0
-            most = self.settings.levels - 1
-            count, order = asked[chosen].abs().clamp(max=most).sort(descending=True)
-            written = pulsed[chosen][order]
-            numbers = {name: at(number, written) for name, number in self.numbers.items()}
-            w.index_copy_(0, written, self._written(w[written], count, up, numbers, written))
+        asked = pulses.index_select(0, pulsed)
+        w.index_fill_(0, pulsed[asked.isnan()], math.nan)  # a training that diverged is seen to
+        most = self.settings.levels - 1
+        asked, order = asked.nan_to_num_(0.0).clamp_(-most, most).sort(descending=True)
+        pulsed = pulsed.index_select(0, order)
+        rising = int((asked > 0).sum())
+        self._write(w, pulsed[:rising], asked[:rising], up=True)
+        if not self.model.potentiation_only:
+            falling = int((asked < 0).sum())
+            self._write(w, pulsed.flip(0)[:falling], asked.flip(0)[:falling].neg(), up=False)
 
-    def _written(
-        self, w: Tensor, count: Tensor, up: bool, numbers: dict[str, Number], written: Tensor
-    ) -> Tensor:
-        """Return conductances [K] after pulses [K], most first, in one direction."""
+    def _write(self, w: Tensor, devices: Tensor, count: Tensor, up: bool) -> None:
+        """Give pulses in one direction to some devices, most pulses first."""
+        numbers = {name: at(number, devices) for name, number in self.numbers.items()}
+        written = w.index_select(0, devices)
         offset = self.drawn.get("write_offset")
-        if offset is not None:
-            w = w - offset[written]  # what pulses act on
-        low, high = numbers["W_min"], numbers["W_max"]
+        if offset is not None:  # pulses act on what lies below it
+            written -= offset.index_select(0, devices)
         for still in _still_owed(count):
-            device = SimpleNamespace(
-                **{n: v[:still] if isinstance(v, Tensor) else v for n, v in numbers.items()}
-            )
-            change = self.model.step(w[:still], up, device, self.random)
-            w[:still].add_(change, alpha=self.D if up else -self.D)
-            clip(w[:still], device.W_min, device.W_max, out=w[:still])
-        if offset is None:
-            return w
-        sigma = self.model.write_noise * self.D
-        read = clip(w + sigma * self.random.normal(len(w)), low, high)
-        offset.index_copy_(0, written, read - w)
-        return read
+            device = SimpleNamespace(**{n: first(number, still) for n, number in numbers.items()})
+            pulsed = written[:still]
+            size = self.model.step(pulsed, up, device, self.random)
+            pulsed.add_(size, alpha=self.D if up else -self.D)
+            clip(pulsed, device.W_min, device.W_max, out=pulsed)
+        if offset is not None:
+            noise = self.random.normal(len(written)) * (self.model.write_noise * self.D)
+            read = clip(written + noise, numbers["W_min"], numbers["W_max"])
+            offset.index_copy_(0, devices, read - written)
+            written = read
+        w.index_copy_(0, devices, written)
 
 
 def _still_owed(count: Tensor) -> list[int]:
@@ -240,4 +240,9 @@ def _still_owed(count: Tensor) -> list[int]:
 
 def at(number: Number, devices: Tensor) -> Number:
     """Return the numbers of some devices, given by their indices; one number is that of all."""
-    return number[devices] if isinstance(number, Tensor) else number
+    return number.index_select(0, devices) if isinstance(number, Tensor) else number
+
+
+def first(number: Number, count: int) -> Number:
+    """Return the numbers of the first devices; one number is that of all."""
+    return number[:count] if isinstance(number, Tensor) else number
