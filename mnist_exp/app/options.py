@@ -11,7 +11,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app.shipped_config import config_directory
-from mnist_exp.run.saved_config import flat
 
 LINE = re.compile(r"( *)([\w.]+): *(.*?)(?:(?:^| +)# ?(.*))?")
 MORE = re.compile(r" +# *(.*)")  # a comment goes on
@@ -92,7 +91,10 @@ def _settings(root: Path, path: Path, package: str | None = None) -> Settings:
         base = root / name[1:] if name.startswith("/") else path.parent / name
         place = {"": None, "_here_": package}.get(where, where)
         settings |= _settings(root, base.with_suffix(".yaml"), place)
-    for key, setting in _own_settings(path, package).items():
+    own = _own_settings(path, package)
+    replaced = {key for key in settings if any(o.startswith(f"{key}.") for o in own)}
+    settings = {key: setting for key, setting in settings.items() if key not in replaced}
+    for key, setting in own.items():
         declared = settings.get(key, setting)  # where it is declared, its comment says what it is
         settings[key] = replace(setting, comment=declared.comment or setting.comment)
     return settings
@@ -108,8 +110,21 @@ def _own_settings(path: Path, package: str) -> Settings:
     prefix = f"{package}." if package else ""
     return {
         f"{prefix}{key}": Setting(value, *written.get(key, (str(value), "")))
-        for key, value in flat(values).items()
+        for key, value in _leaves(values, written)
     }
+
+
+def _leaves(
+    values: dict[str, Any], written: dict[str, tuple[str, str]], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield each dotted key and value; a group written in braces is one value."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        in_braces = written.get(key, ("", ""))[0].startswith("{")
+        if isinstance(value, dict) and value and not in_braces:
+            yield from _leaves(value, written, f"{key}.")
+        else:
+            yield key, value
 
 
 def _written(text: str) -> dict[str, tuple[str, str]]:

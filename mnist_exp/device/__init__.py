@@ -3,5 +3,17 @@
 from mnist_exp.device.constraint import DeviceConstraint
 from mnist_exp.device.effect import Effect
 from mnist_exp.device.settings import DeviceSettings
+from mnist_exp.device.step_model import StepModel
+from mnist_exp.device.step_models import ConstantStep, ExpStep, LinearStep, PowStep, SoftBounds
 
-__all__ = ["DeviceConstraint", "DeviceSettings", "Effect"]
+__all__ = [
+    "ConstantStep",
+    "DeviceConstraint",
+    "DeviceSettings",
+    "Effect",
+    "ExpStep",
+    "LinearStep",
+    "PowStep",
+    "SoftBounds",
+    "StepModel",
+]

@@ -241,7 +241,7 @@ class DeviceConstraint(DeviceSettings):
 
     def _sample(self, asked: Tensor, before: Tensor) -> None:
         self._tally.samples += 1
-        if not (self.quantize and self.rounding == "accumulate"):  # it loses no updates
+        if not self.keeps_every_update:
             self._tally.add_updates(asked, self._conductances, before)
         if self.retain:
             resting = self._devices.get("W_min", self.W_min)

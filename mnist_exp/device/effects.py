@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mnist_exp.cpu.ops import round_nearest_, round_stochastic_
 from mnist_exp.device.effect import AddedEffect
-from mnist_exp.device.pulses import curve_parameter, program, write_noise
+from mnist_exp.device.programming import OF_CURVE, build_programming
 from mnist_exp.device.quantization import (
     Number,
     clip,
@@ -29,6 +29,7 @@ from mnist_exp.device.quantization import (
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain
 from mnist_exp.device.settings import DeviceSettings
+from mnist_exp.device.step_model import StepModel
 
 # Offset and slope of the line from conductances to levels, W_min, W_max, level distance.
 Grid = tuple[float, float, float, float, float]
@@ -43,39 +44,6 @@ class StepEffect(Protocol):
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Change ``w`` in place."""
-
-
-@dataclass
-class Programming:
-    """Response to the requested update: per-device rate, whole pulses, curves, noise."""
-
-    needs_before: ClassVar[bool] = True
-    settings: DeviceSettings
-    W_min: Number
-    W_max: Number
-    rate_factor: Number
-    random: RandomSource
-
-    def __post_init__(self) -> None:
-        self.A_ltp = curve_parameter(self.settings.nonlinearity_ltp)
-        self.A_ltd = curve_parameter(self.settings.nonlinearity_ltd)
-        self.span = self.settings.levels - 1
-
-    def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Replace the change ``w - before`` by the one the device makes."""
-        assert before is not None, "the constraint keeps it for effects that need it"
-        pulses = (w - before) * self.rate_factor
-        pulses /= level_distance(self.W_min, self.W_max, self.settings.levels)
-        if self.settings.pulse_rounding == "nearest":
-            pulses.round_()
-        elif self.settings.pulse_rounding == "stochastic":
-            pulses.add_(self.random.uniform(len(w))).floor_()
-        bounds = (self.W_min, self.W_max)
-        w.copy_(program(before, pulses, self.A_ltp, self.A_ltd, *bounds, self.span))
-        sigma = self.settings.write_noise
-        if sigma > 0:
-            normal = self.random.normal(len(w))
-            w += write_noise(pulses, normal, sigma, self.W_max - self.W_min)
 
 
 @dataclass
@@ -191,12 +159,9 @@ def build_effects(
     """
     W_min: Number = devices.get("W_min", settings.W_min)
     W_max: Number = devices.get("W_max", settings.W_max)
-    linear = settings.nonlinearity_ltp == settings.nonlinearity_ltd == 0
-    exact = settings.pulse_rounding == "none" and settings.write_noise == 0
     effects: list[StepEffect] = []
-    if not (linear and exact and "rate_factor" not in devices):
-        factor: Number = devices.get("rate_factor", 1.0)
-        effects.append(Programming(settings, W_min, W_max, factor, random))
+    if not settings.responds_exactly:
+        effects.append(build_programming(settings, devices, random))
     effects += placed(added, "after_update")
     retention = settings.retention_rate if settings.retain else 0.0
     resting = W_min if settings.retention_target is None else settings.retention_target
@@ -231,20 +196,25 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
     Returns
     -------
     dict of Tensor
-        Only the ones the settings need: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``
-        (float32 [count]), ``stuck_indices`` (int64) and ``stuck_values`` (float32).
+        Only the ones the settings need: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``,
+        ``pulse_remainder`` (float32 [count]), ``stuck_indices`` (int64), ``stuck_values``
+        (float32), and the numbers of a step model under ``curve.``.
     """
     devices: dict[str, Tensor] = {}
-    if settings.bound_variation > 0:
-        spread = settings.bound_variation * (settings.W_max - settings.W_min)
-        one = settings.W_min + spread * random.normal(count)
-        other = settings.W_max + spread * random.normal(count)
-        # with a wide spread the bounds may cross; the lower one is W_min
+    if any(variation := settings.bound_variations):
+        of_min, of_max = (share * (settings.W_max - settings.W_min) for share in variation)
+        one = settings.W_min + of_min * random.normal(count)
+        other = settings.W_max + of_max * random.normal(count)
+        # with a wide spread some bounds may cross; the lower one is W_min
         devices["W_min"], devices["W_max"] = torch.minimum(one, other), torch.maximum(one, other)
     if settings.rate_variation > 0:
         devices["rate_factor"] = (1 + settings.rate_variation * random.normal(count)).clamp_(min=0)
-    if settings.quantize and settings.rounding == "accumulate":
-        devices["remainder"] = torch.zeros(count, device=random.device, dtype=torch.float32)
+    accumulators = {
+        "remainder": settings.quantize and settings.rounding == "accumulate",
+        "pulse_remainder": settings.pulse_rounding == "accumulate",
+    }
+    for name in (name for name, used in accumulators.items() if used):
+        devices[name] = torch.zeros(count, device=random.device, dtype=torch.float32)
     at_min, at_max = (
         round(share * count) for share in (settings.stuck_at_min, settings.stuck_at_max)
     )
@@ -258,4 +228,7 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
         )
         devices["stuck_indices"] = stuck
         devices["stuck_values"] = torch.cat([low[:at_min], high[at_min:]])
+    if isinstance(settings.curve, StepModel):
+        drawn = settings.curve.draw(count, random)
+        devices |= {f"{OF_CURVE}{name}": values for name, values in drawn.items()}
     return devices

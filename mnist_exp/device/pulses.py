@@ -103,6 +103,34 @@ def program(
     return torch.where(pulses > 0, up, down)
 
 
+def accumulate_pulses(asked: Tensor, remainder: Tensor) -> Tensor:
+    """Return the whole pulses of an update, and keep the rest in a digital accumulator.
+
+    The mixed-precision scheme of S. R. Nandakumar et al., "Mixed-precision deep learning based on
+    computational memory", Front. Neurosci. 14:406, 2020: the accumulator sums the updates asked
+    for, and whenever it holds whole pulses, these are given to the device and taken out of it.
+    What the device makes of a pulse is not fed back: a pulse that a device at its bound cannot
+    follow is spent.
+
+    Parameters
+    ----------
+    asked : Tensor
+        Update in pulses, positive up; fractional.
+    remainder : Tensor
+        The accumulator, in pulses, of the same shape; changed in place. Afterwards
+        ``|remainder| < 1``.
+
+    Returns
+    -------
+    Tensor
+        Whole pulses, rounded toward zero.
+    """
+    remainder += asked
+    pulses = remainder.trunc()
+    remainder -= pulses
+    return pulses
+
+
 def write_noise(pulses: Tensor, normal: Tensor, sigma: Number, W_range: Number) -> Tensor:
     """Return the random conductance change of a write (cycle-to-cycle noise).
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mnist_exp.device.effect import Effect, wrong_effects
 from mnist_exp.device.retention import retention_of_tau
+from mnist_exp.device.step_model import StepModel
 from mnist_exp.schema.parts import DEVICE
 from mnist_exp.schema.rule import mistakes, refuse
+
+CROSSING = 2.33  # standard deviations beyond which 1 % of a normal distribution lie
 
 
 @dataclass(kw_only=True)
@@ -46,16 +50,22 @@ class DeviceSettings:
         The same as a time constant in optimizer steps, > 0: ``retention = 1 - exp(-1 / tau)``.
     retention_target : float or None
         Conductance at which the drift ends; None: ``W_min``.
-    pulse_rounding : {"none", "nearest", "stochastic"}
-        How updates are rounded to whole pulses; ``levels - 1`` pulses span the range.
+    pulse_rounding : {"none", "nearest", "stochastic", "accumulate"}
+        How updates are rounded to whole pulses; ``levels - 1`` pulses span the range. "accumulate"
+        keeps the rest digitally.
+    curve : {"exponential"} or StepModel
+        How conductances respond to pulses: along exponential curves, or by a step model, whose
+        devices always stay within their bounds.
     nonlinearity_ltp, nonlinearity_ltd : float
-        Labels in [-9, 9] of the conductance curves of potentiation and depression; 0: linear.
+        Labels in [-9, 9] of the exponential curves of potentiation and depression; 0: linear.
     write_noise : float
-        Standard deviation of one pulse, cycle to cycle, as a share of the range.
+        Of the exponential curves: standard deviation of one pulse, cycle to cycle, as a share of
+        the range.
     rate_variation : float
         Standard deviation, device to device, of the factor on updates, whose mean is 1.
-    bound_variation : float
-        Standard deviation, device to device, of either bound as a share of the range.
+    bound_variation : float or sequence of float
+        Standard deviation, device to device, of the bounds as a share of the range: of both, or
+        one each of ``W_min`` and ``W_max``.
     stuck_at_min, stuck_at_max : float
         Shares of devices that never leave ``W_min`` or ``W_max``.
     diagnose_every : int
@@ -83,11 +93,12 @@ class DeviceSettings:
     retention_tau: float | None = None
     retention_target: float | None = None
     pulse_rounding: str = "none"
+    curve: str | StepModel = "exponential"
     nonlinearity_ltp: float = 0.0
     nonlinearity_ltd: float = 0.0
     write_noise: float = 0.0
     rate_variation: float = 0.0
-    bound_variation: float = 0.0
+    bound_variation: float | Sequence[float] = 0.0
     stuck_at_min: float = 0.0
     stuck_at_max: float = 0.0
     diagnose_every: int = 50
@@ -113,6 +124,30 @@ class DeviceSettings:
         """Whether the stored values themselves are rounded."""
         return self.quantize and self.rounding != "straight_through"
 
+    @property
+    def bound_variations(self) -> tuple[float, float]:
+        """Spread of ``W_min`` and of ``W_max``, as shares of the range."""
+        both = self.bound_variation
+        of_min, of_max = (both, both) if isinstance(both, (int, float)) else both
+        return of_min, of_max
+
+    @property
+    def responds_exactly(self) -> bool:
+        """Whether devices take every update as asked for."""
+        flaws = (
+            self.nonlinearity_ltp,
+            self.nonlinearity_ltd,
+            self.write_noise,
+            self.rate_variation,
+        )
+        return self.pulse_rounding == "none" and not any(flaws)
+
+    @property
+    def keeps_every_update(self) -> bool:
+        """Whether accumulators keep what rounding, to pulses or to levels, takes off an update."""
+        roundings = [self.pulse_rounding, self.rounding if self.rounds_on_write else "none"]
+        return "accumulate" in roundings and {"nearest", "stochastic"}.isdisjoint(roundings)
+
     def _contradictions(self) -> Iterator[str]:
         """Yield a message for each effect that is none, and for values that exclude each other."""
         yield from wrong_effects(self.effects)
@@ -131,14 +166,42 @@ class DeviceSettings:
                 "constraint.retain=true: needs retention or retention_tau; set one, or "
                 "retain=false."
             )
-        if self.bound_variation > 0 and self.quantize and self.rounding == "straight_through":
+        if any(self.bound_variations) and self.quantize and self.rounding == "straight_through":
             yield (
                 f"constraint.bound_variation={self.bound_variation}: rounding=straight_through "
                 "reads all devices on one grid of levels; set bound_variation=0 or another "
                 "rounding."
+            )
+        if CROSSING * math.hypot(*self.bound_variations) > 1:
+            yield (
+                f"constraint.bound_variation={self.bound_variation}: so wide a spread makes the "
+                "bounds of more than 1 % of the devices cross; allowed is up to "
+                f"{1 / CROSSING:.2g} for one bound and {1 / CROSSING / math.sqrt(2):.2g} for both."
+            )
+        if isinstance(self.curve, StepModel):
+            yield from self._misfits_of_curve(self.curve)
+        elif self.curve != "exponential":
+            yield (
+                f"constraint.curve={self.curve}: allowed is exponential, or an object of a class "
+                "derived from mnist_exp.device.StepModel, such as LinearStep()."
             )
         if self.stuck_at_min + self.stuck_at_max > 1:
             yield (
                 f"constraint.stuck_at_min={self.stuck_at_min}, stuck_at_max={self.stuck_at_max}: "
                 "shares of the devices, together at most 1."
             )
+
+    def _misfits_of_curve(self, curve: StepModel) -> Iterator[str]:
+        if self.W_min < self.W_max:
+            yield from curve.misfits(self.W_min, self.W_max)
+        if self.pulse_rounding == "none":
+            yield (
+                "constraint.pulse_rounding=none: a step model takes whole pulses; set it to "
+                "nearest, stochastic or accumulate."
+            )
+        for name in ("nonlinearity_ltp", "nonlinearity_ltd", "write_noise"):
+            if getattr(self, name):
+                yield (
+                    f"constraint.{name}={getattr(self, name)}: is of curve=exponential; a step "
+                    "model has its own numbers, so set it to 0."
+                )

@@ -137,6 +137,8 @@ def _of_constraint(constraint: DictConfig) -> Iterator[Ignored]:
         yield names, "constraint.retain=false lets nothing drift"
     if constraint.get("mapping") == "direct":
         yield keys("gain"), "with constraint.mapping=direct a weight is a conductance"
+    if isinstance(constraint.get("curve"), DictConfig):
+        yield keys("clip"), "constraint.curve is a step model, whose devices keep their bounds"
     flaws = ("nonlinearity_ltp", "nonlinearity_ltd", "write_noise", "rate_variation")
     in_pulses = constraint.get("pulse_rounding") != "none" or any(map(constraint.get, flaws))
     if constraint.get("quantize") is False:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mnist_exp.files.names import is_plain_name
-from mnist_exp.schema.parts import PARTS
+from mnist_exp.schema.parts import PARTS, SPREADS
 from mnist_exp.schema.rule import (
     ABOVE_0,
     AT_LEAST_0,
@@ -158,17 +158,24 @@ def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
         rules[f"{key}._target_"] = RULES.get(f"{key}._target_", TEXT)
         of_part = PARTS.get(target_of(settings), {})
         rules |= {f"{key}.{name}": of_part[name] for name in settings if name in of_part}
+        for group in (name for name in SPREADS if isinstance(settings.get(name), Mapping)):
+            rules |= {f"{key}.{group}.{name}": AT_LEAST_0 for name in settings[group]}
     return rules
 
 
 def parts_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the key and the settings of every part: of groups with a ``_target_``, of entries."""
+    """Yield the key and the settings of every part: of groups with a ``_target_``, of entries.
+
+    A step model is a part within the constraint.
+    """
     for group, settings in values.items():
         if RULES.get(group) is ENTRIES:
             if ENTRIES.accepts(settings):
                 yield from ((f"{group}.{name}", entry) for name, entry in settings.items())
         elif f"{group}._target_" in RULES and isinstance(settings, Mapping):
             yield group, settings
+            if group == "constraint" and isinstance(settings.get("curve"), Mapping):
+                yield "constraint.curve", settings["curve"]
 
 
 def target_of(settings: Mapping[str, Any]) -> str:

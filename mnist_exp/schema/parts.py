@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 from mnist_exp.schema.rule import (
@@ -182,6 +183,30 @@ LABEL = number(
 )
 PLACES = ("before_update", "after_update", "after_retention", "after_rounding")
 PLACE = one_of(*PLACES)
+SPREADS = ("device_spread", "cycle_spread")  # groups with an entry for each number that spreads
+SPREAD = Rule(
+    lambda value: isinstance(value, Mapping) and all(map(TEXT.accepts, value)),
+    "a group of numbers by name, such as {step: 0.3}",
+)
+STEP_MODEL = {
+    "up_down": number(
+        lambda value: -1 < value < 1,
+        "above -1 and below 1 (at 1 the pulses down, at -1 those up would have no effect)",
+    ),
+    "potentiation_only": BOOLEAN,
+    **dict.fromkeys(SPREADS, SPREAD),
+    "write_noise": AT_LEAST_0,
+}
+SLOPE = number(
+    lambda value: 0 <= value <= 1, "from 0 to 1 (above 1 the step turns negative within the bounds)"
+)
+LINEAR_STEP = STEP_MODEL | {"gamma_up": SLOPE, "gamma_down": SLOPE, "origin": FINITE}
+SOFT_BOUNDS = STEP_MODEL | {"origin": FINITE}
+EXP_STEP = STEP_MODEL | dict.fromkeys(
+    ("A_up", "A_down", "gamma_up", "gamma_down", "a", "b"), FINITE
+)
+POW_STEP = STEP_MODEL | {"gamma_up": AT_LEAST_0, "gamma_down": AT_LEAST_0}
+_TWO_SPREADS = list_of(AT_LEAST_0, "", length=2)
 DEVICE = {
     "mapping": one_of("direct", "reference", "differential"),
     "gain": ABOVE_0,
@@ -196,12 +221,23 @@ DEVICE = {
     "retention": optional(SHARE),
     "retention_tau": optional(ABOVE_0),
     "retention_target": optional(FINITE),
-    "pulse_rounding": one_of("none", "nearest", "stochastic"),
+    "pulse_rounding": one_of("none", "nearest", "stochastic", "accumulate"),
+    "curve": Rule(
+        lambda value: (
+            one_of("exponential").accepts(value)
+            or (isinstance(value, Mapping) and "_target_" in value)
+            or hasattr(value, "shape")
+        ),
+        "exponential, or a step model such as {_target_: mnist_exp.device.LinearStep}",
+    ),
     "nonlinearity_ltp": LABEL,
     "nonlinearity_ltd": LABEL,
     "write_noise": AT_LEAST_0,
     "rate_variation": AT_LEAST_0,
-    "bound_variation": AT_LEAST_0,
+    "bound_variation": Rule(
+        lambda value: AT_LEAST_0.accepts(value) or _TWO_SPREADS.accepts(value),
+        "a number, at least 0, or two such, of W_min and of W_max",
+    ),
     "stuck_at_min": SHARE,
     "stuck_at_max": SHARE,
     "diagnose_every": integer(1),
@@ -299,6 +335,11 @@ PARTS: dict[str, dict[str, Rule]] = {
     "torch.optim.lr_scheduler.StepLR": STEP,
     "torch.optim.swa_utils.SWALR": SWALR,
     "mnist_exp.device.DeviceConstraint": DEVICE,
+    "mnist_exp.device.ConstantStep": STEP_MODEL,
+    "mnist_exp.device.LinearStep": LINEAR_STEP,
+    "mnist_exp.device.SoftBounds": SOFT_BOUNDS,
+    "mnist_exp.device.ExpStep": EXP_STEP,
+    "mnist_exp.device.PowStep": POW_STEP,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
     "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
     "mnist_exp.trackers.CSV": {},

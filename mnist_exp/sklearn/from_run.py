@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.build import build_dataset, pixel_mean_std
 from mnist_exp.experiment.fold import fold_seed
+from mnist_exp.experiment.instantiate import plain_values
 from mnist_exp.experiment.trained import image_shape_of, trained_model
 from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
@@ -48,7 +49,8 @@ def fitted_classifier(
         If the run is none of a network with one hidden layer, or has no such checkpoint.
     """
     config = load_config(directory, "directory")
-    config.constraint.pop("effects", None)  # they act in training, and are the user's own code
+    for name in ("effects", "curve"):  # they act in training, and may be the user's own code
+        config.constraint.pop(name, None)
     _check_network(config, directory)
     weights = read_weights(directory, epoch, fold)
     results = read_results(directory) or {}
@@ -118,7 +120,8 @@ def _parameters(config: DictConfig, fold: int | None) -> dict[str, Any]:
     if constraint.get("_target_") is None:
         return found | NO_DEVICES
     names = {field.name for field in DEVICE_FIELDS} - {"effects"}
-    return found | {name: constraint[name] for name in names if name in constraint}
+    settings = plain_values(constraint)
+    return found | {name: settings[name] for name in names if name in settings}
 
 
 def _dataset(config: DictConfig) -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam
 
 from mnist_exp.data import Dataset
-from mnist_exp.device import DeviceConstraint
+from mnist_exp.device import DeviceConstraint, LinearStep
 from mnist_exp.models import CNN20k
 from mnist_exp.optim import AsymmetricSGD
 from tests.helpers.device_nets import (
@@ -23,6 +24,15 @@ from tests.helpers.device_nets import (
     train_steps,
 )
 from tests.helpers.device_settings import device_settings
+
+NOISY = LinearStep(
+    gamma_up=0.2,
+    gamma_down=0.3,
+    origin=0.3,
+    device_spread={"step": 0.3, "gamma_up": 0.1, "up_down": 0.1},
+    cycle_spread={"step": 0.3, "offset": 0.3, "gamma_down": 0.1},
+    write_noise=0.5,
+)
 
 
 def one_weight(value: float) -> nn.Linear:
@@ -159,12 +169,20 @@ def test_convolutions_are_synapses_and_batch_norm_is_free() -> None:
     assert all(bool((w > 0.51).any()) for w in norms)
 
 
-@pytest.mark.parametrize("rounding", ["accumulate", "stochastic", "straight_through"])
-def test_saved_state_continues_bit_by_bit(rounding: str) -> None:
-    """Uses every flaw that the rounding allows, stopped between two samples of diagnostics."""
-    settings = FLAWS | {"rounding": rounding}
-    if rounding == "straight_through":
-        settings["bound_variation"] = 0.0
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rounding": "stochastic"},
+        {"rounding": "straight_through", "bound_variation": 0.0},
+        {"quantize": False, "pulse_rounding": "accumulate"},
+        {"curve": NOISY, "nonlinearity_ltp": 0.0, "nonlinearity_ltd": 0.0, "write_noise": 0.0},
+    ],
+    ids=["every flaw", "stochastic", "straight_through", "accumulate", "step model"],
+)
+def test_saved_state_continues_bit_by_bit(changes: dict[str, Any]) -> None:
+    """Uses every flaw that the changes allow, stopped between two samples of diagnostics."""
+    settings = FLAWS | changes
     whole, first, second = small_net(), small_net(), small_net(seed=5)
 
     def start(model: nn.Module, seed: int) -> tuple[DeviceConstraint, AsymmetricSGD]:

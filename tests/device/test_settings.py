@@ -4,9 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mnist_exp.app.shipped_config import config_directory
-from mnist_exp.device import DeviceConstraint
+from mnist_exp.device import (
+    ConstantStep,
+    DeviceConstraint,
+    ExpStep,
+    LinearStep,
+    PowStep,
+    SoftBounds,
+    StepModel,
+)
 from mnist_exp.errors import UserError
 from tests.helpers.device_settings import device_settings
 
@@ -43,12 +52,65 @@ OPTIONS = sorted(path.stem for path in Path(config_directory(), "constraint").gl
         ({"write_noise": -0.1}, r"write_noise=-0.1"),
         ({"rate_variation": float("nan")}, r"rate_variation=nan"),
         ({"stuck_at_min": 0.6, "stuck_at_max": 0.6}, r"together at most 1"),
+        (
+            {"bound_variation": [0.1]},
+            r"bound_variation=\[0.1\]: allowed is a number, at least 0, or",
+        ),
+        ({"bound_variation": 0.31}, r"bound_variation=0.31: .* more than 1 % of the devices cross"),
+        ({"bound_variation": [0.0, 0.5]}, r"allowed is up to 0.43 for one bound"),
+        ({"curve": "linear"}, r"curve=linear: allowed is exponential, or a step model such as"),
+        ({"curve": torch.zeros(1)}, r"curve=tensor.*allowed is exponential, or an object"),
+        ({"curve": ConstantStep()}, r"pulse_rounding=none: a step model takes whole pulses"),
+        (
+            {"curve": ConstantStep(), "write_noise": 0.1},
+            r"write_noise=0.1: is of curve=exponential",
+        ),
+        (
+            {"curve": SoftBounds(origin=1.0)},
+            r"curve.origin=1.0: must be above W_min=-1.0 and below",
+        ),
+        ({"curve": LinearStep(origin=-2.0)}, r"curve.origin=-2.0: must be above W_min=-1.0"),
+        (
+            {"curve": ExpStep(A_up=0.9, gamma_up=3.0, a=0.5)},
+            r"ExpStep\): a pulse up at conductance 1 has the size -7.35 D; it must",
+        ),
+        (
+            {"curve": ExpStep(A_down=1.0, gamma_down=0.0)},
+            r"a pulse down has the size 0 at every conductance in \[-1, 1\]",
+        ),
         ({"diagnose_every": 0}, r"diagnose_every=0"),
     ],
 )
 def test_refuses_what_no_device_can_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         DeviceConstraint(**device_settings(**changes))
+
+
+@pytest.mark.parametrize(
+    ("model", "numbers", "message"),
+    [
+        (ConstantStep, {"up_down": 1.0}, r"curve.up_down=1.0: .* above -1 and below 1"),
+        (LinearStep, {"gamma_up": 1.2}, r"curve.gamma_up=1.2: .* turns negative within the bounds"),
+        (PowStep, {"gamma_down": -1.0}, r"curve.gamma_down=-1.0"),
+        (
+            ConstantStep,
+            {"device_spread": {"step": -0.3}},
+            r"device_spread.step=-0.3: allowed is a nu",
+        ),
+        (ConstantStep, {"device_spread": 0.3}, r"device_spread=0.3: allowed is a group of numbers"),
+        (
+            LinearStep,
+            {"cycle_spread": {"gama_up": 0.1}},
+            r"cycle_spread.gama_up: LinearStep has no such number; allowed are step, offset, ",
+        ),
+        (SoftBounds, {"write_noise": float("nan")}, r"curve.write_noise=nan"),
+    ],
+)
+def test_refuses_what_no_step_can_be(
+    model: type[StepModel], numbers: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        model(**numbers)
 
 
 def test_reports_all_mistakes_together() -> None:

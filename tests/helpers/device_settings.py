@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.experiment.instantiate import call_nested
 
 
 @cache
@@ -17,6 +18,10 @@ def _option(name: str) -> dict[str, Any]:
 
 
 def device_settings(option: str = "_ideal", **changes: Any) -> dict[str, Any]:
-    """Return the settings of an option of the group ``constraint``, with some changed."""
+    """Return the settings of an option of the group ``constraint``, with some changed.
+
+    A step model is built.
+    """
     settings = _option(option) | changes
+    settings["curve"] = call_nested(settings["curve"], "constraint.curve")
     return {name: value for name, value in settings.items() if name != "_target_"}
