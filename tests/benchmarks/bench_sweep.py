@@ -75,7 +75,7 @@ def run_sweep(arguments: list[str]) -> None:
     from hydra._internal.core_plugins import basic_launcher
 
     from mnist_exp.app import hydra_app
-    from mnist_exp.app.sweep import resume
+    from mnist_exp.app.sweep import start
     from mnist_exp.callbacks.recorder import Recorder
     from mnist_exp.experiment import fold
 
@@ -83,7 +83,7 @@ def run_sweep(arguments: list[str]) -> None:
     watched: list[tuple[Any, str, str]] = [
         (ConfigLoaderImpl, "load_sweep_config", HYDRA),
         (basic_launcher, "run_job", HYDRA),  # writes .hydra/, starts logging
-        (resume, "asked_jobs", OURS),
+        (start, "asked_jobs", OURS),
         (hydra_app, "run_sweep_job", OURS),
         (fold, "train", TRAIN),
         (Recorder, "on_train_start", OURS),
