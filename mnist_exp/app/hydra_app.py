@@ -37,6 +37,7 @@ from mnist_exp.app.sweep.launching import (
     tied_to_launcher,
 )
 from mnist_exp.app.sweep.resume import resumed_arguments
+from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.cpu import fork_server
 from mnist_exp.cpu.cores import threads_at_most
 from mnist_exp.cpu.openmp import wait_briefly
@@ -55,7 +56,6 @@ from mnist_exp.run.saved_config import (
     training_config,
     with_values,
 )
-from mnist_exp.run.sweep_table import Row, job_line, write_table
 from mnist_exp.terminal import printable_lines
 
 
@@ -212,9 +212,8 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
         print(f"error: {printable_lines(error)}", file=sys.stderr)
     finally:
         job.end()
-        rows = update_table(job.sweep_dir)
-        if rows:
-            print(f"{job.place} {job_line(rows, job.record.directory)}", flush=True)
+        job.pace.update_table(job.sweep_dir)
+        print(job.line(), flush=True)
     signals.check()
     return job.objective(config)
 
@@ -246,21 +245,12 @@ def record_failure(directory: Path, reason: str) -> None:
         write_results(directory, {**results, "status": "failed", "error": reason})
 
 
-def update_table(sweep_dir: Path) -> list[Row]:
-    """Write the table of the jobs so far and return its rows; only warn if that fails."""
-    try:
-        return write_table(sweep_dir)
-    except (OSError, UserError) as error:
-        print(f"warning: the table of {sweep_dir} is not up to date: {error}", file=sys.stderr)
-    return []
-
-
 def run_job(
     config: DictConfig,
     directory: Path,
     signals: StopSignals,
     lock: DirectoryLock | None,
-    sweep_job: str | None = None,
+    sweep_job: SweepPlace | None = None,
 ) -> dict[str, Any]:
     """Train, write everything to ``directory`` and return the results."""
     folds = config.cv.get("n_jobs", 1)

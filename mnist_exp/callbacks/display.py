@@ -12,6 +12,7 @@ from typing import Protocol, TextIO
 
 from tqdm import tqdm
 
+from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.wording import counted
 
 LEAST_BAR = 12  # columns of the bar itself; numbers that leave it fewer are left out
@@ -56,13 +57,14 @@ class Terminal:
         Folds that will begin.
     at_once : int
         Folds that train side by side; if several, no single one is the heading of the bar.
-    job : str or None
-        Place in a sweep, such as ``[2/9]``: the heading of the bar, and no lines.
+    job : SweepPlace or None
+        The run is a job of a sweep: its place is the heading of the bar, and there are no lines. If
+        this process trains all jobs, the bar is that of the sweep.
     """
 
     def __init__(
         self, stream: TextIO | None = None, *, folds: int = 1, at_once: int = 1,
-        job: str | None = None,
+        job: SweepPlace | None = None,
     ) -> None:  # fmt: skip
         self.stream = stream or sys.stdout
         self.folds = folds
@@ -95,9 +97,13 @@ class Terminal:
             self.bar.start_t = self.started
         if self.at_once > 1:
             heading, numbers = f"{counted(self.folds, 'fold')}, {self.at_once} at a time", ()
+        total, done, before = float(self.total), float(self.done), float(self.before)
         if self.job is not None:
             heading = f"{self.job} {heading}"
-        self.bar.total, self.bar.n, self.bar.initial = self.total, self.done, self.before
+            if self.job.alone and self.job.jobs is not None:
+                total, done, before = self.job.jobs, self.job.number + done / total, self.job.first
+                self.bar.start_t = self.job.started
+        self.bar.total, self.bar.n, self.bar.initial = total, done, before
         self.bar.bar_format = bar_format(heading, numbers, self.bar.format_dict["ncols"] or 80)
         self.bar.refresh()
 

@@ -28,6 +28,7 @@ def build_callbacks(
     run: RunDirectory,
     by_validation: bool,
     display: Display,
+    keep: int,
     others: Mapping[str, Callback] | None = None,
 ) -> dict[str, Callback]:
     """Build a training's callbacks: those that measure, the user's, trackers, and the recorder.
@@ -42,6 +43,8 @@ def build_callbacks(
         Whether validation accuracy selects the reported epoch.
     display : Display
         Where progress is shown.
+    keep : int
+        Number of newest checkpoints to keep.
     others : mapping or None
         Callbacks of the run's caller, by name; they act after the user's.
     """
@@ -57,7 +60,7 @@ def build_callbacks(
             callbacks[f"{group}.{name}"] = Named(f"{group}.{name}", config)
     callbacks |= others or {}
     callbacks["progress"] = Progress(verbose=config.verbose, display=display)
-    callbacks["recorder"] = Recorder(run, config.checkpoints.keep, by_validation, callbacks.copy())
+    callbacks["recorder"] = Recorder(run, keep, by_validation, callbacks.copy())
     return callbacks
 
 

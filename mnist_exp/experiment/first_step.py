@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import json
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.fold import Fold
 from mnist_exp.run.saved_state import check_plain
+from mnist_exp.schema.parts import PARTS
 from mnist_exp.train.evaluate import evaluate
 from mnist_exp.train.functions import FunctionFailed
 from mnist_exp.train.loop import TrainState, train
@@ -27,13 +29,18 @@ from mnist_exp.train.state import Row
 from mnist_exp.train.training import Training
 
 LARGEST = 256  # images in a batch that is tried; a larger one takes longer and shows no more
+# Settings of torch's and our optimizers that make no step fail, whatever number they are; but 0
+# may be a case of its own.
+RATES = ("lr", "lr_pos", "lr_neg", "vector_lr", "weight_decay")
+_passed: set[str] = set()  # trials of this process, as `_tried`
 
 
 def try_first_step(fold: Fold) -> None:
     """Train a new network on a batch and on one as small as an epoch's last, and evaluate it.
 
     The training loop itself does so, with an optimizer, a scheduler and a constraint built as the
-    fold's. Nothing of the fold changes, no random generator moves and nothing is printed.
+    fold's. Nothing of the fold changes, no random generator moves and nothing is printed. Where an
+    earlier run of this process, as a job of the same sweep, tried the same, this does nothing.
 
     Raises
     ------
@@ -41,6 +48,9 @@ def try_first_step(fold: Fold) -> None:
         Naming the part that fails, what it raised and where.
     """
     config, parts = fold.parts.config, fold.parts
+    tried = _tried(fold)
+    if tried in _passed:
+        return
     where = Where()
     with _nothing_left(parts.device), fold.signals.at_once():
         state = build.build_state(
@@ -70,6 +80,32 @@ def try_first_step(fold: Fold) -> None:
             if where.part is None and not isinstance(error, RuntimeError):  # a bug of this package
                 raise
             raise UserError(_failure(fold, where.part or "model", error)) from error
+    if tried is not None:
+        _passed.add(tried)
+
+
+def _tried(fold: Fold) -> str | None:
+    """Name all that decides whether the trial passes; None if code of the user's has a say."""
+    config = {key: value for key, value in fold.run.config.items() if key != "seed"}
+    if not all(target in PARTS for target in _targets(config)):
+        return None
+    optimizer = config["optimizer"]
+    config["optimizer"] = optimizer | {k: bool(optimizer[k]) for k in RATES if k in optimizer}
+    sizes = {name: len(indices) for name, indices in fold.split.parts.items()}
+    files = [fold.run.data_sha256, fold.run.weights_sha256]
+    return json.dumps([config, sizes, files], sort_keys=True)
+
+
+def _targets(value: Any) -> Iterator[str]:
+    """Yield every ``_target_`` in a plain value that is not null."""
+    if isinstance(value, dict):
+        if (target := value.get("_target_")) is not None:
+            yield target
+        for item in value.values():
+            yield from _targets(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _targets(item)
 
 
 class Where:

@@ -22,6 +22,7 @@ from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.callbacks import build_callbacks
 from mnist_exp.experiment.parts import Parts
+from mnist_exp.experiment.sweep_defaults import checkpoints_kept
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.interruption import StopSignals
 from mnist_exp.models import MLP
@@ -56,10 +57,15 @@ def by_validation(config: DictConfig, split: Split) -> bool:
     return selection == "validation" or (selection == "auto" and split.validation is not None)
 
 
-def open_directory(parts: Parts, directory: Path) -> RunDirectory:
-    """Open ``directory`` as the run directory for this configuration, data and splits."""
+def open_directory(
+    parts: Parts, directory: Path, config: dict[str, Any] | None = None
+) -> RunDirectory:
+    """Open ``directory`` as the run directory for this configuration, data and splits.
+
+    ``config`` is the `training_config` of the parts' where it is known.
+    """
     split_sha256 = {split.fold: split.sha256() for split in parts.splits}
-    config = training_config(parts.config)
+    config = config or training_config(parts.config)
     weights = None if parts.pretrained is None else parts.pretrained.sha256
     return RunDirectory(directory, config, sha256(parts.dataset), split_sha256, weights)
 
@@ -120,8 +126,10 @@ class Fold:
             signals=signals,
         )
         self.by_validation = by_validation(config, split)
-        others = parts.callbacks
-        self.callbacks = build_callbacks(config, run, self.by_validation, display, others)
+        keep = checkpoints_kept(config, parts.in_sweep)
+        self.callbacks = build_callbacks(
+            config, run, self.by_validation, display, keep, parts.callbacks
+        )
 
     def restore(self, saved: Mapping[str, Any] | None) -> None:
         """Restore the state from a checkpoint; do nothing if ``saved`` is None.

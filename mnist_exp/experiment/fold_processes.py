@@ -24,7 +24,7 @@ from mnist_exp.cpu import fork_server
 from mnist_exp.cv import Split
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.fold import Fold, open_directory
-from mnist_exp.experiment.parts import build_parts
+from mnist_exp.experiment.parts import Parts, build_parts
 from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
 from mnist_exp.run.command_line import resume_command
 from mnist_exp.run.directory import checkpoint_directories
@@ -39,7 +39,7 @@ POLL_SECONDS = 0.1
 
 
 def complete_in_processes(
-    config: DictConfig,
+    parts: Parts,
     directory: Path,
     splits: Sequence[Split],
     jobs: int,
@@ -66,7 +66,7 @@ def complete_in_processes(
     try:
         for first in range(min(jobs, len(splits))):
             with contextlib.suppress(Interrupted):
-                _start(running, config, directory, splits[first::jobs], signals)
+                _start(running, parts, directory, splits[first::jobs], signals)
         while running:
             stopping = failure is not None or signals.received is not None
             if stopping:
@@ -94,7 +94,7 @@ def complete_in_processes(
 
 def _start(
     running: dict[BaseProcess, Connection],
-    config: DictConfig,
+    parts: Parts,
     directory: Path,
     splits: Sequence[Split],
     signals: StopSignals,
@@ -102,7 +102,8 @@ def _start(
     context = fork_server.process_context()
     receiver, sender = context.Pipe(duplex=False)
     # bytes, because multiprocessing shares tensor memory, which disappears when the run ends
-    arguments = (config, directory, pickle.dumps(splits), torch.get_num_threads(), sender)
+    given = (parts.config, parts.in_sweep, directory, pickle.dumps(splits))
+    arguments = (*given, torch.get_num_threads(), sender)
     process = context.Process(target=_complete_folds, args=arguments)
     try:
         with signals.at_once():
@@ -151,6 +152,7 @@ def _failure(process: BaseProcess, stopping: bool, directory: Path) -> Exception
 
 def _complete_folds(
     config: DictConfig,
+    in_sweep: bool,
     directory: Path,
     pickled_splits: bytes,
     threads: int,
@@ -164,7 +166,7 @@ def _complete_folds(
         with StopSignals(numbers=(signal.SIGTERM,)) as signals:
             fork_server.take_signals()
             threading.Thread(target=_stop_with_the_run, daemon=True).start()
-            parts = build_parts(config, pickle.loads(pickled_splits))
+            parts = build_parts(config, pickle.loads(pickled_splits), in_sweep)
             run = open_directory(parts, directory)
             for split in parts.splits:
                 signals.check()

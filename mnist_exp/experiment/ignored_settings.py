@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_exp.experiment.sweep_defaults import draws
 from mnist_exp.run.saved_config import key_of
 from mnist_exp.schema.rule import shown
 from mnist_exp.wording import counted
@@ -31,6 +32,8 @@ class Facts:
         Whether any rate or momentum changes within the run.
     smoothing : bool
         Whether the loss smooths labels by ``training.label_smoothing``.
+    in_sweep : bool
+        Whether it is a job of a sweep.
     """
 
     train_size: int
@@ -39,6 +42,7 @@ class Facts:
     momentum: bool
     schedule_changes: bool
     smoothing: bool
+    in_sweep: bool = False
 
 
 def keys_of(overrides: Iterable[str]) -> frozenset[str]:
@@ -100,8 +104,11 @@ def _of_training(config: DictConfig, facts: Facts) -> Iterator[Ignored]:
         yield ("training.averaging_warmup",), "training.averaging=null averages no weights"
     if not (training.decay_norm_and_bias or config.optimizer.get("weight_decay")):
         yield ("training.decay_norm_and_bias",), "the optimizer has no weight decay"
-    if not config.plots.enabled:
-        yield ("plots.dpi", "plots.num_samples"), "plots.enabled=false draws nothing"
+    if not draws(config, facts.in_sweep):
+        reason = "plots.enabled=false draws nothing"
+        if config.plots.enabled is None:
+            reason = "the jobs of a sweep draw nothing without plots.enabled=true"
+        yield ("plots.dpi", "plots.num_samples"), reason
     elif config.plots.num_samples > (fewest := min(facts.train_size, facts.test_size)):
         yield ("plots.num_samples",), f"there are {fewest} images to show"
 

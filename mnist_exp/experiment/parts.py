@@ -43,6 +43,8 @@ class Parts:
         Weights that all networks start from.
     callbacks : mapping
         Of the run's caller, by name, besides those of the configuration.
+    in_sweep : bool
+        Whether the run is a job of a sweep, which leaves less behind unless asked for more.
     """
 
     config: DictConfig
@@ -54,10 +56,15 @@ class Parts:
     metrics: Mapping[str, Metric]
     pretrained: Pretrained | None = None
     callbacks: Mapping[str, Callback] = field(default_factory=dict)
+    in_sweep: bool = False
 
 
-def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Parts:
+def build_parts(
+    config: DictConfig, splits: Sequence[Split] | None = None, in_sweep: bool = False
+) -> Parts:
     """Build the shared parts of a run, drawing the splits unless they are given.
+
+    ``in_sweep`` is as in `Parts`.
 
     Raises
     ------
@@ -78,4 +85,5 @@ def build_parts(config: DictConfig, splits: Sequence[Split] | None = None) -> Pa
         recipe=build.build_recipe(config, device, build_loss(config, dataset.num_classes, device)),
         metrics=build_metrics(config),
         pretrained=pretrained,
+        in_sweep=in_sweep,
     )

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from mnist_exp.callbacks.display import Terminal
+from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.cpu import ops
 from mnist_exp.cpu.cores import given_cores
 from mnist_exp.cpu.threads import overload
@@ -27,6 +28,7 @@ from mnist_exp.experiment.functions import takes_label_smoothing
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.parts import build_parts
 from mnist_exp.experiment.summary import facts, selection_rule, summary
+from mnist_exp.experiment.sweep_defaults import draws
 from mnist_exp.interruption import StopSignals
 from mnist_exp.run.directory import RunDirectory, check_links, load_checkpoints
 from mnist_exp.run.fold_result import FoldResult
@@ -51,7 +53,7 @@ def run_experiment(
     lock: DirectoryLock | None = None,
     side_by_side: bool = False,
     said: Collection[str] = (),
-    sweep_job: str | None = None,
+    sweep_job: SweepPlace | None = None,
     callbacks: Mapping[str, Callback] | None = None,
 ) -> dict[str, Any]:
     """Train as configured and write everything to ``directory``.
@@ -74,8 +76,9 @@ def run_experiment(
         script, which therefore needs an ``if __name__ == "__main__"`` guard.
     said : collection of str
         Keys the user gave; a warning names those without effect.
-    sweep_job : str or None
-        Place in a sweep, such as ``[2/9]``, whose jobs print no line an epoch.
+    sweep_job : SweepPlace or None
+        Place in a sweep, whose jobs print no line an epoch and, unless asked for, draw no pictures
+        and keep a single checkpoint besides the best.
     callbacks : mapping or None
         Callbacks of the caller, by name; they do not travel to processes that train folds.
 
@@ -96,9 +99,11 @@ def run_experiment(
     with signals.at_once():  # nothing to save yet
         check_links(directory)
         wait_for_orphans(directory)
-        checkpoints = load_checkpoints(directory, training_config(config))
-        parts = replace(build_parts(config), callbacks=callbacks or {})  # may download the data
-        run = open_directory(parts, directory)
+        trained = training_config(config)
+        checkpoints = load_checkpoints(directory, trained)
+        parts = build_parts(config, in_sweep=sweep_job is not None)  # may download the data
+        parts = replace(parts, callbacks=callbacks or {})
+        run = open_directory(parts, directory, trained)
     rule = selection_rule(config, parts.splits)
     # one thread per fold whatever the parallelism: sums depend on the thread count
     torch.set_num_threads(config.threads or (ALL_THREADS if len(parts.splits) == 1 else 1))
@@ -127,7 +132,7 @@ def run_experiment(
         results |= summary(folds, first.parts.metrics)
         if config.reproduce is not None:
             results["reproduction"] = compare(config.reproduce, results)
-        if config.plots.enabled:
+        if draws(config, parts.in_sweep):
             from mnist_exp.experiment.pictures import draw_pictures  # loads matplotlib
 
             with signals.at_once():  # training is saved; a resumed run redraws
@@ -166,7 +171,7 @@ def run_folds(
     unfinished = [split for split in parts.splits if split.fold not in done]
     display.folds, display.at_once = len(unfinished), min(jobs, len(unfinished))
     if jobs > 1:
-        complete_in_processes(parts.config, run.path, unfinished, jobs, signals, display)
+        complete_in_processes(parts, run.path, unfinished, jobs, signals, display)
         elsewhere = {split.fold for split in unfinished}
     results = []
     for split in parts.splits:
@@ -242,6 +247,7 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             momentum=optimization.has_momentum(first.state.optimizer),
             schedule_changes=schedule_changes,
             smoothing=takes_label_smoothing(config),
+            in_sweep=parts.in_sweep,
         )
         some = parts.images.batch(indices[:SCALE_SAMPLE])[0]
     scale = scale_warning(

@@ -50,7 +50,7 @@ def facts(first: Fold, run: RunDirectory, rule: str) -> dict[str, Any]:
         "host": socket.gethostname(),
         "device": device.type,
         "cpu" if device.type == "cpu" else "gpu": device_name(device),
-        "versions": versions(),
+        "versions": dict(versions()),
         "git_commit": git_commit(Path(__file__).parent),
     }
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -22,15 +25,18 @@ def device_name(device: torch.device) -> str:
     return cpu_name()
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
-    return {
+    found = {
         "mnist_exp": __version__,
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
     }
+    return MappingProxyType(found)
 
 
+@cache  # the process goes on with the code it has loaded
 def git_commit(directory: Path) -> str | None:
     """Return the git commit of ``directory``, with ``-dirty`` if modified; None if unknown."""
     try:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.command_line import literal
-from mnist_exp.run.yaml_files import load_yaml
+from mnist_exp.run.yaml_files import dump_yaml, load_yaml
 from mnist_exp.schema import LENGTH_ARGUMENTS, resolved_values, unresolved
 from mnist_exp.wording import counted
 
@@ -32,6 +32,12 @@ OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "constraint": {"effects": [], "curve": "exponential"},
     "data": {"class_names": None, "transpose": False},
     "model": {"weights": None, "strict": True},
+}
+# What null means in a run by itself, as older versions wrote it. It hashes and compares as that, in
+# a sweep's jobs too, where it means less: neither changes what is trained.
+AS_WRITTEN_OUT: dict[str, dict[str, Any]] = {
+    "plots": {"enabled": True},
+    "checkpoints": {"keep": 5},
 }
 # Cross-entropy with training.label_smoothing.
 PLAIN_LOSS = {"_target_": "mnist_exp.train.losses.cross_entropy", "weight": None}
@@ -59,7 +65,9 @@ def key_of(override: str) -> str:
 
 
 def own_part(config: DictConfig) -> DictConfig:
-    """Return the configuration without its ``hydra`` node."""
+    """Return the configuration without its ``hydra`` node; itself if it has none."""
+    if "hydra" not in config:
+        return config
     keys: list[Any] = [key for key in config if key != "hydra"]  # a user may write 5: 3
     return OmegaConf.masked_copy(config, keys)
 
@@ -78,20 +86,26 @@ def training_config(config: DictConfig) -> dict[str, Any]:
 
 
 def with_values(config: DictConfig) -> DictConfig:
-    """Return the configuration with its interpolations resolved for good.
+    """Return the configuration with its interpolations resolved for good; itself without any.
 
     Raises
     ------
     UserError
         If one cannot be resolved.
     """
-    try:
-        values = resolved_values(config)
-    except OmegaConfBaseException as error:
-        raise UserError(unresolved(error)) from error
+    values = _resolved(config)
+    if values == OmegaConf.to_container(config, resolve=False):
+        return config
     plain = OmegaConf.create(_escaped(values))
     OmegaConf.set_struct(plain, True)
     return plain
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        return resolved_values(config)
+    except OmegaConfBaseException as error:
+        raise UserError(unresolved(error)) from error
 
 
 def bring_up_to_date(config: DictConfig) -> None:
@@ -143,6 +157,10 @@ def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
     normal = _without(config, keys)
     if isinstance(normal.get("tracker"), Mapping):
         normal["tracker"] = _as_in_version_0_1(normal["tracker"])
+    for group, written in AS_WRITTEN_OUT.items():
+        given = normal.get(group)
+        if isinstance(given, Mapping):
+            normal[group] = {k: written.get(k) if v is None else v for k, v in given.items()}
     return normal
 
 
@@ -236,7 +254,7 @@ def load_config(directory: Path, key: str) -> DictConfig:
 
 def save_config(directory: Path, config: DictConfig) -> None:
     """Write the configuration, interpolations resolved, to the run directory."""
-    write_atomic(directory / CONFIG_FILE, OmegaConf.to_yaml(with_values(config)).encode())
+    write_atomic(directory / CONFIG_FILE, dump_yaml(_escaped(_resolved(config))).encode())
 
 
 def _escaped(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -235,6 +236,16 @@ def _recorded_outcome(
     objective = Objective(sweep.objective, sweep.direction)
     run = read_outcome(sweep_dir, job, objective)
     return Outcome(job.directory, job.overrides, run, config)
+
+
+def row_of(sweep_dir: Path, job: JobRecord) -> Row:
+    """Return the row of a job that began."""
+    objective = VALIDATION_ACCURACY
+    with contextlib.suppress(UserError):  # damaged: the table says so
+        sweep = read_sweep(sweep_dir)
+        objective = Objective(sweep.objective, sweep.direction)
+    run = read_outcome(sweep_dir, job, objective)
+    return _row(Outcome(job.directory, job.overrides, run, None))
 
 
 def _row(outcome: Outcome) -> Row:

@@ -6,8 +6,10 @@ Both kinds of file may be untrusted and are checked when read.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -94,6 +96,13 @@ class SweepRecord:
     direction: str = MAXIMIZE
     version: int = 0
 
+    @cached_property
+    def fixed(self) -> set[str]:
+        """The overrides that all jobs share; of jobs that a search chooses, those typed as such."""
+        if self.jobs:
+            return set(self.jobs[0].overrides).intersection(*(job.overrides for job in self.jobs))
+        return set(self.overrides)
+
 
 @dataclass
 class JobRecord:
@@ -139,6 +148,15 @@ def read_sweep(sweep_dir: Path) -> SweepRecord:
         If it is missing, damaged or of a later version.
     """
     path = sweep_dir / SWEEP_FILE
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        return _read_sweep(path, status.st_ino, status.st_mtime_ns, status.st_size)
+    return _read_sweep(path)
+
+
+@lru_cache(maxsize=1)  # each job reads it, and it names all jobs
+def _read_sweep(path: Path, *version: int) -> SweepRecord:
+    """Read and check sweep.json; ``version`` tells a file from the one that it replaced."""
     values = _read(path, SWEEP)
     if values.get("jobs") is not None:
         jobs = values["jobs"]

@@ -170,18 +170,12 @@ def _order(rows: Sequence[Row]) -> str:
     return ""
 
 
-def job_line(rows: Sequence[Row], job: str) -> str:
+def job_line(row: Row, swept: Sequence[str]) -> str:
     """Return the line for a job that has ended: its settings, accuracy, time and directory.
 
-    Parameters
-    ----------
-    rows : sequence of Row
-        Of the whole sweep so far.
-    job : str
-        Directory of the job, relative to the sweep's.
+    ``swept`` names the settings that differ between jobs; without any, all are listed.
     """
-    row = next(row for row in rows if row.job == job)
-    settings = swept_settings(rows) or list(row.overrides)
+    settings = swept or list(row.overrides)
     parts = [" ".join(f"{name}={row.overrides.get(name, '')}" for name in settings)]
     if row.accuracy is None:
         parts.append(row.status)
@@ -193,7 +187,7 @@ def job_line(rows: Sequence[Row], job: str) -> str:
         parts.append(f"{row.score.ranking} {shown_number(row.score.value)}")
     if row.wall_seconds is not None:
         parts.append(f"{row.wall_seconds:.1f} s")
-    return printable(" | ".join([*parts, f"directory {job}"]))
+    return printable(" | ".join([*parts, f"directory {row.job}"]))
 
 
 def _over(group: SeedGroup[Row], column: str) -> tuple[float | None, float | None]:

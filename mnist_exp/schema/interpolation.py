@@ -24,9 +24,10 @@ def resolved_values(config: DictConfig) -> dict[str, Any]:
         If an interpolation cannot be resolved.
     """
     typed: Any = OmegaConf.to_container(config, resolve=False)
+    if not _has_interpolation(typed):
+        resolved: dict[str, Any] = typed
+        return resolved
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    if typed == values:
-        return values
     for key, rule in rules_for(values).items():
         value = select(values, key)
         if value is ABSENT or rule.accepts(value):
@@ -43,6 +44,14 @@ def unresolved(error: OmegaConfBaseException) -> str:
     reason = str(error.msg or error).partition("\n")[0]
     reason = reason.rpartition("raised while resolving interpolation: ")[2].strip("\"'")
     return f"{error.full_key or 'the configuration'} cannot be resolved: {reason}"
+
+
+def _has_interpolation(typed: Any) -> bool:
+    if isinstance(typed, dict):
+        return any(map(_has_interpolation, (*typed, *typed.values())))
+    if isinstance(typed, list):
+        return any(map(_has_interpolation, typed))
+    return isinstance(typed, str) and "${" in typed
 
 
 def _read_as_yaml(typed: Any, value: Any) -> Any:

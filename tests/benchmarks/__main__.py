@@ -90,7 +90,7 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     },
 }
 # Works with a table of their own.
-OTHERS = ("gradients",)
+OTHERS = ("gradients", "sweep")
 ALL_WORKS = 14.0  # minutes, for a run of all works
 # Images per epoch of works whose slowest contenders take minutes for all 60,000.
 IMAGES = {"cnn21k": 3_000, "cnn20k": 1_500}
@@ -123,6 +123,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=2.5, help="per work; default: 2.5")
     parser.add_argument("--cold", action="store_true", help="time the first epoch")
+    parser.add_argument("--jobs", nargs="+", help="of each sweep of the work sweep; default: 64")
     parser.add_argument("--one", nargs=2, metavar=("WORK", "CONTENDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -136,7 +137,9 @@ def main() -> int:
     minutes = options.minutes if options.works else min(options.minutes, ALL_WORKS / len(names))
     for work in options.works or names:
         if work in OTHERS:
-            subprocess.run([sys.executable, "-m", f"tests.benchmarks.bench_{work}"], check=True)
+            sizes = ["--jobs", *options.jobs] if work == "sweep" and options.jobs else []
+            command = [sys.executable, "-m", f"tests.benchmarks.bench_{work}", *sizes]
+            subprocess.run(command, check=True)
             continue
         there = [name for name in WORKS[work] if name not in EXTRA or find_spec(name)]
         for name in WORKS[work].keys() - there:

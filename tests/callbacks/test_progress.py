@@ -9,6 +9,7 @@ import os
 import re
 import struct
 import termios
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -16,6 +17,7 @@ import pytest
 
 from mnist_exp.callbacks.display import LEAST_BAR, OfProcess, Terminal, receive
 from mnist_exp.callbacks.progress import epoch_line
+from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.train.metrics import expected_calibration_error, in_percent, top_k_accuracy
 
 NUMBERS = ("accuracy 100.00%", "loss 12.3456", "123,456 samples/s", "10.00 ms/batch")
@@ -88,12 +90,26 @@ def test_without_a_terminal_there_are_lines_alone() -> None:
 
 def test_the_jobs_of_a_sweep_have_a_bar_with_their_place_and_no_lines() -> None:
     screen = Screen(80)
-    display = Terminal(screen.stream, job="[2/9]")
+    display = Terminal(screen.stream, job=SweepPlace(1, 9))
     display.begin(10, 0)
     display.line("epoch 1/1")
     display.advance(5, "epoch 1/1", NUMBERS)
     (bar,) = screen.drawn()
     assert bar.startswith("[2/9] epoch 1/1  50%|")
+    display.close()
+    screen.close()
+
+
+def test_where_one_process_trains_all_jobs_the_bar_is_that_of_the_sweep() -> None:
+    """One and a half of ten jobs take 90 s, so the others take 510."""
+    screen = Screen(80)
+    place = SweepPlace(1, 10, alone=True, first=0, started=time.time() - 90)
+    display = Terminal(screen.stream, job=place)
+    display.begin(10, 0)
+    display.advance(5, "epoch 1/1", NUMBERS)
+    (bar,) = screen.drawn()
+    assert bar.startswith("[2/10] epoch 1/1  15%|")
+    assert "| 08:30 left, " in bar
     display.close()
     screen.close()
 

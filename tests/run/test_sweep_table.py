@@ -255,7 +255,7 @@ def test_jobs_are_ranked_by_the_objective_of_the_sweep(
     rows = sweep.write_table(tmp_path)
     sweep.print_table(rows)
     assert "; the best (lowest) first, by validation loss" in capsys.readouterr().out
-    assert " | validation loss 0.5 | " in sweep.job_line(rows, "1")
+    assert " | validation loss 0.5 | " in sweep.job_line(rows[0], [])
     assert ranked_by("validation_f1", "maximize") == ["0", "1", "2"]  # as they ran
     sweep.print_table(sweep.write_table(tmp_path))
     assert "not every job has a number for sweep.objective" in capsys.readouterr().out

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncherConf
 from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_exp.app.sweep.jobs import fix_threads, json_values, without_run_keys
+from mnist_exp.app.sweep.pace import pace_of
+from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.errors import UserError
 from mnist_exp.run.objective import Objective, objective_column, score
 from mnist_exp.run.results import COMPLETED, finished_results, read_results
@@ -27,12 +30,14 @@ from mnist_exp.run.saved_config import (
     flat,
     has_hash,
     hash_config,
+    key_of,
     load_config,
     training_config,
     without_old_behaviour,
 )
-from mnist_exp.run.sweep_jobs import read_outcome
+from mnist_exp.run.sweep_jobs import Row, row_of
 from mnist_exp.run.sweep_record import JobRecord, is_directory_name, read_job, read_sweep, write_job
+from mnist_exp.run.sweep_table import job_line
 
 SHOWN = 8  # differences in a message
 
@@ -53,7 +58,9 @@ class SweepJob:
         self.directory = directory
         self.resumed = False  # whether the sweep was resumed; its directory may be untrusted
         number = int(hydra.job.num)
-        self.place = f"[{number + 1}]"  # in the sweep, for lines about the job
+        self.place = SweepPlace(number, alone=hydra.launcher._target_ == BasicLauncherConf._target_)
+        self.pace = pace_of(self.sweep_dir)
+        self._fixed: set[str] = set()  # overrides that other jobs have too
         before = None
         with contextlib.suppress(UserError):  # damaged: rewritten
             before = read_job(self.sweep_dir, number)
@@ -78,8 +85,8 @@ class SweepJob:
         self._check_directory()
         sweep = read_sweep(self.sweep_dir)
         self.resumed = sweep.resumed
-        if sweep.jobs is not None:
-            self.place = f"[{self.record.number + 1}/{len(sweep.jobs)}]"
+        self._fixed = sweep.fixed
+        self.place.jobs = None if sweep.jobs is None else len(sweep.jobs)
         fix_threads(config, sweep.threads)
         if sweep.resumed and sweep.jobs is not None:
             # on the first start, values may still depend on the machine that runs the job
@@ -104,6 +111,8 @@ class SweepJob:
     def begin(self, config: DictConfig) -> None:
         """Record the hash of ``config``, or that of the results if the job is finished."""
         finished = finished_results(self.directory)  # an older version may hash differently
+        if finished is None:
+            self.pace.begin(self.place)
         trains = hash_config(training_config(config))
         self.record.config_hash = trains if finished is None else finished["config_hash"]
         self._write()
@@ -114,10 +123,17 @@ class SweepJob:
 
     def end(self) -> None:
         """Write how the job ended to its record."""
+        self.row: Row = row_of(self.sweep_dir, self.record)
         if self.record.status == "running":
-            outcome = read_outcome(self.sweep_dir, self.record)
-            self.record.status, self.record.error = outcome.status, outcome.error
+            self.record.status, self.record.error = self.row.status, self.row.error
         self._write()
+
+    def line(self) -> str:
+        """Return the line about the job that `end` recorded, and how long the others will take."""
+        swept = [key_of(text) for text in self.record.overrides if text not in self._fixed]
+        line = f"{self.place} {job_line(self.row, swept)}"
+        left = self.pace.left(self.place)
+        return line if left is None else f"{line} | {left}"
 
     def objective(self, config: DictConfig) -> float | None:
         """Return the objective of the job that `end` recorded; None unless it is completed."""

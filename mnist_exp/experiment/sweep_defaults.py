@@ -1,0 +1,19 @@
+"""Settings that null leaves to the kind of run: a job of a sweep leaves less behind."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+KEPT, KEPT_OF_JOB = 5, 1  # newest checkpoints; a thousand jobs with more would fill a disk
+
+
+def draws(config: DictConfig, in_sweep: bool) -> bool:
+    """Whether pictures are drawn at the end (``plots.enabled``)."""
+    enabled: bool | None = config.plots.enabled
+    return not in_sweep if enabled is None else enabled
+
+
+def checkpoints_kept(config: DictConfig, in_sweep: bool) -> int:
+    """Return how many of the newest checkpoints are kept (``checkpoints.keep``)."""
+    keep: int | None = config.checkpoints.keep
+    return (KEPT_OF_JOB if in_sweep else KEPT) if keep is None else keep
