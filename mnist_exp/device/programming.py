@@ -191,7 +191,7 @@ class StepResponse:
         mean_bounds = {"mean_W_min": low, "mean_W_max": high}
         bounds = {"W_min": self.W_min, "W_max": self.W_max}
         self.numbers: dict[str, Number] = {**self.model.means, **mean_bounds, **bounds}
-        self.numbers |= self.drawn
+        self.numbers |= {n: drawn for n, drawn in self.drawn.items() if n != "write_offset"}
 
     def respond(self, w: Tensor, pulses: Tensor) -> None:
         """Apply whole pulses in place; only the devices that get any are computed.
@@ -213,19 +213,22 @@ class StepResponse:
     def _write(self, w: Tensor, devices: Tensor, count: Tensor, up: bool) -> None:
         """Give pulses in one direction to some devices, most pulses first."""
         numbers = {name: at(number, devices) for name, number in self.numbers.items()}
+        bounds = (numbers["W_min"], numbers["W_max"])
         written = w.index_select(0, devices)
         offset = self.drawn.get("write_offset")
         if offset is not None:  # pulses act on what lies below it
             written -= offset.index_select(0, devices)
         for still in _still_owed(count):
-            device = SimpleNamespace(**{n: first(number, still) for n, number in numbers.items()})
+            if still < len(devices):
+                numbers = {name: first(number, still) for name, number in numbers.items()}
+            device = SimpleNamespace(**numbers)
             pulsed = written[:still]
             size = self.model.step(pulsed, up, device, self.random)
             pulsed.add_(size, alpha=self.D if up else -self.D)
             clip(pulsed, device.W_min, device.W_max, out=pulsed)
         if offset is not None:
             noise = self.random.normal(len(written)) * (self.model.write_noise * self.D)
-            read = clip(written + noise, numbers["W_min"], numbers["W_max"])
+            read = clip(written + noise, *bounds)
             offset.index_copy_(0, devices, read - written)
             written = read
         w.index_copy_(0, devices, written)

@@ -125,14 +125,18 @@ class StepModel(ABC):
 
         Parameters as in `shape`; ``random`` draws the noise.
         """
-        noisy = SimpleNamespace(**vars(device))
-        for name, sigma in self.cycle_spread.items():
-            if name != "step" and sigma > 0:
-                setattr(noisy, name, getattr(device, name) + sigma * random.normal(len(w)))
-        size = self.shape(w, up, noisy).clamp(min=0)
-        if (sigma := self.cycle_spread.get("step", 0.0)) > 0:
-            size = size * (1 + sigma * random.normal(len(w)))
-        return (size + noisy.offset) * self._direction(up, noisy)
+        noisy = {n: sigma for n, sigma in self.cycle_spread.items() if sigma > 0}
+        of_step = noisy.pop("step", 0.0)
+        if noisy:
+            device = SimpleNamespace(**vars(device))
+        for name, sigma in noisy.items():
+            setattr(device, name, getattr(device, name) + sigma * random.normal(len(w)))
+        size = self.shape(w, up, device).clamp(min=0)
+        if of_step > 0:
+            size *= of_step * random.normal(len(w)) + 1
+        if isinstance(device.offset, Tensor) or device.offset != 0:
+            size += device.offset
+        return size.mul_(self._direction(up, device))
 
     def _direction(self, up: bool, device: SimpleNamespace) -> Tensor | float:
         deviation = device.up_down - self.up_down

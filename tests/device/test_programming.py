@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mnist_exp.device.pulses import accumulate_pulses
+from mnist_exp.device import DeviceSettings
+from mnist_exp.device.programming import CurveResponse
+from mnist_exp.device.pulses import accumulate_pulses, curve_parameter, program
+from mnist_exp.device.random_source import RandomSource
 from tests.helpers.device_nets import attached
 
 updates = st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=60)
@@ -53,3 +56,21 @@ def test_pulses_at_a_bound_are_spent() -> None:
         layer.weight.data.add_(update)
         constraint.step()
     assert abs(layer.weight.item() - 0.99) < 1e-6
+
+
+def test_devices_without_a_pulse_need_no_computation() -> None:
+    """The few written ones alone, with bounds of their own, equal all of them."""
+    generator = torch.Generator().manual_seed(0)
+    settings = DeviceSettings(
+        pulse_rounding="nearest", levels=50, nonlinearity_ltp=2.0, nonlinearity_ltd=-3.0
+    )
+    low = -1 + 0.1 * torch.rand(1000, generator=generator)
+    high = 1 + 0.1 * torch.rand(1000, generator=generator)
+    w = low + (high - low) * torch.rand(1000, generator=generator)
+    pulses = torch.randint(-2, 3, (1000,), generator=generator).float()
+    pulses[torch.rand(1000, generator=generator) < 0.95] = 0
+    curves = (curve_parameter(2.0), curve_parameter(-3.0))
+    expected = program(w, pulses, *curves, low, high, 49)
+    response = CurveResponse(settings, low, high, RandomSource(0, torch.device("cpu")))
+    response.respond(w, pulses)
+    torch.testing.assert_close(w, expected)
