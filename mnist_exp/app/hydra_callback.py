@@ -101,7 +101,7 @@ class Directories(Callback):
         except Exception as error:
             refuse(error)
         print_table(rows)
-        print(f"runs, sweep.csv and sweep.png: {printable(config.hydra.sweep.dir)}")
+        print(f"runs, tables and sweep.png: {printable(config.hydra.sweep.dir)}")
         if not rows or any(row.status not in (COMPLETED, PRUNED) for row in rows):
             sys.exit(FAILURE_EXIT_CODE)
 

@@ -56,8 +56,8 @@ ENTRIES = Rule(
 
 OBJECTIVE = Rule(
     lambda value: isinstance(value, str) and re.fullmatch(r"validation[._]\S+", value) is not None,
-    "a value of the validation images: validation_accuracy, validation_loss or, with metrics=f1, "
-    "validation_f1; what is measured on other images must not choose a setting",
+    "a value of the validation images: validation_accuracy, validation_loss or, with metrics=top2, "
+    "validation_top2; what is measured on other images must not choose a setting",
 )
 
 

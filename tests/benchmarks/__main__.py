@@ -96,6 +96,7 @@ ALL_WORKS = 14.0  # minutes, for a run of all works
 IMAGES = {"cnn21k": 3_000, "cnn20k": 1_500}
 SECONDS = 1.0  # a process times epochs for at least this long and reports the median
 EXTRA = ("skorch", "lightning")  # packages of the extra ``bench``
+COMPILED = "torch.compile"  # compiles for minutes, and an epoch of these sizes is no faster
 
 
 def run_one(work: str, contender: str, cold: bool) -> None:
@@ -124,6 +125,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.5, help="per work; default: 2.5")
     parser.add_argument("--cold", action="store_true", help="time the first epoch")
     parser.add_argument("--jobs", nargs="+", help="of each sweep of the work sweep; default: 64")
+    parser.add_argument("--compiled", action="store_true", help=f"time {COMPILED} too")
     parser.add_argument("--one", nargs=2, metavar=("WORK", "CONTENDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -141,8 +143,9 @@ def main() -> int:
             command = [sys.executable, "-m", f"tests.benchmarks.bench_{work}", *sizes]
             subprocess.run(command, check=True)
             continue
-        there = [name for name in WORKS[work] if name not in EXTRA or find_spec(name)]
-        for name in WORKS[work].keys() - there:
+        wanted = [name for name in WORKS[work] if options.compiled or COMPILED not in name]
+        there = [name for name in wanted if name not in EXTRA or find_spec(name)]
+        for name in set(wanted).difference(there):
             print(f"{work}: {name} is left out: not installed (pip install '.[bench]')")
         there = with_builds(there)
         timings = time_in_turn(work, there, options.repeats, options.cold, minutes * 60)

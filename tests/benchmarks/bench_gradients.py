@@ -32,7 +32,7 @@ from mnist_exp.gradients import CollectionSettings, Samples, collect
 from mnist_exp.models import MLP
 
 NUM_SAMPLES = 60_000
-REPEATS = 3
+REPEATS = 2
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ def in_own_process(*arguments: str) -> dict[str, object]:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--slow-samples", type=int, default=1_500)
+    parser.add_argument("--slow-samples", type=int, default=1_000)
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

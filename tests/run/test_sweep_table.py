@@ -176,7 +176,7 @@ def test_a_sweep_prints_one_line_a_job(asymmetry: Swept) -> None:
     shown = "{mean:.2%} +- {std:.2%}".format(**results["accuracy"])
     assert f" | test accuracy {shown} | {results['wall_seconds']:.1f} s | directory 1" in of_jobs[1]
     assert not any(line.startswith("fold 1 | epoch") for line in lines)
-    assert lines[-1] == f"runs, sweep.csv and sweep.png: {directory}"
+    assert lines[-1] == f"runs, tables and sweep.png: {directory}"
 
 
 def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_path: Path) -> None:
