@@ -117,10 +117,10 @@ def _own_settings(path: Path, package: str) -> Settings:
 def _leaves(
     values: dict[str, Any], written: dict[str, tuple[str, str]], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """Yield each dotted key and value; a group written in braces is one value."""
+    """Yield each dotted key and value; below the first level, a group in braces is one value."""
     for name, value in values.items():
         key = f"{prefix}{name}"
-        in_braces = written.get(key, ("", ""))[0].startswith("{")
+        in_braces = prefix and written.get(key, ("", ""))[0].startswith("{")
         if isinstance(value, dict) and value and not in_braces:
             yield from _leaves(value, written, f"{key}.")
         else:
