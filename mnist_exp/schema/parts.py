@@ -214,6 +214,12 @@ TIKI_TAKA = {
     "gamma": AT_LEAST_0,
 }
 TIKI_TAKA_V2 = TIKI_TAKA | {"threshold": AT_LEAST_0, "flip_probability": SHARE}
+THRESHOLDED_WRITES = {
+    "threshold": AT_LEAST_0,
+    "keep": BOOLEAN,
+    "probability": number(lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "scale": ABOVE_0,
+}
 _TWO_SPREADS = list_of(AT_LEAST_0, "", length=2)
 DEVICE = {
     "mapping": one_of("direct", "reference", "differential"),
@@ -356,6 +362,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.device.SoftBounds": SOFT_BOUNDS,
     "mnist_exp.device.ExpStep": EXP_STEP,
     "mnist_exp.device.PowStep": POW_STEP,
+    "mnist_exp.device.ThresholdedWrites": THRESHOLDED_WRITES,
     "mnist_exp.device.TikiTaka": TIKI_TAKA,
     "mnist_exp.device.TikiTakaV2": TIKI_TAKA_V2,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,

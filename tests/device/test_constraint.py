@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam
 
 from mnist_exp.data import Dataset
-from mnist_exp.device import DeviceConstraint, LinearStep, TikiTaka, TikiTakaV2
+from mnist_exp.device import DeviceConstraint, LinearStep, ThresholdedWrites, TikiTaka, TikiTakaV2
 from mnist_exp.models import CNN20k
 from mnist_exp.optim import AsymmetricSGD
 from tests.helpers.device_nets import (
@@ -185,6 +185,7 @@ def test_convolutions_are_synapses_and_batch_norm_is_free() -> None:
             "nonlinearity_ltd": 0.0,
             "write_noise": 0.0,
         },
+        {"update": ThresholdedWrites(threshold=0.5, probability=0.7)},
     ],
     ids=[
         "every flaw",
@@ -194,6 +195,7 @@ def test_convolutions_are_synapses_and_batch_norm_is_free() -> None:
         "step model",
         "tiki-taka",
         "choppers",
+        "thresholded",
     ],
 )
 def test_saved_state_continues_bit_by_bit(changes: dict[str, Any]) -> None:
