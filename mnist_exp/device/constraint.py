@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mnist_exp.device.dead_zones import dead_zone_warnings
 from mnist_exp.device.diagnostics import Tally, level_histogram, occupancy
 from mnist_exp.device.effect import AddedEffect
-from mnist_exp.device.effects import StepEffect, Stuck, build_effects, draw_devices, placed
+from mnist_exp.device.effects import StepEffect, build_effects, draw_devices, placed, store
 from mnist_exp.device.mapping import (
     DifferentialPair,
     Direct,
@@ -25,7 +25,8 @@ from mnist_exp.device.mapping import (
 from mnist_exp.device.quantization import clip, quantize_nearest
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.settings import DeviceSettings
-from mnist_exp.device.synapses import find_synapses, gather, map_to_conductances
+from mnist_exp.device.synapses import find_synapses, gather, input_lines, map_to_conductances
+from mnist_exp.device.update_scheme import UpdateScheme
 from mnist_exp.device.weight_range import range_warnings
 from mnist_exp.errors import UserError
 
@@ -90,11 +91,9 @@ class DeviceConstraint(DeviceSettings):
             cannot hold; or if no checkpoint can hold the state of an effect.
         """
         mapping = self.mapping_module()
-        self._parameters = [
-            parameter
-            for synapse in find_synapses(model, self.bias == "constrained")
-            for parameter in map_to_conductances(model, synapse, mapping)
-        ]
+        synapses = find_synapses(model, self.bias == "constrained")
+        conductances = [map_to_conductances(model, synapse, mapping) for synapse in synapses]
+        self._parameters = [parameter for of_synapse in conductances for parameter in of_synapse]
         self._conductances = gather(self._parameters)
         self.range_warnings = range_warnings(self, self._conductances)
         self._random = RandomSource(seed, self._conductances.device)
@@ -104,8 +103,11 @@ class DeviceConstraint(DeviceSettings):
             added.bind(seed, self._conductances.device)
         self._before_update = placed(self._added, "before_update")
         self._effects = build_effects(self, self._devices, self._random, self._added)
+        if isinstance(self.update, UpdateScheme):
+            self._start_scheme(self.update, input_lines(synapses, conductances))
         if self.mapping != "direct":
-            self._program_initial_weights()
+            with torch.no_grad():
+                store(self._conductances, self, self._devices)
         self._begin_epoch()
 
     @torch.no_grad()
@@ -218,16 +220,10 @@ class DeviceConstraint(DeviceSettings):
             return partial(ReferenceColumn, read, self.gain, middle)
         return None if read is read_exactly else partial(Direct, read)
 
-    @torch.no_grad()
-    def _program_initial_weights(self) -> None:
-        w = self._conductances
-        if self.rounds_on_write:
-            quantize_nearest(w, *self._bounds, self.levels, out=w)
-        elif self.clip:
-            clip(w, *self._bounds, out=w)
-        for effect in self._effects:
-            if isinstance(effect, Stuck):
-                effect(w, None)
+    def _start_scheme(self, scheme: UpdateScheme, lines: list[Tensor]) -> None:
+        started = scheme.start(self, len(self._conductances), lines, self._random)
+        self._devices |= {f"update.{name}": values for name, values in started.state.items()}
+        self._effects = [started.first, *self._effects, *started.last]
 
     def _begin_epoch(self) -> None:
         self._tally = Tally()

@@ -185,6 +185,27 @@ def build_effects(
     return effects
 
 
+def store(w: Tensor, settings: DeviceSettings, devices: dict[str, Tensor]) -> None:
+    """Write values exactly, in place: on a level or within the bounds, stuck devices left alone.
+
+    Parameters
+    ----------
+    w : Tensor
+        Conductances, float32 [devices].
+    settings : DeviceSettings
+        Of the devices.
+    devices : dict of Tensor
+        Per-device values, from `draw_devices`.
+    """
+    bounds = devices.get("W_min", settings.W_min), devices.get("W_max", settings.W_max)
+    if settings.rounds_on_write:
+        quantize_nearest(w, *bounds, settings.levels, out=w)
+    elif settings.clip:
+        clip(w, *bounds, out=w)
+    if "stuck_indices" in devices:
+        Stuck(devices["stuck_indices"], devices["stuck_values"])(w, None)
+
+
 def placed(added: Sequence[AddedEffect], place: str) -> list[AddedEffect]:
     """Return the effects of a place, in order."""
     return [effect for effect in added if effect.place == place]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mnist_exp.device.effect import Effect, wrong_effects
 from mnist_exp.device.retention import retention_of_tau
 from mnist_exp.device.step_model import StepModel
+from mnist_exp.device.update_scheme import UpdateScheme
 from mnist_exp.schema.parts import DEVICE
 from mnist_exp.schema.rule import mistakes, refuse
 
@@ -53,6 +54,9 @@ class DeviceSettings:
     pulse_rounding : {"none", "nearest", "stochastic", "accumulate"}
         How updates are rounded to whole pulses; ``levels - 1`` pulses span the range. "accumulate"
         keeps the rest digitally.
+    update : {"direct"} or UpdateScheme
+        What of an optimizer's update is written to the devices: all of it, or what a scheme makes
+        of it.
     curve : {"exponential"} or StepModel
         How conductances respond to pulses: along exponential curves, or by a step model, whose
         devices always stay within their bounds.
@@ -93,6 +97,7 @@ class DeviceSettings:
     retention_tau: float | None = None
     retention_target: float | None = None
     pulse_rounding: str = "none"
+    update: str | UpdateScheme = "direct"
     curve: str | StepModel = "exponential"
     nonlinearity_ltp: float = 0.0
     nonlinearity_ltd: float = 0.0
@@ -144,7 +149,12 @@ class DeviceSettings:
 
     @property
     def keeps_every_update(self) -> bool:
-        """Whether accumulators keep what rounding, to pulses or to levels, takes off an update."""
+        """Whether accumulators keep what rounding, to pulses or to levels, takes off an update.
+
+        A scheme's own state counts as one.
+        """
+        if isinstance(self.update, UpdateScheme) and self.update.keeps_updates:
+            return True
         roundings = [self.pulse_rounding, self.rounding if self.rounds_on_write else "none"]
         return "accumulate" in roundings and {"nearest", "stochastic"}.isdisjoint(roundings)
 
@@ -177,6 +187,13 @@ class DeviceSettings:
                 f"constraint.bound_variation={self.bound_variation}: so wide a spread makes the "
                 "bounds of more than 1 % of the devices cross; allowed is up to "
                 f"{1 / CROSSING:.2g} for one bound and {1 / CROSSING / math.sqrt(2):.2g} for both."
+            )
+        if isinstance(self.update, UpdateScheme):
+            yield from self.update.misfits(self)
+        elif self.update != "direct":
+            yield (
+                f"constraint.update={self.update}: allowed is direct, or an object of a class "
+                "derived from mnist_exp.device.UpdateScheme, such as TikiTaka()."
             )
         if isinstance(self.curve, StepModel):
             yield from self._misfits_of_curve(self.curve)

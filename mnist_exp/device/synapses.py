@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from mnist_exp.errors import UserError
@@ -144,6 +144,41 @@ def map_to_conductances(
         parametrize.register_parametrization(layer, name, mapping())
         layer.parametrizations[name] = conductances  # type: ignore[index,assignment,operator]
     return list(conductances.parameters())
+
+
+def input_lines(synapses: list[Synapse], conductances: list[list[nn.Parameter]]) -> list[Tensor]:
+    """Return which devices of the flat buffer are on each input line of each array.
+
+    An array holds one conductance of every weight of a synapse. Its input lines are the inputs of a
+    linear layer, and each position of the kernel in each channel (of its group) in a convolution;
+    of a transposed one they are the channels. A bias has one line.
+
+    Parameters
+    ----------
+    synapses : list of Synapse
+        In the order of the buffer.
+    conductances : list of list of nn.Parameter
+        The conductances of each.
+
+    Returns
+    -------
+    list of Tensor
+        Indices of devices, int64 [lines, devices of a line], one of each parameter.
+    """
+    found: list[Tensor] = []
+    first = 0
+    for synapse, parameters in zip(synapses, conductances, strict=True):
+        layer, name = synapse.places[0]
+        for p in parameters:
+            devices = torch.arange(first, first + p.numel(), device=p.device)
+            first += p.numel()
+            by_row = devices.view(len(p), -1) if p.numel() else devices.view(0, 1)
+            found.append(
+                by_row
+                if isinstance(layer, _ConvTransposeNd) and name == "weight"
+                else by_row.T.contiguous()
+            )
+    return found
 
 
 def gather(parameters: list[nn.Parameter]) -> Tensor:

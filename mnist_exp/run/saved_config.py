@@ -29,7 +29,7 @@ PLACES = (*NOT_HASHED, "model.weights")
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "training": {"averaging_warmup": False, "log_every": None},
-    "constraint": {"effects": [], "curve": "exponential"},
+    "constraint": {"effects": [], "curve": "exponential", "update": "direct"},
     "data": {"class_names": None, "transpose": False},
     "model": {"weights": None, "strict": True},
 }

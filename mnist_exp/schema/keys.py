@@ -166,7 +166,7 @@ def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
 def parts_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the key and the settings of every part: of groups with a ``_target_``, of entries.
 
-    A step model is a part within the constraint.
+    A step model and an update scheme are parts within the constraint.
     """
     for group, settings in values.items():
         if RULES.get(group) is ENTRIES:
@@ -174,8 +174,12 @@ def parts_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
                 yield from ((f"{group}.{name}", entry) for name, entry in settings.items())
         elif f"{group}._target_" in RULES and isinstance(settings, Mapping):
             yield group, settings
-            if group == "constraint" and isinstance(settings.get("curve"), Mapping):
-                yield "constraint.curve", settings["curve"]
+            inside = ("curve", "update") if group == "constraint" else ()
+            yield from (
+                (f"{group}.{name}", settings[name])
+                for name in inside
+                if isinstance(settings.get(name), Mapping)
+            )
 
 
 def target_of(settings: Mapping[str, Any]) -> str:

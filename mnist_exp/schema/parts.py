@@ -206,6 +206,20 @@ EXP_STEP = STEP_MODEL | dict.fromkeys(
     ("A_up", "A_down", "gamma_up", "gamma_down", "a", "b"), FINITE
 )
 POW_STEP = STEP_MODEL | {"gamma_up": AT_LEAST_0, "gamma_down": AT_LEAST_0}
+TIKI_TAKA = {
+    "every": integer(1),
+    "columns": integer(1),
+    "fast_rate": ABOVE_0,
+    "rate": ABOVE_0,
+    "gamma": AT_LEAST_0,
+}
+TIKI_TAKA_V2 = TIKI_TAKA | {"threshold": AT_LEAST_0, "flip_probability": SHARE}
+THRESHOLDED_WRITES = {
+    "threshold": AT_LEAST_0,
+    "keep": BOOLEAN,
+    "probability": number(lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "scale": ABOVE_0,
+}
 _TWO_SPREADS = list_of(AT_LEAST_0, "", length=2)
 DEVICE = {
     "mapping": one_of("direct", "reference", "differential"),
@@ -229,6 +243,14 @@ DEVICE = {
             or hasattr(value, "shape")
         ),
         "exponential, or a step model such as {_target_: mnist_exp.device.LinearStep}",
+    ),
+    "update": Rule(
+        lambda value: (
+            one_of("direct").accepts(value)
+            or (isinstance(value, Mapping) and TEXT.accepts(value.get("_target_")))
+            or hasattr(value, "start")
+        ),
+        "direct, or a scheme such as {_target_: mnist_exp.device.TikiTaka}",
     ),
     "nonlinearity_ltp": LABEL,
     "nonlinearity_ltd": LABEL,
@@ -340,6 +362,9 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.device.SoftBounds": SOFT_BOUNDS,
     "mnist_exp.device.ExpStep": EXP_STEP,
     "mnist_exp.device.PowStep": POW_STEP,
+    "mnist_exp.device.ThresholdedWrites": THRESHOLDED_WRITES,
+    "mnist_exp.device.TikiTaka": TIKI_TAKA,
+    "mnist_exp.device.TikiTakaV2": TIKI_TAKA_V2,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
     "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
     "mnist_exp.trackers.CSV": {},

@@ -49,7 +49,11 @@ def fitted_classifier(
         If the run is none of a network with one hidden layer, or has no such checkpoint.
     """
     config = load_config(directory, "directory")
-    for name in ("effects", "curve"):  # they act in training, and may be the user's own code
+    for name in (
+        "effects",
+        "curve",
+        "update",
+    ):  # they act in training, and may be the user's own code
         config.constraint.pop(name, None)
     _check_network(config, directory)
     weights = read_weights(directory, epoch, fold)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam
 
 from mnist_exp.data import Dataset
-from mnist_exp.device import DeviceConstraint, LinearStep
+from mnist_exp.device import DeviceConstraint, LinearStep, ThresholdedWrites, TikiTaka, TikiTakaV2
 from mnist_exp.models import CNN20k
 from mnist_exp.optim import AsymmetricSGD
 from tests.helpers.device_nets import (
@@ -177,8 +177,26 @@ def test_convolutions_are_synapses_and_batch_norm_is_free() -> None:
         {"rounding": "straight_through", "bound_variation": 0.0},
         {"quantize": False, "pulse_rounding": "accumulate"},
         {"curve": NOISY, "nonlinearity_ltp": 0.0, "nonlinearity_ltd": 0.0, "write_noise": 0.0},
+        {"update": TikiTaka(every=2, columns=2, fast_rate=1.0, rate=0.5, gamma=0.1)},
+        {
+            "update": TikiTakaV2(columns=5, rate=0.5, threshold=1.0, flip_probability=0.3),
+            "curve": NOISY,
+            "nonlinearity_ltp": 0.0,
+            "nonlinearity_ltd": 0.0,
+            "write_noise": 0.0,
+        },
+        {"update": ThresholdedWrites(threshold=0.5, probability=0.7)},
     ],
-    ids=["every flaw", "stochastic", "straight_through", "accumulate", "step model"],
+    ids=[
+        "every flaw",
+        "stochastic",
+        "straight_through",
+        "accumulate",
+        "step model",
+        "tiki-taka",
+        "choppers",
+        "thresholded",
+    ],
 )
 def test_saved_state_continues_bit_by_bit(changes: dict[str, Any]) -> None:
     """Uses every flaw that the changes allow, stopped between two samples of diagnostics."""

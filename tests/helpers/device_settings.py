@@ -20,8 +20,8 @@ def _option(name: str) -> dict[str, Any]:
 def device_settings(option: str = "_ideal", **changes: Any) -> dict[str, Any]:
     """Return the settings of an option of the group ``constraint``, with some changed.
 
-    A step model is built.
+    A step model and an update scheme are built.
     """
     settings = _option(option) | changes
-    settings["curve"] = call_nested(settings["curve"], "constraint.curve")
-    return {name: value for name, value in settings.items() if name != "_target_"}
+    settings = call_nested({n: v for n, v in settings.items() if n != "_target_"}, "constraint")
+    return settings

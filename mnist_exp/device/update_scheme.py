@@ -1,0 +1,89 @@
+"""Update schemes: what of an optimizer's update is written to the devices that hold the weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from torch import Tensor
+
+from mnist_exp.device.random_source import RandomSource
+from mnist_exp.schema.rule import Rule, mistakes, refuse
+
+if TYPE_CHECKING:
+    from mnist_exp.device.settings import DeviceSettings
+
+
+class SchemeStep(Protocol):
+    """A part of a scheme's step, on all conductances at once."""
+
+    @property
+    def needs_before(self) -> bool:
+        """Whether it needs the conductances of the last step."""
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Change ``w`` in place."""
+
+
+@dataclass
+class Started:
+    """A scheme at work on the devices of a network.
+
+    Attributes
+    ----------
+    state : dict of Tensor
+        What checkpoints hold of it.
+    first : SchemeStep
+        Turns the values asked for by the optimizer into those asked of the devices.
+    last : sequence of SchemeStep
+        After everything that happens to the devices in a step.
+    """
+
+    state: dict[str, Tensor]
+    first: SchemeStep
+    last: Sequence[SchemeStep] = field(default_factory=tuple)
+
+
+@dataclass(kw_only=True)
+class UpdateScheme(ABC):
+    """Base of the update schemes.
+
+    Raises
+    ------
+    UserError
+        Listing every mistake.
+    """
+
+    rules: ClassVar[Mapping[str, Rule]] = {}
+
+    def __post_init__(self) -> None:
+        refuse(mistakes(self.rules, vars(self), "constraint.update"))
+
+    @property
+    @abstractmethod
+    def keeps_updates(self) -> bool:
+        """Whether what is not written at once is kept for later."""
+
+    @abstractmethod
+    def start(
+        self, settings: DeviceSettings, count: int, lines: Sequence[Tensor], random: RandomSource
+    ) -> Started:
+        """Set the scheme up for the devices of a network.
+
+        Parameters
+        ----------
+        settings : DeviceSettings
+            Of the devices.
+        count : int
+            Number of devices.
+        lines : sequence of Tensor
+            Of each array the devices on each of its input lines, int64 [lines, devices of a line].
+        random : RandomSource
+            For the scheme's own devices and choices.
+        """
+
+    def misfits(self, settings: DeviceSettings) -> Iterator[str]:
+        """Yield a message if the scheme cannot work with such devices."""
+        yield from ()
