@@ -5,6 +5,7 @@ from mnist_exp.device.effect import Effect
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.step_models import ConstantStep, ExpStep, LinearStep, PowStep, SoftBounds
+from mnist_exp.device.table_step import TableStep
 
 __all__ = [
     "ConstantStep",
@@ -16,4 +17,5 @@ __all__ = [
     "PowStep",
     "SoftBounds",
     "StepModel",
+    "TableStep",
 ]

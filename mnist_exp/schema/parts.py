@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 from mnist_exp.schema.rule import (
@@ -206,6 +207,17 @@ EXP_STEP = STEP_MODEL | dict.fromkeys(
     ("A_up", "A_down", "gamma_up", "gamma_down", "a", "b"), FINITE
 )
 POW_STEP = STEP_MODEL | {"gamma_up": AT_LEAST_0, "gamma_down": AT_LEAST_0}
+TABLE_STEP = STEP_MODEL | {
+    "conductance": Rule(
+        lambda value: (
+            list_of(FINITE, "").accepts(value)
+            and len(value) > 1
+            and all(low < high for low, high in pairwise(value))
+        ),
+        "a list of at least 2 rising numbers",
+    ),
+    **dict.fromkeys(("up", "down"), list_of(AT_LEAST_0, "a list of numbers of at least 0")),
+}
 _TWO_SPREADS = list_of(AT_LEAST_0, "", length=2)
 DEVICE = {
     "mapping": one_of("direct", "reference", "differential"),
@@ -340,6 +352,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.device.SoftBounds": SOFT_BOUNDS,
     "mnist_exp.device.ExpStep": EXP_STEP,
     "mnist_exp.device.PowStep": POW_STEP,
+    "mnist_exp.device.TableStep": TABLE_STEP,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
     "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
     "mnist_exp.trackers.CSV": {},
