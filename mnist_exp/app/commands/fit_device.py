@@ -11,12 +11,16 @@ from mnist_exp.app.commands import argument_parser
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
 from mnist_exp.run.command_line import command
+from mnist_exp.terminal import printable
 
 if TYPE_CHECKING:
     from mnist_exp.device.measurement.fits import Fit
 
+NEARLY_THE_LIMIT = 8.95  # of a label
+WRITTEN_BY = "fitted by mnist_exp fit-device"
 CURVES = ("auto", "exponential", "soft_bounds", "table")
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # as a word of Hydra's grammar
+# a word of Hydra's grammar that is text
+NAME = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z][A-Za-z0-9_]*", re.IGNORECASE)
 
 
 def main(arguments: list[str]) -> int:
@@ -102,6 +106,8 @@ def report(fits: list[Fit]) -> list[str]:
         for fit in fits
     ]
     states = constraint_settings(taken)["levels"]
+    if taken.labels is not None and max(map(abs, taken.labels)) > NEARLY_THE_LIMIT:
+        lines.append("a label is at its limit of 9: the curve is steeper; try --curve table")
     lines.append(f"range: {low:.4g} to {high:.4g} measured; {states} states")
     if taken.labels is not None:
         lines.append("labels: {:g} of potentiation, {:g} of depression".format(*taken.labels))
@@ -116,9 +122,11 @@ def report(fits: list[Fit]) -> list[str]:
 def _option_path(name: str, config_dir: Path) -> Path:
     if not NAME.fullmatch(name):
         raise UserError(
-            f"--name {name}: allowed are letters, digits and _, with a letter in front."
+            f"--name {printable(name)}: allowed are letters, digits and _, with a letter in front; "
+            "no null, true, false, nan or inf."
         )
-    if (config_directory() / "constraint" / f"{name}.yaml").exists():
+    shipped = config_directory() / "constraint" / f"{name}.yaml"  # --config-dir may be that one
+    if shipped.exists() and WRITTEN_BY not in shipped.read_text(encoding="utf-8"):
         raise UserError(f"--name {name}: is an option of the package; choose another name.")
     return config_dir / "constraint" / f"{name}.yaml"
 

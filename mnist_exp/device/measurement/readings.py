@@ -25,6 +25,8 @@ DIRECTIONS = {"up": True, "potentiation": True, "+1": True, "1": True} | dict.fr
 )
 LARGEST_FILE = 1 << 26  # bytes; more than a million readings
 FEWEST = 8  # readings of a ramp, for two numbers of its curve and the noise
+MOST_PULSES = 10_000  # of a ramp; a fit takes a minute then
+LARGEST = 1e30  # conductance, in whatever unit
 NOISE_OF_RISE = 3.0  # standard errors by which a curve must rise or fall
 GAUSSIAN_MAD = 1.4826  # standard deviation over median absolute deviation
 
@@ -103,10 +105,10 @@ def _reading(cells: Mapping[str, Any], row: int) -> _Reading:
             "given, a whole number of at least 0."
         )
     conductance = _number(texts["conductance"])
-    if not 0 <= conductance < math.inf:
+    if not 0 <= conductance <= LARGEST:
         raise UserError(
-            f"row {row}: conductance is {printable(texts['conductance'])!r}; allowed is a finite "
-            "number of at least 0. Leave out rows without a reading, and set those below the zero "
+            f"row {row}: conductance is {printable(texts['conductance'])!r}; allowed is a "
+            f"number from 0 to {LARGEST:g}. Leave out rows without a reading, and set those below the zero "
             "of the instrument to 0."
         )
     return _Reading(row, int(pulse), conductance, direction, texts[CYCLE])
@@ -136,7 +138,7 @@ def _measurement(readings: list[_Reading], symmetric: bool) -> Measurement:
     if not directions:
         raise UserError("row 1: no readings follow.")
     if len(directions) == 2:
-        return Measurement(directions[True], directions[False])
+        return _with_bounds(Measurement(directions[True], directions[False]), readings)
     (only,) = directions
     if not symmetric:
         missing = "down" if only else "up"
@@ -149,7 +151,19 @@ def _measurement(readings: list[_Reading], symmetric: bool) -> Measurement:
     )
     middle = measured.mean[0] + measured.mean[-1]
     mirror = Ramps(measured.pulses, middle - measured.conductances)
-    return Measurement(*((measured, mirror) if only else (mirror, measured)), mirrored=True)
+    up, down = (measured, mirror) if only else (mirror, measured)
+    return _with_bounds(Measurement(up, down, mirrored=True), readings)
+
+
+def _with_bounds(measurement: Measurement, readings: list[_Reading]) -> Measurement:
+    low, high = measurement.bounds
+    if low >= high:
+        raise UserError(
+            f"row {readings[-1].row}: the ramps, which end here, end at {high:.4g} up and at "
+            f"{low:.4g} down in the mean over cycles; up must be above down. Leave out the last "
+            "readings if they are outliers."
+        )
+    return measurement
 
 
 def _with_cycles(readings: list[_Reading]) -> Iterator[_Reading]:
@@ -177,6 +191,11 @@ def _ramps(ramps: list[list[_Reading]], up: bool) -> Ramps:
             f"at least {FEWEST}."
         )
     pulses = _counted_from_one(first)
+    if pulses[-1] > MOST_PULSES:
+        raise UserError(
+            f"row {first[-1].row}: the ramp {name} ends after {pulses[-1]:,} pulses; allowed are "
+            f"{MOST_PULSES:,}. Leave out rows, or count the pulses in trains of several."
+        )
     for ramp in ramps:
         _check_like_the_first(ramp, first, pulses, name)
         if len({reading.conductance for reading in ramp}) == 1:

@@ -100,11 +100,17 @@ def test_a_missing_direction_can_be_the_mirror_image(tmp_path: Path) -> None:
         (changed(GOOD, 4, "1.5,3.0,up"), "row 4: pulse is '1.5'; allowed is .* whole number"),
         (changed(GOOD, 4, "-2,3.0,up"), "row 4: pulse is '-2'"),
         (changed(GOOD, 4, "1,3.0,up"), "row 4: pulse 1 comes after pulse 1 of the same ramp"),
-        (changed(GOOD, 5, "3,nan,up"), "row 5: conductance is 'nan'; allowed is a finite number"),
+        (changed(GOOD, 5, "3,nan,up"), "row 5: conductance is 'nan'; allowed is a number from 0 to"),
         (changed(GOOD, 5, "3,inf,up"), "row 5: conductance is 'inf'"),
         (changed(GOOD, 5, "3,,up"), "row 5: conductance is ''"),
         (changed(GOOD, 5, "3,-1e-9,up"), "row 5: conductance is '-1e-9'.*zero of the instrument"),
         (changed(GOOD, 5, '3,"4,5,up'), "row .*: is no row of CSV"),
+        (changed(GOOD, 5, "3,1e300,up"), "row 5: conductance is '1e300'"),
+        (changed(GOOD, 10, "99999,9.0,up"), "row 10: the ramp up ends after 99,999 pulses; allow"),
+        (
+            changed(changed(GOOD, 10, "8,0.5,up"), 11, None),
+            "row 18: the ramps, which end here, end at 0.5 up and at 1 down in the mean",
+        ),
         (GOOD[:10], "row 10: ends without a reading in the direction down.*--symmetric"),
         (
             [GOOD[0], *lines_of(LEVELS[:7], LEVELS[6::-1])],
