@@ -107,9 +107,9 @@ def _reading(cells: Mapping[str, Any], row: int) -> _Reading:
     conductance = _number(texts["conductance"])
     if not 0 <= conductance <= LARGEST:
         raise UserError(
-            f"row {row}: conductance is {printable(texts['conductance'])!r}; allowed is a "
-            f"number from 0 to {LARGEST:g}. Leave out rows without a reading, and set those below the zero "
-            "of the instrument to 0."
+            f"row {row}: conductance is {printable(texts['conductance'])!r}; allowed is a number "
+            f"from 0 to {LARGEST:g}. Leave out rows without a reading, and set those below the "
+            "zero of the instrument to 0."
         )
     return _Reading(row, int(pulse), conductance, direction, texts[CYCLE])
 

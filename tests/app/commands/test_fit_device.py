@@ -127,6 +127,7 @@ def test_existing_files_are_replaced_only_with_force(
         ("1,up,7,nan", (), "error: my_device.csv: row 9: conductance is 'nan'"),
         (None, ("--name", "memristor"), "memristor: is an option of the package"),
         (None, ("--name", "../up"), "--name ../up: allowed are letters"),
+        (None, ("--name", "null"), "--name null: allowed are letters"),
         (None, ("--config-dir", "my_device.csv"), "my_device.csv/constraint/my_device.png: cannot"),
         ("", (), "row 9: direction is ''"),
     ],
