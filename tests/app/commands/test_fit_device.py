@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from mnist_exp.app.commands import fit_device
 from mnist_exp.app.commands import run as run_word
-from mnist_exp.app.commands.fit_device import CURVES
 from mnist_exp.app.composition import composed, own_hydra
 from mnist_exp.app.hydra_callback import check_job
 from mnist_exp.device.measurement import fits
@@ -43,7 +43,7 @@ def files_below(directory: Path) -> list[str]:
 
 
 def test_the_curves_are_those_that_the_help_names() -> None:
-    assert ("auto", *fits.CURVES) == CURVES
+    assert ("auto", *fits.CURVES) == fit_device.CURVES
 
 
 def test_help_loads_no_heavy_module(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_help_loads_no_heavy_module(tmp_path: Path) -> None:
     assert "columns pulse" in ended.stdout
 
 
-@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("curve", fit_device.CURVES)
 def test_the_option_trains_as_the_printed_command_says(
     readings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], curve: str
 ) -> None:
@@ -119,6 +119,20 @@ def test_existing_files_are_replaced_only_with_force(
     assert OPTION.read_text().startswith("# @package")
     assert files_below(Path()) == [str(OPTION), "fit.png", "my_device.csv"]
     assert run_word("fit-device", "my_device.csv", "--example") == 2
+
+
+def test_in_a_checkout_the_option_joins_those_of_the_package(
+    readings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``conf`` is the package's own directory there; only an option that was fitted is replaced."""
+    monkeypatch.setattr(fit_device, "config_directory", lambda: Path("conf"))
+    words = ("fit-device", str(readings), "--name", "my_device", "--curve", "exponential")
+    assert run_word(*words) == 0
+    assert run_word(*words) == 2
+    assert run_word(*words, "--force") == 0
+    OPTION.write_text("# shipped")
+    assert run_word(*words, "--force") == 2
+    assert OPTION.read_text() == "# shipped"
 
 
 @pytest.mark.parametrize(
