@@ -5,6 +5,7 @@ from mnist_exp.device.effect import Effect
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.step_models import ConstantStep, ExpStep, LinearStep, PowStep, SoftBounds
+from mnist_exp.device.table_step import TableStep
 from mnist_exp.device.thresholded_writes import ThresholdedWrites
 from mnist_exp.device.tiki_taka import TikiTaka, TikiTakaV2
 from mnist_exp.device.update_scheme import UpdateScheme
@@ -19,6 +20,7 @@ __all__ = [
     "PowStep",
     "SoftBounds",
     "StepModel",
+    "TableStep",
     "ThresholdedWrites",
     "TikiTaka",
     "TikiTakaV2",

@@ -106,8 +106,13 @@ def show_image(
     axis.imshow(image, cmap="gray", vmin=vmin, vmax=vmax)
 
 
-def write_png(path: Path, figure: Figure, dpi: int) -> None:
-    """Draw a figure into a PNG file."""
+def png_of(figure: Figure, dpi: int) -> bytes:
+    """Draw a figure and return it as the content of a PNG file."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=dpi)
-    write_atomic(path, png.getvalue())
+    return png.getvalue()
+
+
+def write_png(path: Path, figure: Figure, dpi: int) -> None:
+    """Draw a figure into a PNG file."""
+    write_atomic(path, png_of(figure, dpi))

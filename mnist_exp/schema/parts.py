@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 from mnist_exp.schema.rule import (
@@ -220,6 +221,17 @@ THRESHOLDED_WRITES = {
     "probability": number(lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "scale": ABOVE_0,
 }
+TABLE_STEP = STEP_MODEL | {
+    "conductance": Rule(
+        lambda value: (
+            list_of(FINITE, "").accepts(value)
+            and len(value) > 1
+            and all(low < high for low, high in pairwise(value))
+        ),
+        "a list of at least 2 rising numbers",
+    ),
+    **dict.fromkeys(("up", "down"), list_of(AT_LEAST_0, "a list of numbers of at least 0")),
+}
 _TWO_SPREADS = list_of(AT_LEAST_0, "", length=2)
 DEVICE = {
     "mapping": one_of("direct", "reference", "differential"),
@@ -365,6 +377,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.device.ThresholdedWrites": THRESHOLDED_WRITES,
     "mnist_exp.device.TikiTaka": TIKI_TAKA,
     "mnist_exp.device.TikiTakaV2": TIKI_TAKA_V2,
+    "mnist_exp.device.TableStep": TABLE_STEP,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
     "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
     "mnist_exp.trackers.CSV": {},
