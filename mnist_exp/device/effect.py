@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from mnist_exp.errors import UserError
 from mnist_exp.models.plain_state import not_plain
-from mnist_exp.schema.parts import PLACE
+from mnist_exp.schema.device_parts import PLACE
 from mnist_exp.schema.rule import refusal
 
 DEFAULT_PLACE = "after_retention"

@@ -10,7 +10,7 @@ from mnist_exp.device.effect import Effect, wrong_effects
 from mnist_exp.device.retention import retention_of_tau
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.update_scheme import UpdateScheme
-from mnist_exp.schema.parts import DEVICE
+from mnist_exp.schema.device_parts import DEVICE
 from mnist_exp.schema.rule import mistakes, refuse
 
 CROSSING = 2.33  # standard deviations beyond which 1 % of a normal distribution lie

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.schema.parts import SPREADS, STEP_MODEL
+from mnist_exp.schema.device_parts import SPREADS, STEP_MODEL
 from mnist_exp.schema.rule import AT_LEAST_0, Rule, mistakes, refuse
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.device.step_model import StepModel
-from mnist_exp.schema.parts import EXP_STEP, LINEAR_STEP, POW_STEP, SOFT_BOUNDS
+from mnist_exp.schema.device_parts import EXP_STEP, LINEAR_STEP, POW_STEP, SOFT_BOUNDS
 from mnist_exp.schema.rule import Rule
 
 NEAREST_BOUND = 0.05  # of soft bounds to their origin, as a share of the mean distance

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mnist_exp.device.step_model import StepModel
-from mnist_exp.schema.parts import TABLE_STEP
+from mnist_exp.schema.device_parts import TABLE_STEP
 from mnist_exp.schema.rule import Rule, refuse
 
 

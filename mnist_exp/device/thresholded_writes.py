@@ -13,7 +13,7 @@ from mnist_exp.device.quantization import level_distance
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.update_scheme import Started, UpdateScheme
-from mnist_exp.schema.parts import THRESHOLDED_WRITES
+from mnist_exp.schema.device_parts import THRESHOLDED_WRITES
 from mnist_exp.schema.rule import Rule
 
 

@@ -22,7 +22,7 @@ from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.symmetry_point import symmetry_points
 from mnist_exp.device.update_scheme import Started, UpdateScheme
-from mnist_exp.schema.parts import TIKI_TAKA, TIKI_TAKA_V2
+from mnist_exp.schema.device_parts import TIKI_TAKA, TIKI_TAKA_V2
 from mnist_exp.schema.rule import Rule
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_exp.schema.device_parts import PLACE
 from mnist_exp.schema.interpolation import resolved_values
 from mnist_exp.schema.keys import (
     ABSENT,
@@ -17,7 +18,7 @@ from mnist_exp.schema.keys import (
     select,
     target_of,
 )
-from mnist_exp.schema.parts import HYDRA_KEYS, OWN_KEYS, PARTS, PLACE
+from mnist_exp.schema.parts import HYDRA_KEYS, OWN_KEYS, PARTS
 from mnist_exp.schema.rule import TEXT, Rule, refusal, refuse, shown
 
 # From a key that nothing reads and the configuration's values: what was meant.

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mnist_exp.files.names import is_plain_name
-from mnist_exp.schema.parts import PARTS, SPREADS
+from mnist_exp.schema.device_parts import SPREADS
+from mnist_exp.schema.parts import PARTS
 from mnist_exp.schema.rule import (
     ABOVE_0,
     AT_LEAST_0,

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from itertools import pairwise
 
 from mnist_exp.files.names import PLAIN_NAME, is_plain_name
+from mnist_exp.schema.device_parts import (
+    DEVICE,
+    EXP_STEP,
+    LINEAR_STEP,
+    POW_STEP,
+    SOFT_BOUNDS,
+    STEP_MODEL,
+    TABLE_STEP,
+    THRESHOLDED_WRITES,
+    TIKI_TAKA,
+    TIKI_TAKA_V2,
+)
 from mnist_exp.schema.rule import (
     ABOVE_0,
     AT_LEAST_0,
     BELOW_1,
     BOOLEAN,
-    FINITE,
     SHARE,
     TEXT,
     WHOLE,
@@ -27,8 +36,6 @@ from mnist_exp.schema.rule import (
     one_of,
     optional,
 )
-
-LARGEST_LABEL = 9.0  # of a conductance curve; last of NeuroSim's table, see `device.pulses`
 
 MLP = {
     "hidden_sizes": list_of(integer(1), "a list of whole numbers of at least 1, such as [256,128]"),
@@ -177,108 +184,6 @@ EARLY_STOPPING = {
     "patience": integer(1),
     "min_delta": AT_LEAST_0,
     "mode": optional(one_of("min", "max")),
-}
-
-LABEL = number(
-    lambda value: abs(value) <= LARGEST_LABEL, f"from -{LARGEST_LABEL:g} to {LARGEST_LABEL:g}"
-)
-PLACES = ("before_update", "after_update", "after_retention", "after_rounding")
-PLACE = one_of(*PLACES)
-SPREADS = ("device_spread", "cycle_spread")  # groups with an entry for each number that spreads
-SPREAD = Rule(
-    lambda value: isinstance(value, Mapping) and all(map(TEXT.accepts, value)),
-    "a group of numbers by name, such as {step: 0.3}",
-)
-STEP_MODEL = {
-    "up_down": number(
-        lambda value: -1 < value < 1,
-        "above -1 and below 1 (at 1 the pulses down, at -1 those up would have no effect)",
-    ),
-    "potentiation_only": BOOLEAN,
-    **dict.fromkeys(SPREADS, SPREAD),
-    "write_noise": AT_LEAST_0,
-}
-SLOPE = number(
-    lambda value: 0 <= value <= 1, "from 0 to 1 (above 1 the step turns negative within the bounds)"
-)
-LINEAR_STEP = STEP_MODEL | {"gamma_up": SLOPE, "gamma_down": SLOPE, "origin": FINITE}
-SOFT_BOUNDS = STEP_MODEL | {"origin": FINITE}
-EXP_STEP = STEP_MODEL | dict.fromkeys(
-    ("A_up", "A_down", "gamma_up", "gamma_down", "a", "b"), FINITE
-)
-POW_STEP = STEP_MODEL | {"gamma_up": AT_LEAST_0, "gamma_down": AT_LEAST_0}
-TIKI_TAKA = {
-    "every": integer(1),
-    "columns": integer(1),
-    "fast_rate": ABOVE_0,
-    "rate": ABOVE_0,
-    "gamma": AT_LEAST_0,
-}
-TIKI_TAKA_V2 = TIKI_TAKA | {"threshold": AT_LEAST_0, "flip_probability": SHARE}
-THRESHOLDED_WRITES = {
-    "threshold": AT_LEAST_0,
-    "keep": BOOLEAN,
-    "probability": number(lambda value: 0 < value <= 1, "above 0 and at most 1"),
-    "scale": ABOVE_0,
-}
-TABLE_STEP = STEP_MODEL | {
-    "conductance": Rule(
-        lambda value: (
-            list_of(FINITE, "").accepts(value)
-            and len(value) > 1
-            and all(low < high for low, high in pairwise(value))
-        ),
-        "a list of at least 2 rising numbers",
-    ),
-    **dict.fromkeys(("up", "down"), list_of(AT_LEAST_0, "a list of numbers of at least 0")),
-}
-_TWO_SPREADS = list_of(AT_LEAST_0, "", length=2)
-DEVICE = {
-    "mapping": one_of("direct", "reference", "differential"),
-    "gain": ABOVE_0,
-    "W_min": FINITE,
-    "W_max": FINITE,
-    "bias": one_of("constrained", "free"),
-    "clip": BOOLEAN,
-    "quantize": BOOLEAN,
-    "levels": integer(2),
-    "rounding": one_of("nearest", "stochastic", "accumulate", "straight_through"),
-    "retain": BOOLEAN,
-    "retention": optional(SHARE),
-    "retention_tau": optional(ABOVE_0),
-    "retention_target": optional(FINITE),
-    "pulse_rounding": one_of("none", "nearest", "stochastic", "accumulate"),
-    "curve": Rule(
-        lambda value: (
-            one_of("exponential").accepts(value)
-            or (isinstance(value, Mapping) and "_target_" in value)
-            or hasattr(value, "shape")
-        ),
-        "exponential, or a step model such as {_target_: mnist_exp.device.LinearStep}",
-    ),
-    "update": Rule(
-        lambda value: (
-            one_of("direct").accepts(value)
-            or (isinstance(value, Mapping) and TEXT.accepts(value.get("_target_")))
-            or hasattr(value, "start")
-        ),
-        "direct, or a scheme such as {_target_: mnist_exp.device.TikiTaka}",
-    ),
-    "nonlinearity_ltp": LABEL,
-    "nonlinearity_ltd": LABEL,
-    "write_noise": AT_LEAST_0,
-    "rate_variation": AT_LEAST_0,
-    "bound_variation": Rule(
-        lambda value: AT_LEAST_0.accepts(value) or _TWO_SPREADS.accepts(value),
-        "a number, at least 0, or two such, of W_min and of W_max",
-    ),
-    "stuck_at_min": SHARE,
-    "stuck_at_max": SHARE,
-    "diagnose_every": integer(1),
-    "effects": Rule(
-        lambda value: isinstance(value, (list, tuple)),
-        "a list of effects, such as [{_target_: my.TemperatureDrift, rate: 1e-4}]",
-    ),
 }
 
 # Other entries of a run directory.

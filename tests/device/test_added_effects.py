@@ -19,7 +19,7 @@ from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain
 from mnist_exp.errors import UserError
 from mnist_exp.optim import AsymmetricSGD
-from mnist_exp.schema.parts import PLACES
+from mnist_exp.schema.device_parts import PLACES
 from tests.helpers.device_nets import FLAWS, SEED_LIMITS, attached, small_net, train_steps
 
 ROUNDINGS = ("nearest", "stochastic", "accumulate", "straight_through")
