@@ -55,9 +55,9 @@ class TikiTaka(UpdateScheme):
     rules: ClassVar[Mapping[str, Rule]] = TIKI_TAKA
     keeps_updates: ClassVar[bool] = True
     every: int = 1
-    columns: int = 256
-    fast_rate: float = 30.0
-    rate: float = 0.005
+    columns: int = 128
+    fast_rate: float = 20.0
+    rate: float = 0.01
     gamma: float = 0.0
 
     def start(
@@ -97,6 +97,9 @@ class TikiTakaV2(TikiTaka):
     """
 
     rules: ClassVar[Mapping[str, Rule]] = TIKI_TAKA_V2
+    columns: int = 256
+    fast_rate: float = 30.0
+    rate: float = 0.005
     threshold: float = 30.0
     flip_probability: float = 0.0
 
@@ -141,7 +144,7 @@ class FastArray:
         """Return what gathered on all devices or on those of these indices."""
         if devices is None:
             return self._conductances - self._start
-        return self._conductances[devices] - self._start[devices]
+        return self._conductances.index_select(0, devices) - self._start.index_select(0, devices)
 
 
 class Transfer:
@@ -195,7 +198,7 @@ class Transfer:
     def transfer(self, w: Tensor, columns: list[Tensor]) -> None:
         """Read columns of A and ask C for them."""
         devices = torch.cat([of_layer.reshape(-1) for of_layer in columns])
-        w[devices] += self.scheme.rate * self.fast.reading(devices)
+        w.index_add_(0, devices, self.fast.reading(devices), alpha=self.scheme.rate)
 
 
 class BufferedTransfer(Transfer):
@@ -231,11 +234,11 @@ class BufferedTransfer(Transfer):
         devices = torch.cat([of_layer.reshape(-1) for of_layer in columns])
         read = self.fast.reading(devices)
         if self.signs is not None:
-            read *= self.signs[devices]
-        held = self.buffer[devices] + self.scheme.rate / self.D * read
+            read *= self.signs.index_select(0, devices)
+        held = self.buffer.index_select(0, devices) + self.scheme.rate / self.D * read
         pulses = torch.where(held.abs() >= self.scheme.threshold, held.trunc(), 0.0)
-        self.buffer[devices] = held - pulses
-        w[devices] += self.D * pulses
+        self.buffer.index_copy_(0, devices, held - pulses)
+        w.index_add_(0, devices, pulses, alpha=self.D)
         if self.signs is not None:
             self._flip(self.signs, columns)
 
