@@ -47,7 +47,8 @@ class TableStep(StepModel):
         within = w.clamp(self.conductance[0], self.conductance[-1])
         before = (torch.searchsorted(knots, within, right=True) - 1).clamp(0, len(knots) - 2)
         sizes, slopes = self._sizes[row].to(w.device), self._slopes[row].to(w.device)
-        return sizes[before] + slopes[before] * (within - knots[before])
+        size = sizes[before] + slopes[before] * (within - knots[before])
+        return size.clamp(min=0)  # rounding can go below an entry of 0
 
     def _wrong_lengths(self) -> Iterator[str]:
         for name in ("up", "down"):

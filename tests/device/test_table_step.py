@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_pulses_are_the_loop_over_devices_and_pulses() -> None:
 def test_refuses_what_is_no_table(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         TableStep(**TABLE | changes)
+
+
+def test_rounding_makes_no_step_negative() -> None:
+    """Lines that end at 0 exactly, at ends that float32 rounds."""
+    for end in np.random.default_rng(0).uniform(0.5, 2.0, 200):
+        table = TableStep(conductance=[0.1, end], up=[end, 0.0], down=[1.7, 0.0])
+        w = torch.tensor([0.1, end], dtype=torch.float32)
+        assert table.shape(w, True, SimpleNamespace()).min() >= 0
+        assert table.shape(w, False, SimpleNamespace()).min() >= 0
 
 
 def test_refuses_a_device_that_never_moves() -> None:
