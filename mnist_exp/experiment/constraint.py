@@ -17,7 +17,7 @@ def build_constraint(config: DictConfig) -> DeviceConstraint | None:
     Raises
     ------
     UserError
-        If a setting of the constraint or of an effect is wrong.
+        If a setting of the constraint or of an effect is wrong, or the target is no constraint.
     """
     entries = plain_values(config.constraint).get("effects") or []
     effects = [_effect(entry, number) for number, entry in enumerate(entries)]
@@ -25,6 +25,12 @@ def build_constraint(config: DictConfig) -> DeviceConstraint | None:
     constraint: DeviceConstraint | None = call_target(
         config, "constraint", **({"effects": effects} if effects else {})
     )
+    if constraint is not None and not hasattr(constraint, "attach"):
+        raise UserError(
+            f"constraint._target_={config.constraint._target_}: makes a "
+            f"{type(constraint).__name__}, no constraint, as it has no attach(model, seed). An update "
+            "scheme goes with a device: constraint=memristor constraint/update=tiki_taka."
+        )
     return constraint
 
 

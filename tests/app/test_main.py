@@ -206,6 +206,12 @@ def test_every_rule_refuses_nonsense_by_name(compose_config: Compose, key: str) 
             schema.check(config)
 
 
+def test_an_update_scheme_is_refused_as_a_constraint(compose_config: Compose) -> None:
+    config = compose_config("constraint=update/tiki_taka")
+    with pytest.raises(UserError, match="no constraint.*constraint/update=tiki_taka"):
+        build.build_constraint(config)
+
+
 @given(value=st.one_of(st.integers(max_value=0), st.floats(), st.text(), st.booleans()))
 def test_only_whole_numbers_from_1_pass_as_epochs(value: object) -> None:
     assert not schema.RULES["training.epochs"].accepts(value)
@@ -222,8 +228,9 @@ def options() -> list[str]:
 def test_every_option_composes_passes_the_check_and_builds(
     compose_config: Compose, mnist: Dataset, option: str
 ) -> None:
-    group, _, name = option.partition("/")
-    config = compose_config(f"{group}={name}")
+    group, _, name = option.rpartition("/")
+    device = ["constraint=memristor"] * (group == "constraint/update")  # which it goes with
+    config = compose_config(*device, f"{group}={name}")
     schema.check(config)
     build.build_recipe(config, torch.device("cpu"))
     build.build_splits(config, mnist)
