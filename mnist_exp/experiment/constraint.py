@@ -28,8 +28,8 @@ def build_constraint(config: DictConfig) -> DeviceConstraint | None:
     if constraint is not None and not hasattr(constraint, "attach"):
         raise UserError(
             f"constraint._target_={config.constraint._target_}: makes a "
-            f"{type(constraint).__name__}, no constraint, as it has no attach(model, seed). An update "
-            "scheme goes with a device: constraint=memristor constraint/update=tiki_taka."
+            f"{type(constraint).__name__}, no constraint, as it has no attach(model, seed). "
+            "An update scheme goes with a device: constraint=memristor constraint/update=tiki_taka."
         )
     return constraint
 
