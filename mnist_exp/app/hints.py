@@ -92,9 +92,9 @@ def composition_message(
     if unknown is not None:
         key = unknown[1]
         values = _values_of_choices(parsed, compose, directories)
-        return _about_swept_options(key, parsed, directories) or (
-            f"{key}: there is no such key in this configuration; {hint(key, values, directories)}"
-        )
+        about = _about_inner_group(key) or _about_swept_options(key, parsed, directories)
+        meant = hint(key, values, directories)
+        return about or f"{key}: there is no such key in this configuration; {meant}"
     if "override_grammar" in message and (unread := [*_not_read(overrides)]):
         return _quote_it(unread[0])
     deleted = re.search(r"Could not delete '(.+?)'", message)
@@ -151,6 +151,16 @@ def _about_option(message: str, directories: Collection[Path]) -> str | None:
     if in_list is not None:  # for an item of a list of options, Hydra names no others
         return _no_such_option(in_list[1], in_list[2], _option_names(in_list[1], directories))
     return None
+
+
+def _about_inner_group(key: str) -> str | None:
+    """Return the message about a group that only some options of another group have."""
+    if not (config_directory() / key).is_dir():
+        return None
+    return (
+        f"{key}: goes with an option of {key.partition('/')[0]} that has it, such as "
+        f"constraint=memristor {key}=...; none is chosen here."
+    )
 
 
 def _about_swept_options(

@@ -122,8 +122,8 @@ def check_job(config: DictConfig, saved: bool = False) -> None:
         Listing every mistake.
     """
     try:
-        told = partial(hint, directories=user_directories(config))
-        schema.check(own_part(config), told, unread=saved)
+        hint_for = partial(hint, directories=user_directories(config))
+        schema.check(own_part(config), hint_for, unread=saved)
     except OmegaConfBaseException as error:
         raise UserError(schema.unresolved(error)) from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class SweepPlace:
-    """A job's place in its sweep; as text ``[2/9]``, or ``[2]`` if nobody knows how many there are.
+    """A job's place in its sweep; as text ``[2/9]``, or ``[2]`` if their number is unknown.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.data.dataset import MNIST_SHAPE, ImageShape
 from mnist_exp.errors import UserError
-from mnist_exp.experiment.constraint import build_constraint
+from mnist_exp.experiment.constraint import attach, build_constraint
 from mnist_exp.experiment.dataset import described_dataset
 from mnist_exp.experiment.instantiate import (
     argument_names,
@@ -286,7 +286,7 @@ def build_state(
                 f"training.averaging={averaging}: averaged weights leave the device's grid; "
                 "set training.averaging=null or constraint=none."
             )
-        constraint.attach(model, seed=seed)
+        attach(constraint, model, seed)
     optimizer = build_optimizer(config, model)
     averaged = None
     if averaging is not None:

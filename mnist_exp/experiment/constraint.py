@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from omegaconf import DictConfig
+from torch import nn
 
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.errors import UserError
@@ -17,7 +18,7 @@ def build_constraint(config: DictConfig) -> DeviceConstraint | None:
     Raises
     ------
     UserError
-        If a setting of the constraint or of an effect is wrong, or the target is no constraint.
+        If a setting of the constraint or of an effect is wrong.
     """
     entries = plain_values(config.constraint).get("effects") or []
     effects = [_effect(entry, number) for number, entry in enumerate(entries)]
@@ -25,13 +26,24 @@ def build_constraint(config: DictConfig) -> DeviceConstraint | None:
     constraint: DeviceConstraint | None = call_target(
         config, "constraint", **({"effects": effects} if effects else {})
     )
-    if constraint is not None and not hasattr(constraint, "attach"):
-        raise UserError(
-            f"constraint._target_={config.constraint._target_}: makes a "
-            f"{type(constraint).__name__}, no constraint, as it has no attach(model, seed). "
-            "An update scheme goes with a device: constraint=memristor constraint/update=tiki_taka."
-        )
     return constraint
+
+
+def attach(constraint: DeviceConstraint, model: nn.Module, seed: int) -> None:
+    """Put a model on devices; ``seed`` draws their variation.
+
+    Raises
+    ------
+    UserError
+        If ``constraint`` is none, such as an update scheme, or cannot hold the model.
+    """
+    if not hasattr(constraint, "attach"):
+        raise UserError(
+            f"constraint._target_: makes a {type(constraint).__name__}, no constraint, as it has "
+            "no attach(model, seed). An update scheme goes with a device: constraint=memristor "
+            "constraint/update=tiki_taka."
+        )
+    constraint.attach(model, seed=seed)
 
 
 def _effect(entry: dict[str, Any], number: int) -> Any:

@@ -175,7 +175,7 @@ def find_target(config: DictConfig, group: str) -> Callable[..., Any] | None:
 
 def _import(path: str, key: str) -> Callable[..., Any]:
     if path in PARTS:  # ours and torch's own, which need no check; a job imports a dozen
-        with contextlib.suppress(Exception):  # a package that is not installed: told below
+        with contextlib.suppress(Exception):  # a package that is not installed: reported below
             return get_object(path)
     try:
         # Hydra rejects targets that let an untrusted config run commands

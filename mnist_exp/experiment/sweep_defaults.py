@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-KEPT, KEPT_OF_JOB = 5, 1  # newest checkpoints; a thousand jobs with more would fill a disk
+from mnist_exp.run.saved_config import AS_WRITTEN_OUT
+
+KEPT: int = AS_WRITTEN_OUT["checkpoints"]["keep"]  # newest checkpoints
+KEPT_OF_JOB = 1  # a thousand jobs with more would fill a disk
 
 
 def draws(config: DictConfig, in_sweep: bool) -> bool:

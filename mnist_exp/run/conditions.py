@@ -37,12 +37,13 @@ class Condition:
     wanted: str
 
     def holds(self, run: FoundRun) -> bool:
-        """Whether it is true of a run; of one without such a value, only ``!=`` is."""
+        """Whether it is true of a run; one without such a value equals null alone."""
         value = value_of(run, self.column)
+        if value is None:
+            null = self.wanted == "null"
+            return {"=": null, "!=": not null}.get(self.operator, False)
         if self.operator == "!=":
-            return value is None or not self._equals(value, run)
-        if value is None and self.wanted != "null":
-            return False
+            return not self._equals(value, run)
         if self.operator == "=":
             return self._equals(value, run)
         one, other = number_of(value), number_of(self.wanted)
@@ -85,7 +86,9 @@ def parse_condition(text: str) -> Condition:
                 "'2026-11-26 18:30'."
             )
     elif sign in ORDER and number_of(wanted) is None:
-        raise UserError(f"--where {text}: {sign} compares with a number; {wanted!r} is none.")
+        raise UserError(
+            f"--where {text}: {sign} compares with a number, and {wanted!r} is not one."
+        )
     if column in SHARES and (number_of(wanted) or 0.0) > 1.0:
         raise UserError(
             f"--where {text}: {column} is a share; write {wanted}% or a number up to 1."

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from mnist_exp.errors import UserError
 from mnist_exp.run.find_runs import FoundRun
-from mnist_exp.run.run_settings import SEED, as_text
+from mnist_exp.run.over_seeds import SEED
+from mnist_exp.run.run_settings import as_text
 from mnist_exp.run.text_table import Share
 
 Item = TypeVar("Item")

@@ -39,6 +39,8 @@ REFUSED = {
     "no such key; sweep model=mlp,mlp100 on its own, with ++model.dropout=...",
     "--config-dir own -m seed=0,1 +model.width=3": "nothing reads this key; did you mean model.weig"
     "hts? (it is a setting of model=mine)",
+    "constraint/update=tiki_taka": "goes with an option of constraint that has it, such as "
+    "constraint=memristor constraint/update=...",
     "sweep.dry_run=true": "sweep.dry_run: lists the jobs of a sweep; add --multirun",
     "sweep.filter=seed<3": """such as 'sweep.filter="seed<3"'""",
     "resume=2026": "resume=2026: there is no such directory",

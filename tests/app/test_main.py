@@ -209,7 +209,7 @@ def test_every_rule_refuses_nonsense_by_name(compose_config: Compose, key: str) 
 def test_an_update_scheme_is_refused_as_a_constraint(compose_config: Compose) -> None:
     config = compose_config("constraint=update/tiki_taka")
     with pytest.raises(UserError, match=r"no constraint.*constraint/update=tiki_taka"):
-        build.build_constraint(config)
+        build.build_state(config, 10, 1000, torch.device("cpu"), seed=0)
 
 
 @given(value=st.one_of(st.integers(max_value=0), st.floats(), st.text(), st.booleans()))

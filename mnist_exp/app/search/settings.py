@@ -127,6 +127,17 @@ def _check_objective(config: DictConfig) -> None:
             "hydra/sweeper: a search chooses by validation images, never by test images, and "
             "there are none; set cv=holdout, with cv.validation above 0."
         )
+    check_measured(config)
+
+
+def check_measured(config: DictConfig) -> None:
+    """Check that a run measures what its sweep ranks jobs by.
+
+    Raises
+    ------
+    UserError
+        Naming what is measured.
+    """
     column = objective_column(config.sweep)
     name = column.removeprefix(VALIDATION)
     known = [*ALWAYS, *map(str, config.metrics)]

@@ -42,9 +42,9 @@ def list_jobs(config: DictConfig) -> None:
     warn_of_engine(config, jobs)
     print("\n".join(table_lines(_rows(jobs))))
     unknown = sum(job.config is None for job in jobs)
-    told = f", but for {unknown} that only their machine can resolve" if unknown else ""
+    but = f", but for {unknown} that only their machine can resolve" if unknown else ""
     directory = printable(str(Path(config.hydra.sweep.dir)))
-    print(f"dry run of {counted(len(jobs), 'job')} in {directory}: all settings are allowed{told}")
+    print(f"dry run of {counted(len(jobs), 'job')} in {directory}: all settings are allowed{but}")
 
 
 def _rows(jobs: list[AskedJob]) -> list[list[str]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mnist_exp.errors import UserError
 
-LONGEST = 1000  # characters; bounds the depth of the expression and the size of its numbers
+LONGEST = 1000  # characters; bounds the size of its numbers
 CONSTANTS = {"true": True, "false": False, "null": None}  # as in YAML
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -69,7 +69,10 @@ class JobFilter:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             reason = error.msg if isinstance(error, SyntaxError) else str(error)
             raise self._error(f"cannot be read ({reason}); {ALLOWED}") from error
-        self._check(self._root)
+        try:
+            self._check(self._root)
+        except RecursionError as error:
+            raise self._error("is nested too deeply") from error
 
     def keeps(self, value_of: Callable[[str], Any]) -> bool:
         """Return whether the expression is true for a job.
@@ -84,7 +87,10 @@ class JobFilter:
         UserError
             If the values cannot be compared or computed with, or the result is no truth value.
         """
-        return self._truth(self._root, value_of)
+        try:
+            return self._truth(self._root, value_of)
+        except RecursionError as error:
+            raise self._error("is nested too deeply") from error
 
     def _error(self, reason: str) -> UserError:
         return UserError(f"sweep.filter={self.text}: {reason}.")

@@ -85,6 +85,7 @@ class SweepJob:
         self._check_directory()
         sweep = read_sweep(self.sweep_dir)
         self.resumed = sweep.resumed
+        self.place.alone &= not sweep.resumed  # the bar's time left would count those as trained
         self._fixed = sweep.fixed
         self.place.jobs = None if sweep.jobs is None else len(sweep.jobs)
         fix_threads(config, sweep.threads)
@@ -132,7 +133,8 @@ class SweepJob:
         """Return the line about the job that `end` recorded, and how long the others will take."""
         swept = [key_of(text) for text in self.record.overrides if text not in self._fixed]
         line = f"{self.place} {job_line(self.row, swept)}"
-        left = self.pace.left(self.place)
+        # in a resumed sweep some of the others are finished, which takes no time
+        left = None if self.resumed else self.pace.left(self.place)
         return line if left is None else f"{line} | {left}"
 
     def objective(self, config: DictConfig) -> float | None:

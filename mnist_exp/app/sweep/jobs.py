@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp import schema
 from mnist_exp.app.composition import explained, user_directories
 from mnist_exp.app.hints import hint
-from mnist_exp.app.search.settings import searches
+from mnist_exp.app.search.settings import check_measured, searches
 from mnist_exp.app.sweep.filter import JobFilter
 from mnist_exp.app.sweep.grid import FILTER, grid, setting, zipped_groups
 from mnist_exp.errors import UserError
@@ -74,8 +74,9 @@ def asked_jobs(
         try:
             found = _asked(_composed(config, number, job), job, threads, check, keeps)
         except WrongSetting as error:
+            shared = {f"{key_of(text)}{sign}" for text in common for sign in "=:"}
             swept = [text for text in job if text not in common]
-            if not any(key_of(text) in str(error) for text in swept):  # wrong in every job
+            if str(error).startswith(tuple(shared)) or not swept:  # wrong in every job
                 raise
             raise UserError(f"job {number} ({' '.join(swept)}): {error}") from error
         asked += [found] if found is not None else []
@@ -179,11 +180,11 @@ def _asked(
 ) -> AskedJob | None:
     """Return what a composed job will train and where; None if ``keeps`` leaves it out."""
     number = job.hydra.job.num
-    told = partial(hint, directories=user_directories(job))
+    hint_for = partial(hint, directories=user_directories(job))
     current = HydraConfig.instance().cfg
     try:
         HydraConfig.instance().set_config(job)
-        if keeps is not None and not _is_kept(job, keeps, told):
+        if keeps is not None and not _is_kept(job, keeps, hint_for):
             return None
         directory = _directory(job, number, "sweep.subdir")
         with writable(job):
@@ -195,7 +196,7 @@ def _asked(
             own = own_part(job)
             fix_threads(own, threads)
             if check:
-                _check(own, told)
+                _check(own, hint_for)
             make_paths_absolute(own, job.hydra.runtime.cwd)
             trained = json_values(training_config(own))
     except OmegaConfBaseException:  # known only on the job's machine, or fails there
@@ -205,7 +206,7 @@ def _asked(
     return AskedJob(number, without_run_keys(overrides), directory, trained)
 
 
-def _is_kept(job: DictConfig, keeps: JobFilter, told: Callable[..., str]) -> bool:
+def _is_kept(job: DictConfig, keeps: JobFilter, hint_for: Callable[..., str]) -> bool:
     """Whether ``sweep.filter`` is true of a job; a group's name stands for its option."""
     choices: Any = OmegaConf.to_container(job.hydra.runtime.choices)
     try:
@@ -220,7 +221,7 @@ def _is_kept(job: DictConfig, keeps: JobFilter, told: Callable[..., str]) -> boo
             return choices[key]
         if value is ABSENT:
             raise UserError(
-                f"{FILTER}: {key}: there is no such key in this job; {told(key, values)}"
+                f"{FILTER}: {key}: there is no such key in this job; {hint_for(key, values)}"
             )
         if isinstance(value, dict):
             raise UserError(f"{FILTER}: {key}: is a group; name one of its settings.")
@@ -232,9 +233,10 @@ def _is_kept(job: DictConfig, keeps: JobFilter, told: Callable[..., str]) -> boo
         raise WrongSetting(str(error)) from error
 
 
-def _check(own: DictConfig, told: Callable[..., str]) -> None:
+def _check(own: DictConfig, hint_for: Callable[..., str]) -> None:
     try:
-        schema.check(own, told)
+        schema.check(own, hint_for)
+        check_measured(own)
     except UserError as error:
         raise WrongSetting(str(error)) from error
 

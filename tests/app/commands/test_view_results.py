@@ -164,6 +164,7 @@ def test_settings_that_differ_have_columns_and_others_have_none(
         ("model.hidden_sizes=[100]", {"plain", "slow", "fast"}),
         ("data.subset=null", {"plain", "slow", "fast"}),
         ("data.subset>0", set()),
+        ("data.subset!=null", set()),
         ("momentum!=0.9", None),
         ("optimizer.momentum!=0.9", {"plain", "slow", "fast"}),  # of another optimizer
         ("optimizer.momentum=0.9", set()),
@@ -197,7 +198,7 @@ def test_a_condition_chooses_runs(
         (["--where", "constraint~none"], "one of = != < <= > >=, and a value"),
         (["--where", "seed=>1"], "one of = != < <= > >=, and a value"),
         (["--where", "seed"], "one of = != < <= > >=, and a value"),
-        (["--where", "seed<many"], "< compares with a number; 'many' is none"),
+        (["--where", "seed<many"], "< compares with a number, and 'many' is not one"),
         (["--where", "accuracy>98"], "accuracy is a share; write 98%"),
         (["--where", "date>yesterday"], "such as 2026-11-26"),
         (["--sort", "acuracy"], r"Did you mean accuracy\?"),

@@ -74,6 +74,7 @@ def test_an_expression_of_settings_is_computed(text: str) -> None:
         ("seed in seed", "3 and 3 cannot be compared"),
         ("'a' * 9 == 'a'", "'a' \\* 9, of 'a' and 9: computes with numbers alone"),
         ("-model == 1", "computes with numbers alone"),
+        ("-" * 400 + "1 < 2", "is nested too deeply"),
         ("seed / 0 > 1", "division by zero"),
         ("seed / 0.0 > 1", "division by zero"),
     ],
