@@ -19,7 +19,10 @@ TARGET = "_target_"
 TARGET_IN_YAML = re.compile(r"_target_:\s*[\"']?([\w.]+)")
 # Packages that must define the class itself, since torch.nn.functional.torch.os.system and
 # mnist_exp.files.atomic.os.remove resolve too.
-HOMES = ("torch.nn.", "torch.optim.", "sklearn.model_selection.", "mnist_exp.models.")
+HOMES = (
+    *("torch.nn.", "torch.optim.", "sklearn.model_selection."),
+    *("mnist_exp.models.", "mnist_exp.device."),
+)
 
 
 def judge_targets(
@@ -31,8 +34,8 @@ def judge_targets(
 ) -> None:
     """Check every target of a configuration read from a directory, without calling any.
 
-    Allowed are classes of layers, optimizers, schedulers and splitters that torch, scikit-learn
-    and this package define, and the targets in ``own``.
+    Allowed are classes of layers, optimizers, schedulers, splitters, step models and update
+    schemes that torch, scikit-learn and this package define, and the targets in ``own``.
 
     Parameters
     ----------
@@ -121,7 +124,7 @@ def targets_of_options(directories: list[Path]) -> set[str]:
 
 
 def is_known_part(target: Any) -> bool:
-    """Whether ``target`` is the path of a layer, optimizer, scheduler or splitter of `HOMES`."""
+    """Whether ``target`` is a class of `HOMES` of a kind that a run is made of."""
     if not (isinstance(target, str) and target.startswith(HOMES)):
         return False  # importing a module of another package would run its code
     found = _resolve(target)
@@ -129,7 +132,9 @@ def is_known_part(target: Any) -> bool:
         return False
     from torch import nn, optim  # heavy
 
-    kinds = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler)
+    from mnist_exp.device import StepModel, UpdateScheme
+
+    kinds = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler, StepModel, UpdateScheme)
     return issubclass(found, kinds) or hasattr(found, "get_n_splits")
 
 

@@ -25,7 +25,8 @@ def dead_zone_warnings(
     distance = float(level_distance(settings.W_min, settings.W_max, settings.levels))
     rounds = settings.quantize and settings.rounding == "nearest"
     warnings = []
-    if rounds or settings.pulse_rounding == "nearest":
+    direct = settings.update == "direct"  # schemes ask for changes of other sizes
+    if direct and (rounds or settings.pulse_rounding == "nearest"):
         smallest = distance / 2 / learning_rate
         sentence = (
             f"Nearest rounding deletes every update below half a level: with D = (W_max - W_min) "

@@ -133,7 +133,7 @@ class DeviceSettings:
     def bound_variations(self) -> tuple[float, float]:
         """Spread of ``W_min`` and of ``W_max``, as shares of the range."""
         both = self.bound_variation
-        of_min, of_max = (both, both) if isinstance(both, (int, float)) else both
+        of_min, of_max = both if isinstance(both, Sequence) else (both, both)
         return of_min, of_max
 
     @property

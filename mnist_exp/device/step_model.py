@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -100,7 +101,7 @@ class StepModel(ABC):
         """Every number of the model and its mean over devices."""
         numbers = {"step": 1.0, "offset": 0.0}
         for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if isinstance(value, Real) and not isinstance(value, bool):
                 numbers[name] = float(value)
         del numbers["write_noise"]
         return numbers

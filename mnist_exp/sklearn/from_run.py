@@ -36,6 +36,8 @@ LOADERS = tuple(
     for name in ("mnist", "idx_directory", "torchvision", "npz", "csv")
 )
 NO_DEVICES = {"mapping": "direct", "clip": False, "quantize": False, "retain": False}
+# Of a constraint; they act in training alone, and may be the user's own code.
+NOT_TAKEN_OVER = ("effects", "curve", "update")
 
 
 def fitted_classifier(
@@ -49,11 +51,7 @@ def fitted_classifier(
         If the run is none of a network with one hidden layer, or has no such checkpoint.
     """
     config = load_config(directory, "directory")
-    for name in (
-        "effects",
-        "curve",
-        "update",
-    ):  # they act in training, and may be the user's own code
+    for name in NOT_TAKEN_OVER:
         config.constraint.pop(name, None)
     _check_network(config, directory)
     weights = read_weights(directory, epoch, fold)
@@ -123,7 +121,7 @@ def _parameters(config: DictConfig, fold: int | None) -> dict[str, Any]:
         found["scheduler"] = "onecycle" if varied else "constant"
     if constraint.get("_target_") is None:
         return found | NO_DEVICES
-    names = {field.name for field in DEVICE_FIELDS} - {"effects"}
+    names = {field.name for field in DEVICE_FIELDS} - {*NOT_TAKEN_OVER}
     settings = plain_values(constraint)
     return found | {name: settings[name] for name in names if name in settings}
 

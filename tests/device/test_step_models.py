@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -113,6 +114,11 @@ def test_up_down_reduces_one_direction(up_down: float, up: float, down: float) -
     w = torch.zeros(2)
     response(ConstantStep(up_down=up_down), 2).respond(w, torch.tensor([1.0, -1.0]))
     torch.testing.assert_close(w, torch.tensor([up * D, -down * D]))
+
+
+def test_numbers_may_be_numpy_s() -> None:
+    assert LinearStep(gamma_up=np.float32(0.5)).means["gamma_up"] == 0.5
+    assert "write_noise" not in SoftBounds(write_noise=np.float32(1)).means
 
 
 def test_mean_pulses_span_the_range() -> None:

@@ -115,7 +115,7 @@ def report(fits: list[Fit]) -> list[str]:
     if taken.noise.separable:
         noise += f", {taken.noise.read:.2%} of a reading, which is left out"
     else:
-        noise += "; noise of readings cannot be told apart from none"
+        noise += "; read noise is not distinguishable from zero"
     return [*lines, noise]
 
 
