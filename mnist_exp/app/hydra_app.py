@@ -44,11 +44,11 @@ from mnist_exp.cpu.openmp import wait_briefly
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import keys_of
 from mnist_exp.interruption import Interrupted, StopSignals, queue_again
+from mnist_exp.run.config_differences import PLACES
 from mnist_exp.run.lock import DirectoryLock
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import finished_results, read_results, write_results
 from mnist_exp.run.saved_config import (
-    PLACES,
     as_typed,
     has_hash,
     key_of,

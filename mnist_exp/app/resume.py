@@ -15,15 +15,12 @@ from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.app.run_directories import hold
 from mnist_exp.errors import UserError
 from mnist_exp.run.command_line import command, literal, override, resume_command, shell_word
+from mnist_exp.run.config_differences import EPOCHS, PLACES, check_extends, differences
 from mnist_exp.run.formats import check_complete
 from mnist_exp.run.results import COMPLETED, read_results
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import (
-    EPOCHS,
-    PLACES,
     as_typed,
-    check_extends,
-    differences,
     key_of,
     load_config,
     run_directory,

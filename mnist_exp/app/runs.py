@@ -173,24 +173,9 @@ class Run:
 
     @cached_property
     def _splits(self) -> list[Split]:
-        from mnist_exp.data.dataset import sha256
-        from mnist_exp.experiment.build import build_splits
-        from mnist_exp.run.directory import splits_sha256
+        from mnist_exp.experiment.trained import splits_of
 
-        dataset = self._dataset
-        if self.results.get("data_sha256") not in (None, sha256(dataset)):
-            raise UserError(
-                f"{self.directory}: {dataset.name} is no longer the data of the run. Put the files "
-                "back as they were."
-            )
-        splits = build_splits(self.config, dataset)
-        now = splits_sha256({split.fold: split.sha256() for split in splits})
-        if self.results.get("splits_sha256") not in (None, now):
-            raise UserError(
-                f"{self.directory}: the cv scheme draws other images now than in the run; give "
-                "the splitter a seed (cv.random_state)."
-            )
-        return splits
+        return splits_of(self.config, self._dataset, self.results, self.directory)
 
     def predict(
         self, images: Any, *, epoch: int | str = "best", fold: int | None = None

@@ -20,6 +20,7 @@ from mnist_exp.data.batches import Augmentation
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.fold import Fold
+from mnist_exp.experiment.logits import check_logits, place_of
 from mnist_exp.run.saved_state import check_plain
 from mnist_exp.schema.parts import PARTS
 from mnist_exp.train.evaluate import evaluate
@@ -199,7 +200,7 @@ def _check_forward(fold: Fold, model: nn.Module, training: Training) -> None:
     for size in dict.fromkeys(_sizes(fold)):
         inputs, _ = fold.parts.images.batch(training.indices[:size])
         try:
-            logits = build.check_logits(config, model, inputs, classes, training=True)
+            logits = check_logits(config, model, inputs, classes, training=True)
         except UserError as error:
             if size > 1 or len(fold.train_indices) == 1:
                 raise
@@ -246,7 +247,7 @@ def _failure(fold: Fold, part: str, error: Exception) -> str:
         names.append(str(config[part].get("_target_")))
     return (
         f"{': '.join(names)} fails in the first step of training: {type(error).__name__}: "
-        f"{_one_line(error)}{build.place_of(error)}.{_advice(part, error)}"
+        f"{_one_line(error)}{place_of(error)}.{_advice(part, error)}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -21,11 +19,10 @@ from mnist_exp.data.dataset import sha256
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.callbacks import build_callbacks
+from mnist_exp.experiment.mlp_weights import export_weights
 from mnist_exp.experiment.parts import Parts
 from mnist_exp.experiment.sweep_defaults import checkpoints_kept
-from mnist_exp.files.atomic import write_atomic
 from mnist_exp.interruption import StopSignals
-from mnist_exp.models import MLP
 from mnist_exp.models.parametrizations import count_parameters, state_sha256
 from mnist_exp.run.directory import RunDirectory, read_steps
 from mnist_exp.run.fold_result import FoldResult
@@ -294,16 +291,3 @@ def finish(fold: Fold, saved: Mapping[str, Any] | None) -> FoldResult:
         fold.complete()
     with fold.signals.at_once():
         return fold.test()
-
-
-def export_weights(model: nn.Module, path: Path) -> None:
-    """Write an MLP's effective weights as a plain ``state_dict``; other models write no file."""
-    if isinstance(model, MLP):
-        weights = {}
-        for index, layer in enumerate(model.network):
-            for name in ("weight", "bias"):
-                if hasattr(layer, name):
-                    weights[f"network.{index}.{name}"] = getattr(layer, name).detach().cpu()
-        buffer = io.BytesIO()
-        torch.save(weights, buffer)
-        write_atomic(path, buffer.getvalue())

@@ -19,13 +19,14 @@ from mnist_exp.cpu.cores import given_cores
 from mnist_exp.cpu.threads import overload
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import build, optimization
+from mnist_exp.experiment import optimization
 from mnist_exp.experiment.dataset import orientation_warning
 from mnist_exp.experiment.first_step import try_first_step
 from mnist_exp.experiment.fold import Fold, finish, open_directory
 from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
 from mnist_exp.experiment.functions import takes_label_smoothing
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
+from mnist_exp.experiment.logits import check_logits
 from mnist_exp.experiment.parts import build_parts
 from mnist_exp.experiment.summary import facts, selection_rule, summary
 from mnist_exp.experiment.sweep_defaults import draws
@@ -231,7 +232,7 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
         if begun:
             return []
         two = parts.images.batch(indices[:2])[0]
-        build.check_logits(config, model, two, parts.dataset.num_classes)
+        check_logits(config, model, two, parts.dataset.num_classes)
         try_first_step(first)
         warnings = [
             warning

@@ -14,12 +14,14 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from mnist_exp.cpu.threads import cpu_threads, settle_threads
+from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
-from mnist_exp.data.dataset import MNIST_SHAPE, ImageShape, shown_size
+from mnist_exp.data.dataset import MNIST_SHAPE, ImageShape, sha256, shown_size
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.constraint import build_constraint
+from mnist_exp.run.directory import splits_sha256
 from mnist_exp.run.weights import SavedWeights
 from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.train.compute_device import compute_device
@@ -150,6 +152,31 @@ def as_dataset(images: Any, class_names: tuple[str, ...], results: Mapping[str, 
     each = pixels.reshape(-1, *shape)
     labels = torch.zeros(len(each), dtype=torch.int64)
     return Dataset("images", each, labels, 0, class_names)
+
+
+def splits_of(
+    config: DictConfig, dataset: Dataset, results: Mapping[str, Any], directory: Path
+) -> list[Split]:
+    """Return the splits of a run, drawn again.
+
+    Raises
+    ------
+    UserError
+        If ``dataset`` is not the data of the run, or the cv scheme draws other images now.
+    """
+    if results.get("data_sha256") not in (None, sha256(dataset)):
+        raise UserError(
+            f"{directory}: {dataset.name} is no longer the data of the run. Put the files back as "
+            "they were."
+        )
+    splits = build.build_splits(config, dataset)
+    now = splits_sha256({split.fold: split.sha256() for split in splits})
+    if results.get("splits_sha256") not in (None, now):
+        raise UserError(
+            f"{directory}: the cv scheme draws other images now than in the run; give the splitter "
+            "a seed (cv.random_state)."
+        )
+    return splits
 
 
 def check_fits(

@@ -19,7 +19,7 @@ from mnist_exp.gradients.location import check_root, own_directory
 from mnist_exp.gradients.preparation import CollectionSettings, Preparation
 from mnist_exp.gradients.samples import Samples, replayed_randomness
 from mnist_exp.gradients.statistics import cosines, metrics
-from mnist_exp.schema.parts import GRADIENTS
+from mnist_exp.schema.gradient_parts import GRADIENTS
 from mnist_exp.schema.rule import check_settings
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.functions import name_of

@@ -12,7 +12,7 @@ from mnist_exp.files.names import check_plain_name
 from mnist_exp.gradients.layout import Layout, dense_layout, factored_layout
 from mnist_exp.gradients.per_sample import BatchGradients, PerSampleModel
 from mnist_exp.gradients.samples import Samples, pixel_values, replayed_randomness
-from mnist_exp.schema.parts import COLLECTION
+from mnist_exp.schema.gradient_parts import COLLECTION
 from mnist_exp.schema.rule import check_settings
 
 # More samples at once are no faster: the matrix products are large enough.

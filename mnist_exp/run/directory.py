@@ -14,8 +14,9 @@ from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import append_json_lines, json_line, remove_unfinished, write_atomic
 from mnist_exp.files.regular import read_regular
 from mnist_exp.run.checkpoints import load_newest, save_checkpoint
+from mnist_exp.run.config_differences import check_extends, differences
 from mnist_exp.run.formats import STEP, check_format, mistakes
-from mnist_exp.run.saved_config import check_extends, differences, without_old_behaviour
+from mnist_exp.run.saved_config import without_old_behaviour
 from mnist_exp.run.saved_state import CHECKPOINT
 from mnist_exp.train.state import Row
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
+from mnist_exp.run.config_differences import differences, flat
 from mnist_exp.run.results import read_results
-from mnist_exp.run.saved_config import differences, flat
 
 # what a result depends on besides the configuration, with the words for messages
 ENVIRONMENT = {

@@ -11,12 +11,12 @@ from typing import Any
 
 from mnist_exp.errors import UserError
 from mnist_exp.files.regular import read_regular
+from mnist_exp.run.config_differences import flat
 from mnist_exp.run.formats import STRING, ListOf, check_format
 from mnist_exp.run.saved_config import (
     CONFIG_FILE,
     RUN_KEYS,
     config_file,
-    flat,
     key_of,
     without_old_behaviour,
 )

@@ -5,10 +5,8 @@ Our classes check their arguments against these tables, and combinations of argu
 
 from __future__ import annotations
 
-import os
 import re
 
-from mnist_exp.files.names import PLAIN_NAME, is_plain_name
 from mnist_exp.schema.device_parts import (
     DEVICE,
     EXP_STEP,
@@ -21,6 +19,7 @@ from mnist_exp.schema.device_parts import (
     TIKI_TAKA,
     TIKI_TAKA_V2,
 )
+from mnist_exp.schema.gradient_parts import GRADIENTS
 from mnist_exp.schema.rule import (
     ABOVE_0,
     AT_LEAST_0,
@@ -28,7 +27,6 @@ from mnist_exp.schema.rule import (
     BOOLEAN,
     SHARE,
     TEXT,
-    WHOLE,
     Rule,
     integer,
     list_of,
@@ -184,41 +182,6 @@ EARLY_STOPPING = {
     "patience": integer(1),
     "min_delta": AT_LEAST_0,
     "mode": optional(one_of("min", "max")),
-}
-
-# Other entries of a run directory.
-TAKEN = (
-    *("checkpoints", "plots", "tensorboard", "wandb", "export", "config.yaml", "results.json"),
-    *("metrics.jsonl", "steps.jsonl", "metrics.csv", "steps.csv", "results.csv"),
-)
-DIRECTORY = Rule(
-    lambda value: is_plain_name(value) and value.casefold() not in TAKEN,
-    f"{PLAIN_NAME}; none of {', '.join(TAKEN)}",
-)
-ABSOLUTE = Rule(
-    lambda value: isinstance(value, str) and os.path.isabs(os.path.expanduser(value)),
-    "an absolute path",
-)
-# Arguments shared by a single collection and the collections of a run.
-COLLECTION = {
-    "parameters": optional(list_of(TEXT, 'a list of names or patterns, such as ["network.0.*"]')),
-    "format": one_of("factored", "dense", "statistics"),
-    "dtype": one_of("float32", "float16", "bfloat16"),
-    "dropout": BOOLEAN,
-    "cosine": BOOLEAN,
-    "top_k": integer(1),
-    "working_memory": integer(1),
-    "seed": integer(0),
-}
-GRADIENTS = COLLECTION | {
-    "mode": one_of("epoch", "batch"),
-    "directory": DIRECTORY,
-    "root": optional(ABSOLUTE),
-    "epochs": optional(list_of(WHOLE, "a list of whole numbers, such as [1,5]")),
-    "at_start": BOOLEAN,
-    "max_samples": optional(integer(1)),
-    "sample_choice": one_of("random", "first"),
-    "augmented": BOOLEAN,
 }
 
 # Keys of a group that mnist_exp reads itself, not arguments of its target.

@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import StopSignals
 from mnist_exp.run.command_line import shell_word
-from mnist_exp.run.saved_config import flat, load_config, training_config
+from mnist_exp.run.config_differences import flat
+from mnist_exp.run.saved_config import load_config, training_config
 from mnist_exp.terminal import printable
 from mnist_exp.trackers.tracked_run import TrackedRun
 from mnist_exp.trackers.worker import MOST, Worker

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
-from mnist_exp.experiment.build import build_model, check_logits
+from mnist_exp.experiment.build import build_model
+from mnist_exp.experiment.logits import check_logits
 from mnist_exp.experiment.run import run_experiment
 from tests.conftest import Compose
 

@@ -19,15 +19,13 @@ from mnist_exp.app.sweep.jobs import fix_threads, json_values, without_run_keys
 from mnist_exp.app.sweep.pace import pace_of
 from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.errors import UserError
+from mnist_exp.run.config_differences import PLACES, differences, flat
 from mnist_exp.run.objective import Objective, objective_column, score
 from mnist_exp.run.results import COMPLETED, finished_results, read_results
 from mnist_exp.run.saved_config import (
-    PLACES,
     RUN_KEYS,
     as_typed,
     bring_up_to_date,
-    differences,
-    flat,
     has_hash,
     hash_config,
     key_of,
