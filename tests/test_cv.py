@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold
+from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold, train_test_split
 
-from mnist_exp.cv import Holdout, PooledFolds, Split, stratified_subset
+from mnist_exp.cv import Holdout, PooledFolds, Split, _stratified, stratified_subset
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 
@@ -55,7 +55,7 @@ def test_holdout_is_stratified_and_follows_the_seed(mnist: Dataset) -> None:
         ((None, 60_000, None), "leaves nothing.*cv.validation to less than 60000, such"),
         ((None, 0, 10_001), "cv.test=10001"),
         ((None, 0, 0), "cv.test=0"),
-        ((None, 5, None), "5"),
+        ((None, 5, None), "5 of 60000 images cannot.*10 classes; allowed is 10 to 59990, and 0"),
     ],
 )
 def test_sizes_that_do_not_add_up_are_refused(
@@ -97,6 +97,35 @@ def test_subset_is_drawn_from_the_indices_with_their_class_shares(
     assert set(subset.tolist()) <= set(indices.tolist())
     difference = shares(mnist, subset) - shares(mnist, indices)
     assert difference.abs().max() * size <= 1.5
+
+
+@given(
+    counts=st.lists(st.integers(2, 40), min_size=1, max_size=6),
+    share=st.floats(0.0, 1.0),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_images_are_drawn_as_scikit_learn_does(counts: list[int], share: float, seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    few, many = len(counts), len(labels) - len(counts)
+    size = round(few + share * (many - few))
+    indices = np.arange(100, 100 + len(labels))
+    ours = _stratified(indices, np.concatenate([np.zeros(100, int), labels]), size, seed)
+    theirs = train_test_split(indices, test_size=size, stratify=labels, random_state=seed)
+    for own, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(own, np.sort(other))
+
+
+def test_the_validation_images_of_mnist_are_those_that_scikit_learn_draws(mnist: Dataset) -> None:
+    labels = mnist.labels.numpy()[:60_000]
+    theirs = train_test_split(np.arange(60_000), test_size=5000, stratify=labels, random_state=0)
+    validation = Holdout().splits(mnist, seed=0)[0].validation
+    assert validation is not None
+    np.testing.assert_array_equal(validation.numpy(), np.sort(theirs[1]))
+
+
+def test_a_class_of_a_single_image_cannot_be_in_both_parts() -> None:
+    with pytest.raises(UserError, match=r"1 of 4 images cannot.*only one image of class 7"):
+        _stratified(np.arange(4), np.array([7, 3, 3, 3]), 1, 0)
 
 
 @pytest.mark.parametrize("size", [9, 60_001])

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer, optimizer
 
 from mnist_exp.cpu.ops import asymmetric_sgd_
+from mnist_exp.optim.uncompiled import Uncompiled
 from mnist_exp.schema.parts import ASYMMETRIC_SGD
 from mnist_exp.schema.rule import check_settings
 
@@ -33,7 +34,7 @@ def asymmetric_update(weight: Tensor, gradient: Tensor, lr_pos: float, lr_neg: f
     return weight - torch.where(gradient >= 0, lr_neg * gradient, lr_pos * gradient)
 
 
-class AsymmetricSGD(Optimizer):
+class AsymmetricSGD(Uncompiled):
     """Gradient descent with a rate that depends on the direction in which a weight moves.
 
     Updates as `asymmetric_update`; with momentum, g is the velocity ``v <- momentum * v + g``, as

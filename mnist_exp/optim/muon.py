@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from mnist_exp.cpu import ops
+from mnist_exp.optim.uncompiled import Uncompiled
 from mnist_exp.schema.parts import MUON
 from mnist_exp.schema.rule import check_settings
 
@@ -55,7 +55,7 @@ def newton_schulz(X: Tensor, steps: int) -> Tensor:
     return X
 
 
-class Muon(Optimizer):
+class Muon(Uncompiled):
     """Muon for weights of two or more dimensions, Adam for vectors such as biases.
 
     A kernel [out, in, height, width] counts as a matrix of R = out rows and C = in * height * width

@@ -90,7 +90,7 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     },
 }
 # Works with a table of their own.
-OTHERS = ("gradients", "sweep")
+OTHERS = ("gradients", "startup", "sweep")
 ALL_WORKS = 14.0  # minutes, for a run of all works
 # Images per epoch of works whose slowest contenders take minutes for all 60,000.
 IMAGES = {"cnn21k": 3_000, "cnn20k": 1_500}
