@@ -13,7 +13,7 @@ from mnist_exp.run.overview import DAMAGED, RunOverview, read_overview
 from mnist_exp.run.results import COMPLETED
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.run_settings import RunSettings, read_choices, read_settings
-from mnist_exp.run.saved_config import config_file, key_of
+from mnist_exp.run.saved_config import config_file, values_by_key
 from mnist_exp.run.sweep_jobs import Outcome, read_outcomes
 from mnist_exp.run.sweep_record import SWEEP_FILE
 
@@ -110,7 +110,7 @@ def _jobs_of(sweep_dir: Path) -> list[FoundRun]:
         if not _is_own(outcome):
             options = _chosen(outcome)  # the same ones lead to the same options of all groups
             chosen = choices(recorded[options]) if options in recorded else dict(options)
-            given = dict(map(_split, outcome.overrides))
+            given = values_by_key(outcome.overrides)
             requested = RunSettings(outcome.config or given, chosen, outcome.overrides)
         runs.append(FoundRun(**vars(outcome.run), sweep=sweep_dir, requested=requested))
     return runs
@@ -124,12 +124,7 @@ def _is_own(outcome: Outcome) -> bool:
 def _chosen(outcome: Outcome) -> frozenset[tuple[str, str]]:
     """Return the groups and options that a job was given."""
     config = outcome.config or {}
-    given = map(_split, outcome.overrides)
     return frozenset(
-        (key, value) for key, value in given
+        (key, value) for key, value in values_by_key(outcome.overrides).items()
         if "." not in key and isinstance(config.get(key, {}), Mapping)
     )  # fmt: skip
-
-
-def _split(override: str) -> tuple[str, str]:
-    return key_of(override), override.partition("=")[2]

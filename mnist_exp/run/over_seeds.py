@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from mnist_exp.run.over_folds import mean_and_std
 from mnist_exp.run.results import COMPLETED
 
 SEED = "seed"
@@ -75,13 +75,12 @@ class SeedGroup(Generic[AnyJob]):
         Both are None if one of these jobs lacks it, so that all means of a group are over the same
         jobs. They are of the values' own type, such as `mnist_exp.run.text_table.Share`.
         """
-        found = [value(job) for job in self.jobs]
-        values = [number for number in found if number is not None]
-        if not values or len(values) < len(found):
+        values = [number for job in self.jobs if (number := value(job)) is not None]
+        if not values or len(values) < len(self.jobs):
             return Spread(None, None)
         kind = type(values[0])
-        std = kind(statistics.stdev(values)) if len(values) > 1 else None
-        return Spread(kind(statistics.mean(values)), std)
+        found = mean_and_std(values)
+        return Spread(kind(found["mean"]), None if found["std"] is None else kind(found["std"]))
 
 
 def over_seeds(

@@ -20,7 +20,7 @@ from mnist_exp.run.text_table import Share
 DEAD, DAMAGED = "dead", "damaged"
 NO_PROCESS = "its process is gone"
 VALIDATION_ACCURACY = Objective()
-NEVER_BEGAN = "it never began to train; start it again"
+NO_TRAINING = "it never began to train; start it again"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read_overview(directory: Path, objective: Objective = VALIDATION_ACCURACY) -
     if results is None:
         if alive:
             return RunOverview(directory, "running", changed=changed, begun=False)
-        return RunOverview(directory, DEAD, NEVER_BEGAN, changed, begun=False)
+        return RunOverview(directory, DEAD, NO_TRAINING, changed, begun=False)
     status, reason = results["status"], results.get("error") or ""
     if status == "running" and not alive:
         status, reason = DEAD, NO_PROCESS

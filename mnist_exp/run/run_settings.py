@@ -12,15 +12,16 @@ from typing import Any
 from mnist_exp.errors import UserError
 from mnist_exp.files.regular import read_regular
 from mnist_exp.run.config_differences import flat
-from mnist_exp.run.formats import STRING, ListOf, check_format
+from mnist_exp.run.formats import check_format
 from mnist_exp.run.saved_config import (
     CONFIG_FILE,
     RUN_KEYS,
     config_file,
     key_of,
+    values_by_key,
     without_old_behaviour,
 )
-from mnist_exp.run.yaml_files import LARGEST, load_plain, parse_plain
+from mnist_exp.run.yaml_files import LARGEST, load_overrides, load_plain, parse_plain
 
 # Keys and sections that change what a run writes and how long it takes, not its results.
 NO_EFFECT = (*RUN_KEYS, "plots", "checkpoints", "verbose", "tracker", "cv.n_jobs")
@@ -52,7 +53,7 @@ class RunSettings:
     @functools.cached_property
     def values(self) -> dict[str, Any]:
         """Each setting by dotted key, and the option of each group by the group's name."""
-        given = {key_of(text): text.partition("=")[2] for text in self.overrides}
+        given = values_by_key(self.overrides)
         return {**given, **flat(self.config), **self.options}
 
     @functools.cached_property
@@ -107,13 +108,10 @@ def as_text(value: Any) -> str:
 
 
 def _overrides(directory: Path) -> list[str]:
-    path = directory / ".hydra" / "overrides.yaml"
     try:
-        overrides = load_plain(path)
-        check_format(overrides, ListOf(STRING), path)
+        return load_overrides(directory / ".hydra" / "overrides.yaml")
     except (UserError, OSError):
         return []
-    return list(overrides)
 
 
 def read_choices(directory: Path) -> dict[str, str]:

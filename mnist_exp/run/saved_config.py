@@ -59,6 +59,11 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
+def values_by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Return the values of overrides as typed, by key or group; the later of two holds."""
+    return {key_of(text): text.partition("=")[2] for text in overrides}
+
+
 def own_part(config: DictConfig) -> DictConfig:
     """Return the configuration without its ``hydra`` node; itself if it has none."""
     if "hydra" not in config:

@@ -20,7 +20,7 @@ from mnist_exp.run.overview import (
     read_overview,
 )
 from mnist_exp.run.results import COMPLETED, PRUNED
-from mnist_exp.run.saved_config import key_of
+from mnist_exp.run.saved_config import values_by_key
 from mnist_exp.run.sweep_record import (
     SWEEP_FILE,
     AskedJob,
@@ -253,7 +253,7 @@ def _row(outcome: Outcome) -> Row:
     completed = run.status == COMPLETED
     return Row(
         job=outcome.job,
-        overrides={key_of(text): text.partition("=")[2] for text in outcome.overrides},
+        overrides=values_by_key(outcome.overrides),
         status=run.status,
         accuracy=run.accuracy if completed else None,
         std=run.std if completed else None,

@@ -91,8 +91,7 @@ def load_overrides(path: Path) -> list[str]:
     UserError, OSError
         As `load_yaml`, or if the content is not a list of strings.
     """
-    typed = load_yaml(path)
-    overrides: Any = OmegaConf.to_container(typed, resolve=False)
+    overrides = load_plain(path)
     check_format(overrides, ListOf(STRING), path)
     return list(overrides)
 

@@ -19,6 +19,7 @@ import mnist_exp
 from mnist_exp.run.lock import last_holder
 from mnist_exp.run.results import read_results
 from tests.helpers.fault_injection import few_images
+from tests.helpers.held_training import BATCH, EPOCH, HELD, LET_GO, STARTS
 
 PATIENCE = 240.0  # seconds for whatever a test waits for, on a busy machine
 PACKAGES = {
@@ -34,8 +35,16 @@ SETTINGS = {  # two jobs at once
     "slurm": ("hydra/launcher=slurm", "hydra.launcher.mem_gb=1"),
     "ray_cluster": ("hydra/launcher=ray_cluster",),
 }
-TINY = ("model=mlp", "cv=none", "data.subset=300", "training.epochs=1", "plots.enabled=false")
-LONG = (*TINY[:3], "training.epochs=100", "training.log_every=null", "plots.enabled=false")
+TRAINING = ("model=mlp", "training.epochs=3")  # of five batches, with the 300 images below
+# two of the jobs fail: three images are too few
+GRID = (*TRAINING, "cv=none", "seed=0,1", "data.subset=300,3")
+WHOLE = ("0", "2")  # the others
+SEEDS = (*TRAINING, "cv=none", "seed=0,1,2", "data.subset=300")
+KFOLD = ("model=mlp100", "cv.n_splits=2", "cv.n_jobs=2", "seed=0,1", "data.subset=300",
+         "training.epochs=1")  # fmt: skip
+# Each training waits in its second epoch, see `HeldTraining`
+HOLD = (f"--config-dir={Path(__file__).parent / 'options'}", "callbacks=held")
+BEGUN, SAVED = "0 0", f"{EPOCH} {BATCH}"  # where it starts, and again if no batch was lost
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
     "PYTHONPATH": str(Path(mnist_exp.__file__).parents[1]),
@@ -94,16 +103,24 @@ class Sweep:
 
     def wait_for(self, condition: Callable[[], object]) -> None:
         """Wait until ``condition`` holds; fail if the launching process ends before."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
 
-    def wait_until_trained(self, *jobs: str) -> None:
-        """Wait until each job has trained an epoch."""
-        rows = [self.directory / job / "metrics.jsonl" for job in jobs]
-        self.wait_for(lambda: all(path.is_file() and path.stat().st_size for path in rows))
+        def holds() -> object:
+            assert self.process.poll() is None, self.log.read_text()
+            return condition()
+
+        wait_until(holds)
+
+    def wait_until_held(self, *jobs: str) -> None:
+        """Wait until each job, started with `HOLD`, holds."""
+        self.wait_for(lambda: all((self.directory / job / HELD).exists() for job in jobs))
+
+    def let_go(self) -> None:
+        """Let all jobs that hold go on, and those that start later not hold."""
+        (self.directory / LET_GO).touch()
+
+    def starts(self, job: str) -> list[str]:
+        """Return epochs and batches done at each start of a job with `HOLD`."""
+        return (self.directory / job / STARTS).read_text().splitlines()
 
     def interrupt(self) -> None:
         """Press Ctrl-C: SIGINT to the launching process and all it has started."""
@@ -132,6 +149,22 @@ class Sweep:
         return {
             job: [fold["weights_sha256"] for fold in self.results(job)["folds"]] for job in done
         }
+
+
+def same_rows(one: Sweep, other: Sweep) -> bool:
+    """Whether two sweeps have the same table, but for the time that jobs took."""
+    tables = [each.rows() for each in (one, other)]
+    for row in (row for table in tables for row in table.values()):
+        del row["wall_seconds"]
+    return tables[0] == tables[1]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until ``condition`` holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def is_alive(process: int) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.app.search.settings import OPTUNA, direction_of, no_pruning, searches
+from mnist_exp.app.search.settings import OPTUNA, no_pruning
+from mnist_exp.app.sweep.objective import direction_of, searches
 from mnist_exp.run.objective import objective_column
 from mnist_exp.terminal import printable
 

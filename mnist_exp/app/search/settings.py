@@ -1,4 +1,4 @@
-"""Check a search before it starts; loads no Optuna, and torch only to look at a metric."""
+"""Check a search before it starts; loads no Optuna."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_exp.app.search.space import read_space
-from mnist_exp.app.sweep.grid import BASIC, GRID
+from mnist_exp.app.sweep.objective import check_measured, searches
 from mnist_exp.errors import UserError
-from mnist_exp.run.objective import DEFAULT, MAXIMIZE, MINIMIZE, VALIDATION, objective_column
+from mnist_exp.run.objective import DEFAULT
 from mnist_exp.run.saved_config import as_typed
 from mnist_exp.schema.keys import OBJECTIVE
 from mnist_exp.schema.rule import TEXT, Rule, check_settings, integer, one_of, optional, refusal
@@ -30,14 +30,7 @@ RULES: dict[str, Rule] = {
     "pruner": optional(one_of("median", "hyperband")),
     "least_epochs": integer(1),
 }
-DIRECTIONS = {"validation_accuracy": MAXIMIZE, "validation_loss": MINIMIZE}
 SQLITE = "sqlite:///"
-ALWAYS = ("loss", "accuracy")  # measured in every run
-
-
-def searches(hydra: Any) -> bool:
-    """Whether a sweep's jobs are chosen by the objectives of others, not listed beforehand."""
-    return hydra.sweeper._target_ not in (GRID, BASIC)
 
 
 def check_search(config: DictConfig) -> None:
@@ -82,24 +75,6 @@ def check_search(config: DictConfig) -> None:
             )
 
 
-def direction_of(config: DictConfig) -> str:
-    """Return ``sweep.direction``, or that of the objective: a loss is minimized.
-
-    Raises
-    ------
-    UserError
-        If the objective is a metric, and a metric cannot be built.
-    """
-    column = objective_column(config.sweep)
-    if (direction := config.sweep.get("direction") or DIRECTIONS.get(column)) is not None:
-        return str(direction)
-    from mnist_exp.experiment.functions import build_metrics  # loads torch
-    from mnist_exp.train.monitor import mode_of
-
-    mode = mode_of(column, build_metrics(config))
-    return {"min": MINIMIZE, "max": MAXIMIZE}[mode]
-
-
 def no_pruning(pruner: str) -> str:
     """Return why trials with several folds cannot be pruned."""
     return (
@@ -128,21 +103,3 @@ def _check_objective(config: DictConfig) -> None:
             "there are none; set cv=holdout, with cv.validation above 0."
         )
     check_measured(config)
-
-
-def check_measured(config: DictConfig) -> None:
-    """Check that a run measures what its sweep ranks jobs by.
-
-    Raises
-    ------
-    UserError
-        Naming what is measured.
-    """
-    column = objective_column(config.sweep)
-    name = column.removeprefix(VALIDATION)
-    known = [*ALWAYS, *map(str, config.metrics)]
-    if not config.callbacks and name not in ALWAYS and name.partition(".")[0] not in known:
-        raise UserError(
-            f"sweep.objective={column}: is not measured; allowed is one of: "
-            f"{', '.join(VALIDATION + each for each in known)}. Others need metrics=NAME."
-        )

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from mnist_exp.app.search.settings import direction_of
 from mnist_exp.app.search.space import Choice, Range, Space, read_space
 from mnist_exp.app.search.study import make_sampler, open_study
 from mnist_exp.app.sweep.jobs import without_run_keys
+from mnist_exp.app.sweep.objective import direction_of
 from mnist_exp.errors import UserError
 from mnist_exp.run.objective import objective_column
 from mnist_exp.run.results import COMPLETED, PRUNED

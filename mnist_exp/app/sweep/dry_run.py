@@ -17,7 +17,7 @@ from mnist_exp.app.search.space import Choice, Range, read_space
 from mnist_exp.app.sweep.grid import check_grid
 from mnist_exp.app.sweep.jobs import fix_order
 from mnist_exp.app.sweep.start import checked_jobs, warn_of_engine
-from mnist_exp.run.saved_config import as_typed, key_of, own_part
+from mnist_exp.run.saved_config import as_typed, key_of, own_part, values_by_key
 from mnist_exp.run.sweep_record import AskedJob
 from mnist_exp.run.text_table import table_lines
 from mnist_exp.terminal import printable
@@ -49,7 +49,7 @@ def list_jobs(config: DictConfig) -> None:
 
 def _rows(jobs: list[AskedJob]) -> list[list[str]]:
     """Return a heading and a row a job: number, directory, and what differs between the jobs."""
-    settings = [{key_of(text): text.partition("=")[2] for text in job.overrides} for job in jobs]
+    settings = [values_by_key(job.overrides) for job in jobs]
     keys = dict.fromkeys(key for values in settings for key in values)
     differing = [key for key in keys if len({values.get(key) for values in settings}) > 1]
     shown = differing or [*keys]  # a single job: everything

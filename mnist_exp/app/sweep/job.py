@@ -57,6 +57,7 @@ class SweepJob:
         self.resumed = False  # whether the sweep was resumed; its directory may be untrusted
         number = int(hydra.job.num)
         self.place = SweepPlace(number, alone=hydra.launcher._target_ == BasicLauncherConf._target_)
+        self.place.jobs = _trials(hydra.sweeper)
         self.pace = pace_of(self.sweep_dir)
         self._fixed: set[str] = set()  # overrides that other jobs have too
         before = None
@@ -85,7 +86,8 @@ class SweepJob:
         self.resumed = sweep.resumed
         self.place.alone &= not sweep.resumed  # the bar's time left would count those as trained
         self._fixed = sweep.fixed
-        self.place.jobs = None if sweep.jobs is None else len(sweep.jobs)
+        if sweep.jobs is not None:
+            self.place.jobs = len(sweep.jobs)
         fix_threads(config, sweep.threads)
         if sweep.resumed and sweep.jobs is not None:
             # on the first start, values may still depend on the machine that runs the job
@@ -209,6 +211,11 @@ def _restricted(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, 
         for key, value in now.items()
         if key in before
     }
+
+
+def _trials(sweeper: Any) -> int | None:
+    """Return how many jobs a search has; None if it may end before, or says nothing of it."""
+    return None if sweeper.get("sampler") == "grid" else sweeper.get("n_trials")
 
 
 def _hash_of_results(directory: Path) -> str | None:

@@ -20,9 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_exp import schema
 from mnist_exp.app.composition import explained, user_directories
 from mnist_exp.app.hints import hint
-from mnist_exp.app.search.settings import check_measured, searches
 from mnist_exp.app.sweep.filter import JobFilter
 from mnist_exp.app.sweep.grid import FILTER, grid, setting, zipped_groups
+from mnist_exp.app.sweep.objective import check_measured, searches
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import finite
 from mnist_exp.run.saved_config import (

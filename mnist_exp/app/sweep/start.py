@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app.run_directories import claim
-from mnist_exp.app.search.settings import check_search, direction_of, make_storage_absolute
+from mnist_exp.app.search.settings import check_search, make_storage_absolute
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.grid import check_grid
 from mnist_exp.app.sweep.jobs import (
@@ -18,6 +18,7 @@ from mnist_exp.app.sweep.jobs import (
     share_directories,
     without_run_keys,
 )
+from mnist_exp.app.sweep.objective import direction_of
 from mnist_exp.cpu.cores import cores
 from mnist_exp.errors import UserError
 from mnist_exp.run.objective import objective_column

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,12 +53,14 @@ def trials_of(study: Any) -> list[tuple[int, str, dict[str, Any], float | None]]
     return [(t.number, t.state.name, t.params, t.value) for t in study.trials]
 
 
+@pytest.mark.each_push
 def test_a_killed_search_goes_on_with_the_trials_it_would_have_had(tmp_path: Path) -> None:
     arguments = (*SEARCH, RATE, "hydra.sweeper.n_trials=4")
     code, output = command(*arguments, "hydra.sweep.dir=whole", cwd=tmp_path)
     assert code == 0, output
     whole = journal(tmp_path / "whole")
     assert f"best of 4 trials: {whole.best_trial.number}, validation_accuracy" in output
+    assert re.search(r"^\[3/4\] .* \| about .* left$", output, re.MULTILINE)
     rates = [trial.params["optimizer.lr"] for trial in whole.trials]
     assert len(set(rates)) == 4
     for trial in whole.trials:
@@ -150,6 +153,7 @@ def program(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.each_push
 def test_trials_run_in_joblib_s_processes(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     search = program(
@@ -166,6 +170,7 @@ def test_trials_run_in_joblib_s_processes(tmp_path: Path) -> None:
             assert trial.value == validation_of(tmp_path / "sweep" / str(trial.number))
 
 
+@pytest.mark.each_push
 def test_several_processes_share_a_study_on_postgresql(tmp_path: Path) -> None:
     with postgres_server() as url:
         searches = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 from pathlib import Path
@@ -46,6 +47,11 @@ def files_of(directory: Path) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
 
+def states_in_table(sweep: Path) -> dict[str, str]:
+    with (sweep / "sweep.csv").open(newline="") as file:
+        return {row["job"]: row["status"] for row in csv.DictReader(file)}
+
+
 @pytest.mark.slow
 def test_a_failing_job_does_not_stop_a_sweep_and_the_rest_can_be_run(tmp_path: Path) -> None:
     arguments = ("--multirun", *few_images(), *SWEEP, "hydra.sweep.dir=sweep")
@@ -82,6 +88,8 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         pytest.fail("the sweep was not killed")
     done = files_of(killed / "0")
     assert not (killed / "2").exists()
+    states = {"0": "completed", "1": "not run", "2": "not run"}  # when its last job ended
+    assert states_in_table(killed) == states
     with DirectoryLock(killed):
         code, output = command("sweep.resume=killed", cwd=tmp_path)
         assert (code, "is in use by process" in output) == (2, True)
@@ -90,6 +98,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert files_of(killed / "0") == done
     for job in ("0", "1", "2"):
         assert outcome(killed / job) == outcome(tmp_path / "whole" / job)
+    assert states_in_table(killed) == dict.fromkeys(states, "completed")
 
 
 @pytest.mark.slow

@@ -59,6 +59,18 @@ def test_a_job_draws_nothing_and_keeps_one_checkpoint_unless_asked_for_more(
     assert "best.pt" in names
 
 
+def test_a_preset_s_pictures_are_drawn_in_a_sweep_too(tmp_path: Path) -> None:
+    preset = tmp_path / "conf" / "experiment" / "drawn.yaml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text("# @package _global_\nplots: {enabled: true, dpi: 10, num_samples: 1}\n")
+    arguments = ("-m", "--config-dir=conf", *few_images(), *MLP[:3], "training.epochs=1")
+    swept = ("experiment=drawn,null", "hydra.sweep.dir=sweep")
+    code, output = command(*arguments, *swept, cwd=tmp_path)
+    assert code == 0, output
+    drawn = [(tmp_path / "sweep" / job / "plots").exists() for job in ("0", "1")]
+    assert drawn == [True, False]
+
+
 def test_what_null_leaves_open_changes_no_hash_of_a_run() -> None:
     """So that runs and sweeps of older versions, which wrote true and 5, go on."""
     null = composed(*MLP, DEFAULT_PLOTS)

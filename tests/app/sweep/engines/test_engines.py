@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from mnist_exp.app.sweep.launching import running_jobs
-from tests.helpers.engines import LONG, TINY, Sweep, is_alive, need
+from tests.helpers.engines import (
+    BEGUN,
+    GRID,
+    HOLD,
+    KFOLD,
+    SAVED,
+    SEEDS,
+    WHOLE,
+    Sweep,
+    is_alive,
+    need,
+    same_rows,
+    wait_until,
+)
+from tests.helpers.held_training import EPOCH
 
 pytestmark = [pytest.mark.slow, pytest.mark.engines]
-GRID = (*TINY[:2], "seed=0,1", "data.subset=300,3", *TINY[3:])  # three images are too few
-KFOLD = ("model=mlp100", "cv.n_splits=2", "cv.n_jobs=2", "seed=0,1", *TINY[2:])
 LOCAL = ("processes", "submitit_local")  # engines of this machine, which need no service
-JOBS = ("0", "1", "2")
-ENDLESS = (*LONG, "seed=0,1,2", "training.epochs=100000")
-
-
-@pytest.fixture(scope="module")
-def serial(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    sweep = Sweep(tmp_path_factory.mktemp("serial") / "grid", "basic", *GRID)
-    sweep.end(1)
-    return sweep
-
-
-@pytest.fixture(scope="module")
-def serial_long(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    sweep = Sweep(tmp_path_factory.mktemp("serial") / "long", "basic", *LONG, "seed=0,1,2")
-    sweep.end(0)
-    return sweep
-
-
-@pytest.fixture(scope="module")
-def serial_folds(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    sweep = Sweep(tmp_path_factory.mktemp("serial") / "folds", "basic", *KFOLD)
-    sweep.end(0)
-    return sweep
 
 
 @pytest.fixture(params=LOCAL)
@@ -47,24 +35,33 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def same_rows(one: Sweep, other: Sweep) -> bool:
-    times = ("wall_seconds",)
-    rows = [
-        {job: {k: v for k, v in row.items() if k not in times} for job, row in each.rows().items()}
-        for each in (one, other)
-    ]
-    return rows[0] == rows[1]
-
-
-def test_the_grid_is_that_of_the_serial_sweep(engine: str, serial: Sweep, tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path / "sweep", engine, *GRID)
+@pytest.mark.each_push
+def test_the_grid_is_that_of_the_serial_sweep(serial_grid: Sweep, tmp_path: Path) -> None:
+    need("processes")
+    sweep = Sweep(tmp_path / "sweep", "processes", *GRID)
     output = sweep.end(1)
     assert "4 jobs: 2 completed, 2 failed" in output
     assert "Traceback" not in output
-    assert same_rows(sweep, serial)
-    assert len(sweep.weights()) == 2
-    assert sweep.weights() == serial.weights()
-    assert {sweep.results(job)["threads"] for job in sweep.weights()} == {1}
+    assert same_rows(sweep, serial_grid)
+    assert set(sweep.weights()) == set(WHOLE)
+    assert sweep.weights() == serial_grid.weights()
+    assert {sweep.results(job)["threads"] for job in WHOLE} == {1}
+
+
+@pytest.mark.each_push
+def test_a_preempted_job_saves_its_batch_and_goes_on(serial_grid: Sweep, tmp_path: Path) -> None:
+    need("submitit_local")  # it queues a job again as it does on Slurm
+    sweep = Sweep(tmp_path / "sweep", "submitit_local", *HOLD, *GRID)
+    sweep.wait_until_held(*WHOLE)
+    os.kill(sweep.worker(WHOLE[0]), signal.SIGUSR2)
+    sweep.wait_for(lambda: sweep.starts(WHOLE[0]) == [BEGUN, SAVED])
+    sweep.let_go()
+    output = sweep.end(1)
+    assert "4 jobs: 2 completed, 2 failed" in output
+    assert "Traceback" not in output
+    assert [sweep.starts(job) for job in WHOLE] == [[BEGUN, SAVED], [BEGUN]]
+    assert same_rows(sweep, serial_grid)
+    assert sweep.weights() == serial_grid.weights()
 
 
 def test_folds_train_in_processes_of_a_job(
@@ -76,13 +73,22 @@ def test_folds_train_in_processes_of_a_job(
     assert sweep.weights() == serial_folds.weights()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_sweep_leaves_no_process_and_no_batch_behind(
-    engine: str, tmp_path: Path, number: int
+STOPS = [  # by a signal to the launching process, or a key pressed in its terminal
+    pytest.param("processes", signal.SIGTERM, marks=pytest.mark.each_push),
+    pytest.param("processes", signal.SIGINT),
+    pytest.param("submitit_local", signal.SIGTERM),
+    pytest.param("submitit_local", signal.SIGINT),
+]
+
+
+@pytest.mark.parametrize(("engine", "number"), STOPS)
+def test_a_stopped_sweep_leaves_no_process_behind_and_goes_on(
+    engine: str, number: int, serial_grid: Sweep, tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path / "sweep", engine, *ENDLESS)
-    sweep.wait_until_trained("0", "1")
-    workers = [sweep.worker("0"), sweep.worker("1")]
+    need(engine)
+    sweep = Sweep(tmp_path / "sweep", engine, *HOLD, *GRID)
+    sweep.wait_until_held(*WHOLE)
+    workers = [sweep.worker(job) for job in WHOLE]
     if number == signal.SIGINT:
         sweep.interrupt()
     else:
@@ -90,54 +96,47 @@ def test_a_stopped_sweep_leaves_no_process_and_no_batch_behind(
     output = sweep.end(128 + number)
     assert running_jobs(sweep.directory) == []
     assert not any(map(is_alive, workers)) or engine == "submitit_local"
-    name = signal.Signals(number).name
     lines = output.splitlines()
-    assert f"stopped by {name}" in lines
-    assert lines[-1] == f"go on with: python -m mnist_exp sweep.resume={sweep.directory}"
-    assert [sweep.rows()[job]["status"] for job in ("0", "1")] == ["interrupted"] * 2
-    for job in ("0", "1"):
+    assert f"stopped by {signal.Signals(number).name}" in lines
+    command = f"go on with: python -m mnist_exp sweep.resume={sweep.directory}"
+    assert lines[-1].partition(" --config-dir")[0] == command
+    for job in WHOLE:
+        assert sweep.rows()[job]["status"] == "interrupted"
         assert sweep.results(job)["error"].startswith("stopped by SIG")
+    again = Sweep.resumed(sweep.directory, "hydra/launcher=basic")  # on another engine
+    again.end(1)
+    assert [again.starts(job) for job in WHOLE] == [[BEGUN, SAVED]] * len(WHOLE)
+    assert again.weights() == serial_grid.weights()
 
 
-def test_a_killed_worker_costs_nothing(engine: str, serial_long: Sweep, tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path / "sweep", engine, *LONG, "seed=0,1,2")
-    sweep.wait_until_trained("0", "1")
+def test_a_killed_worker_costs_nothing(engine: str, serial_seeds: Sweep, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep", engine, *HOLD, *SEEDS)
+    sweep.wait_until_held("0", "1")
     os.kill(sweep.worker("0"), signal.SIGKILL)
+    sweep.let_go()
     output = sweep.end(1)
     lines = output.splitlines()
     assert lines[-2].startswith("stopped: ")
-    assert lines[-1] == f"go on with: python -m mnist_exp sweep.resume={sweep.directory}"
+    assert lines[-1].startswith("go on with: ")
     assert "Traceback" not in output
     assert running_jobs(sweep.directory) == []
     assert sweep.rows()["0"]["status"] == "interrupted"
     again = Sweep.resumed(sweep.directory)
     again.end(0)
-    assert again.weights() == serial_long.weights()
+    assert sweep.starts("0") == [BEGUN, f"{EPOCH} 0"]
+    assert again.weights() == serial_seeds.weights()
 
 
 def test_a_killed_launcher_leaves_no_orphans(
-    engine: str, serial_long: Sweep, tmp_path: Path
+    engine: str, serial_seeds: Sweep, tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path / "sweep", engine, *LONG, "seed=0,1,2")
-    sweep.wait_until_trained("0", "1")
+    sweep = Sweep(tmp_path / "sweep", engine, *HOLD, *SEEDS)
+    sweep.wait_until_held("0", "1")
     os.kill(sweep.process.pid, signal.SIGKILL)
     sweep.end(-signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while running_jobs(sweep.directory):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert "interrupted" in {sweep.results(job)["status"] for job in ("0", "1")}
-    again = Sweep.resumed(sweep.directory, "hydra/launcher=basic")  # on another engine
+    wait_until(lambda: not running_jobs(sweep.directory))
+    sweep.let_go()
+    again = Sweep.resumed(sweep.directory)
     again.end(0)
-    assert again.weights() == serial_long.weights()
-
-
-def test_a_preempted_job_saves_its_batch_and_goes_on(serial_long: Sweep, tmp_path: Path) -> None:
-    need("submitit_local")  # it queues a job again as it does on Slurm
-    sweep = Sweep(tmp_path / "sweep", "submitit_local", *LONG, "seed=0,1,2")
-    sweep.wait_until_trained("1")
-    os.kill(sweep.worker("1"), signal.SIGUSR2)
-    partial = sweep.directory / "1" / "checkpoints"
-    sweep.wait_for(lambda: any(partial.glob("*_partial.pt")))
-    sweep.end(0)
-    assert sweep.weights() == serial_long.weights()
+    assert sweep.starts("0") == [BEGUN, SAVED]
+    assert again.weights() == serial_seeds.weights()

@@ -6,15 +6,24 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mnist_exp.app.sweep.launching import running_jobs
-from tests.app.sweep.engines.test_engines import GRID, KFOLD
-from tests.helpers.engines import ENVIRONMENT, LONG, PATIENCE, Sweep, need
+from tests.helpers.engines import (
+    ENVIRONMENT,
+    GRID,
+    HOLD,
+    KFOLD,
+    PATIENCE,
+    SEEDS,
+    Sweep,
+    need,
+    same_rows,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.engines]
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
@@ -45,45 +54,36 @@ def ray(*arguments: str, cwd: Path) -> None:
     )
 
 
-def test_the_grid_is_that_of_the_serial_sweep(tmp_path: Path) -> None:
-    serial = Sweep(tmp_path / "serial", "basic", *GRID)
-    serial.end(1)
+def test_the_grid_is_that_of_the_serial_sweep(serial_grid: Sweep, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep", "ray_cluster", *GRID)
     assert "4 jobs: 2 completed, 2 failed" in sweep.end(1)
-    assert len(sweep.weights()) == 2
-    assert sweep.weights() == serial.weights()
+    assert same_rows(sweep, serial_grid)
+    assert sweep.weights() == serial_grid.weights()
 
 
-def test_folds_train_in_a_task(tmp_path: Path) -> None:
-    serial = Sweep(tmp_path / "serial", "basic", *KFOLD)
-    serial.end(0)
+def test_folds_train_in_a_task(serial_folds: Sweep, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep", "ray_cluster", *KFOLD)
     sweep.end(0)
-    assert sweep.weights() == serial.weights()
+    assert sweep.weights() == serial_folds.weights()
 
 
-def test_a_killed_task_starts_again_by_itself(tmp_path: Path) -> None:
-    serial = Sweep(tmp_path / "serial", "basic", *LONG, "seed=0,1")
-    serial.end(0)
-    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *LONG, "seed=0,1")
-    sweep.wait_until_trained("0", "1")
+def test_a_killed_task_starts_again_by_itself(serial_seeds: Sweep, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *HOLD, *SEEDS)
+    sweep.wait_until_held("0", "1")
     os.kill(sweep.worker("0"), signal.SIGKILL)
+    sweep.let_go()
     sweep.end(0)
-    assert sweep.weights() == serial.weights()
+    assert sweep.weights() == serial_seeds.weights()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_sweep_saves_its_jobs(tmp_path: Path, number: int) -> None:
-    endless = (*LONG, "training.epochs=100000", "seed=0,1")
-    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *endless)
-    sweep.wait_until_trained("0", "1")
+    sweep = Sweep(tmp_path / "sweep", "ray_cluster", *HOLD, *SEEDS)
+    sweep.wait_until_held("0", "1")
     os.kill(sweep.process.pid, number)
     if number == signal.SIGINT:
         assert "stopped by SIGINT\n" in sweep.end(128 + number)
     else:  # Ray takes SIGTERM for itself, and ends the process
         assert sweep.process.wait(PATIENCE) != 0
-        deadline = time.monotonic() + PATIENCE
-        while running_jobs(sweep.directory):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: running_jobs(sweep.directory) == [])
     assert [sweep.results(job)["status"] for job in ("0", "1")] == ["interrupted"] * 2

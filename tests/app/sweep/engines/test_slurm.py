@@ -13,12 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.sweep.engines.test_engines import GRID, KFOLD
-from tests.helpers.engines import ENVIRONMENT, LONG, Sweep, need
+from mnist_exp.app.sweep.launching import running_jobs
+from tests.helpers.engines import (
+    BEGUN,
+    ENVIRONMENT,
+    GRID,
+    HOLD,
+    KFOLD,
+    SAVED,
+    SEEDS,
+    WHOLE,
+    Sweep,
+    need,
+    same_rows,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.engines]
 SCRIPT = Path(__file__).parents[3] / "helpers" / "slurm-two-nodes"
-ONE = (*LONG, "seed=0")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,42 +58,37 @@ def slurm(*command: str) -> list[str]:
     return ended.stdout.splitlines()
 
 
-def test_the_grid_is_that_of_the_serial_sweep(tmp_path: Path) -> None:
-    serial = Sweep(tmp_path / "serial", "basic", *GRID)
-    serial.end(1)
-    sweep = Sweep(tmp_path / "sweep", "slurm", *GRID)
+@pytest.mark.each_push
+def test_the_grid_is_that_of_the_serial_sweep_though_a_job_was_preempted(
+    serial_grid: Sweep, tmp_path: Path
+) -> None:
+    sweep = Sweep(tmp_path / "sweep", "slurm", *HOLD, *GRID)
+    sweep.wait_until_held(*WHOLE)
+    running = slurm("squeue", "-h", "-r", "-t", "R", "-o", "%i")
+    (job,) = (name for name in running if name.endswith(f"_{WHOLE[0]}"))
+    slurm("scancel", "--signal=USR2", job)
+    sweep.wait_for(lambda: sweep.results(WHOLE[0])["status"] == "interrupted")
+    assert sweep.results(WHOLE[0])["error"] == "stopped by SIGUSR2"
+    sweep.wait_for(lambda: job in slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%i"))
+    slurm("scontrol", "update", f"JobId={job}", "StartTime=now")  # it waits for minutes otherwise
+    sweep.let_go()
     assert "4 jobs: 2 completed, 2 failed" in sweep.end(1)
-    assert len(sweep.weights()) == 2
-    assert sweep.weights() == serial.weights()
+    assert [sweep.starts(job) for job in WHOLE] == [[BEGUN, SAVED], [BEGUN]]
+    assert same_rows(sweep, serial_grid)
+    assert sweep.weights() == serial_grid.weights()
     assert {row["threads"] for row in sweep.rows().values()} == {"1", ""}
 
 
-def test_folds_train_in_a_job(tmp_path: Path) -> None:
-    serial = Sweep(tmp_path / "serial", "basic", *KFOLD)
-    serial.end(0)
+def test_folds_train_in_a_job(serial_folds: Sweep, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep", "slurm", *KFOLD)
     sweep.end(0)
-    assert sweep.weights() == serial.weights()
+    assert sweep.weights() == serial_folds.weights()
 
 
-def test_a_preempted_job_saves_its_batch_and_is_queued_again(tmp_path: Path) -> None:
-    serial = Sweep(tmp_path / "serial", "basic", *ONE)
-    serial.end(0)
-    sweep = Sweep(tmp_path / "sweep", "slurm", *ONE)
-    sweep.wait_until_trained("0")
-    (job,) = slurm("squeue", "-h", "-t", "R", "-o", "%i")
-    slurm("scancel", "--signal=USR2", job)
-    sweep.wait_for(lambda: sweep.results("0")["status"] == "interrupted")
-    assert sweep.results("0")["error"] == "stopped by SIGUSR2"
-    sweep.wait_for(lambda: slurm("squeue", "-h", "-t", "PD", "-o", "%i"))
-    slurm("scontrol", "update", f"JobId={job}", "StartTime=now")  # it waits for minutes otherwise
-    sweep.end(0)
-    assert sweep.weights() == serial.weights()
-
-
-def test_jobs_outlive_the_command_and_say_where_they_run(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path / "sweep", "slurm", *LONG, "training.epochs=100000", "seed=0")
-    sweep.wait_until_trained("0")
+@pytest.mark.each_push
+def test_jobs_outlive_the_command_until_they_are_cancelled(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep", "slurm", *HOLD, *SEEDS, "seed=0")
+    sweep.wait_until_held("0")
     os.kill(sweep.process.pid, signal.SIGTERM)
     output = sweep.end(128 + signal.SIGTERM)
     assert "stopped by SIGTERM; jobs queued in Slurm go on: squeue" in output
@@ -89,3 +96,8 @@ def test_jobs_outlive_the_command_and_say_where_they_run(tmp_path: Path) -> None
     again = Sweep.resumed(sweep.directory, "hydra/launcher=basic")
     assert "is in use by process" in again.end(1)
     slurm("scancel", "--quiet", "--user=root")
+    wait_until(lambda: running_jobs(sweep.directory) == [])
+    assert sweep.results("0")["status"] == "interrupted"
+    again = Sweep.resumed(sweep.directory, "hydra/launcher=basic")
+    again.end(0)
+    assert again.starts("0") == [BEGUN, SAVED]
