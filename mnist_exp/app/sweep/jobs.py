@@ -183,13 +183,12 @@ def _asked(
     hint_for = partial(hint, directories=user_directories(job))
     current = HydraConfig.instance().cfg
     try:
-        HydraConfig.instance().set_config(job)
+        HydraConfig.instance().cfg = job  # type: ignore[assignment]  # set_config would copy it all
         if keeps is not None and not _is_kept(job, keeps, hint_for):
             return None
         directory = _directory(job, number, "sweep.subdir")
         with writable(job):
             job.hydra.runtime.output_dir = os.path.abspath(Path(job.hydra.sweep.dir) / directory)
-        HydraConfig.instance().set_config(job)
         if job.hydra.output_subdir is not None:
             _directory(job, number, "output_subdir")
         with env_override(job.hydra.job.env_set):
