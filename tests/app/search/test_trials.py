@@ -18,7 +18,9 @@ from mnist_exp.errors import UserError
 from mnist_exp.run.results import read_results
 from mnist_exp.run.sweep_jobs import read_jobs
 from mnist_exp.run.sweep_record import JobRecord, write_job
+from tests.helpers.engines import HOLD, wait_until
 from tests.helpers.fault_injection import command, few_images, kill_at_file_event
+from tests.helpers.held_training import LET_GO
 from tests.helpers.postgres import postgres_server
 
 optuna = pytest.importorskip("optuna")
@@ -175,11 +177,15 @@ def test_several_processes_share_a_study_on_postgresql(tmp_path: Path) -> None:
     with postgres_server() as url:
         searches = [
             program(
-                *SEARCH, RATE, f"{STORAGE}={url}", NAMED, "hydra.sweeper.n_trials=5",
+                *SEARCH, RATE, *HOLD, f"{STORAGE}={url}", NAMED, "hydra.sweeper.n_trials=5",
                 "hydra.sweeper.pruner=hyperband", f"hydra.sweep.dir={name}", cwd=tmp_path,
             )
             for name in ("a", "b")
         ]  # fmt: skip
+        # the first trial holds, so that neither can end the search before the other takes part
+        wait_until(lambda: all([*(tmp_path / name).glob("[0-9]*")] for name in ("a", "b")))
+        for name in ("a", "b"):
+            (tmp_path / name / LET_GO).touch()
         for search in searches:
             output, _ = search.communicate()
             assert search.returncode == 0, output
