@@ -34,8 +34,8 @@ def judge_targets(
 ) -> None:
     """Check every target of a configuration read from a directory, without calling any.
 
-    Allowed are classes of layers, optimizers, schedulers, splitters, step models and update
-    schemes that torch, scikit-learn and this package define, and the targets in ``own``.
+    Allowed are classes of layers, optimizers, schedulers, splitters, step models, update schemes
+    and readings that torch, scikit-learn and this package define, and the targets in ``own``.
 
     Parameters
     ----------
@@ -132,9 +132,10 @@ def is_known_part(target: Any) -> bool:
         return False
     from torch import nn, optim  # heavy
 
-    from mnist_exp.device import StepModel, UpdateScheme
+    from mnist_exp.device import Reading, StepModel, UpdateScheme
 
-    kinds = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler, StepModel, UpdateScheme)
+    of_torch = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler)
+    kinds = (*of_torch, StepModel, UpdateScheme, Reading)
     return issubclass(found, kinds) or hasattr(found, "get_n_splits")
 
 

@@ -142,7 +142,7 @@ class Run:
             raise UserError(f"{error}{self._unfinished()}") from error
         self._judge("model", "constraint")
         shape = image_shape_of(self.results)
-        return trained_model(self.config, weights, len(self.class_names), shape)
+        return trained_model(self.config, weights, len(self.class_names), shape, fold)
 
     def dataset(self) -> Dataset:
         """Return the run's data, restricted to ``data.classes``; it is loaded once."""

@@ -1,7 +1,10 @@
-"""Device constraints on weights: mapping, drift, bounds, levels, pulses and noise."""
+"""Device constraints on weights: mapping, drift, bounds, levels, pulses, noise and reading."""
 
 from mnist_exp.device.constraint import DeviceConstraint
 from mnist_exp.device.effect import Effect
+from mnist_exp.device.reading.array_reading import ArrayReading
+from mnist_exp.device.reading.layers import reading_on
+from mnist_exp.device.reading.reading import Array, Reading
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.step_models import ConstantStep, ExpStep, LinearStep, PowStep, SoftBounds
@@ -11,6 +14,8 @@ from mnist_exp.device.tiki_taka import TikiTaka, TikiTakaV2
 from mnist_exp.device.update_scheme import UpdateScheme
 
 __all__ = [
+    "Array",
+    "ArrayReading",
     "ConstantStep",
     "DeviceConstraint",
     "DeviceSettings",
@@ -18,6 +23,7 @@ __all__ = [
     "ExpStep",
     "LinearStep",
     "PowStep",
+    "Reading",
     "SoftBounds",
     "StepModel",
     "TableStep",
@@ -25,4 +31,5 @@ __all__ = [
     "TikiTaka",
     "TikiTakaV2",
     "UpdateScheme",
+    "reading_on",
 ]

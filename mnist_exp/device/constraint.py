@@ -24,6 +24,7 @@ from mnist_exp.device.mapping import (
 )
 from mnist_exp.device.quantization import clip, quantize_nearest
 from mnist_exp.device.random_source import RandomSource
+from mnist_exp.device.reading.layers import Stream, read_layers
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.synapses import find_synapses, gather, input_lines, map_to_conductances
 from mnist_exp.device.update_scheme import UpdateScheme
@@ -63,6 +64,7 @@ class DeviceConstraint(DeviceSettings):
     _before: Tensor | None  # conductances at the end of the last step, where needed
     _devices: dict[str, Tensor]
     _random: RandomSource
+    _reading: Stream | None  # random numbers of ``read``
     _added: list[AddedEffect]  # the user's effects, in order
     _before_update: list[AddedEffect]  # those that change the update asked for
     _effects: list[StepEffect]  # all others, and the package's own
@@ -88,7 +90,7 @@ class DeviceConstraint(DeviceSettings):
         ------
         UserError
             If the model has no synapses, already has a constraint, or has a synapse that devices
-            cannot hold; or if no checkpoint can hold the state of an effect.
+            cannot hold or `read` cannot read; or if no checkpoint can hold the state of an effect.
         """
         mapping = self.mapping_module()
         synapses = find_synapses(model, self.bias == "constrained")
@@ -105,6 +107,10 @@ class DeviceConstraint(DeviceSettings):
         self._effects = build_effects(self, self._devices, self._random, self._added)
         if isinstance(self.update, UpdateScheme):
             self._start_scheme(self.update, input_lines(synapses, conductances))
+        self._reading = None
+        if self.read is not None:
+            self._reading = Stream(seed, self._conductances.device)
+            read_layers(model, self.read, self._reading, self.weight_range, self.W_max)
         if self.mapping != "direct":
             with torch.no_grad():
                 store(self._conductances, self, self._devices)
@@ -180,12 +186,16 @@ class DeviceConstraint(DeviceSettings):
             "tally": vars(self._tally).copy(),
             "until_sample": self._until_sample,
         }
+        if self._reading is not None:
+            state["reading"] = self._reading.random.state_dict()
         # absent without effects, as in version 0.1
         return state | ({"effects": [e.state_dict() for e in self._added]} if self._added else {})
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore a saved state; the constraint must be attached, with the same settings."""
         self._random.load_state_dict(saved["random"])
+        if self._reading is not None:
+            self._reading.random.load_state_dict(saved["reading"])
         for name, values in self._devices.items():
             values.copy_(saved["devices"][name])
         before = saved["before"]

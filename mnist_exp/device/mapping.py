@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 Read = Callable[[Tensor], Tensor]
@@ -38,7 +39,11 @@ class Mapping(nn.Module):
 
     def __init__(self, read: Read, slopes: tuple[float, ...]) -> None:
         super().__init__()
-        self.read, self.slopes = read, slopes
+        self.read, self.slopes, self.gain = read, slopes, slopes[0]
+
+    def pair(self, *conductances: Tensor) -> tuple[Tensor, Tensor]:
+        """Return G_plus and G_minus as read; the weight is ``gain * (G_plus - G_minus)``."""
+        raise NotImplementedError
 
 
 class Direct(Mapping):
@@ -51,6 +56,11 @@ class Direct(Mapping):
         """Return the weight."""
         return self.read(conductance)
 
+    def pair(self, *conductances: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the conductance as that of one of two devices."""
+        (read,) = map(self.read, conductances)
+        return read.clamp(min=0), (-read).clamp(min=0)
+
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the conductance of a weight."""
         return weight
@@ -61,11 +71,16 @@ class ReferenceColumn(Mapping):
 
     def __init__(self, read: Read, gain: float, reference: float) -> None:
         super().__init__(read, slopes=(gain,))
-        self.gain, self.reference = gain, reference
+        self.reference = reference
 
     def forward(self, conductance: Tensor) -> Tensor:
         """Return the weight."""
         return (self.read(conductance) - self.reference) * self.gain
+
+    def pair(self, *conductances: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the conductance and the reference."""
+        (read,) = map(self.read, conductances)
+        return read, torch.full_like(read, self.reference)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the conductance of a weight."""
@@ -77,12 +92,17 @@ class DifferentialPair(Mapping):
 
     def __init__(self, read: Read, gain: float, middle: float) -> None:
         super().__init__(read, slopes=(gain, -gain))
-        self.gain, self.middle = gain, middle
+        self.middle = middle
 
     def forward(self, G_plus: Tensor, G_minus: Tensor) -> Tensor:
         """Return the weight."""
         difference = self.read(G_plus) - self.read(G_minus)
         return difference if self.gain == 1 else difference * self.gain  # saves two passes
+
+    def pair(self, *conductances: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both conductances."""
+        G_plus, G_minus = map(self.read, conductances)
+        return G_plus, G_minus
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pair, spread evenly around the middle of the range."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mnist_exp.device.effect import Effect, wrong_effects
+from mnist_exp.device.reading.reading import Reading
 from mnist_exp.device.retention import retention_of_tau
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.update_scheme import UpdateScheme
@@ -57,6 +58,8 @@ class DeviceSettings:
     update : {"direct"} or UpdateScheme
         What of an optimizer's update is written to the devices: all of it, or what a scheme makes
         of it.
+    read : Reading or None
+        How products of the weights are read in training and evaluation; None: exactly.
     curve : {"exponential"} or StepModel
         How conductances respond to pulses: along exponential curves, or by a step model, whose
         devices always stay within their bounds.
@@ -98,6 +101,7 @@ class DeviceSettings:
     retention_target: float | None = None
     pulse_rounding: str = "none"
     update: str | UpdateScheme = "direct"
+    read: Reading | None = None
     curve: str | StepModel = "exponential"
     nonlinearity_ltp: float = 0.0
     nonlinearity_ltd: float = 0.0
@@ -123,6 +127,16 @@ class DeviceSettings:
     def resting(self) -> float:
         """Conductance at which the drift ends."""
         return self.W_min if self.retention_target is None else self.retention_target
+
+    @property
+    def weight_range(self) -> float | None:
+        """Largest weight that devices hold; None without bounds."""
+        if not (self.clip or self.quantize or isinstance(self.curve, StepModel)):
+            return None
+        if self.mapping == "direct":
+            return max(abs(self.W_min), abs(self.W_max))
+        width = self.W_max - self.W_min
+        return self.gain * (width if self.mapping == "differential" else width / 2)
 
     @property
     def rounds_on_write(self) -> bool:
@@ -194,6 +208,13 @@ class DeviceSettings:
             yield (
                 f"constraint.update={self.update}: allowed is direct, or an object of a class "
                 "derived from mnist_exp.device.UpdateScheme, such as TikiTaka()."
+            )
+        if isinstance(self.read, Reading):
+            yield from self.read.misfits(self)
+        elif self.read is not None:
+            yield (
+                f"constraint.read={self.read}: allowed is null, or an object of a class derived "
+                "from mnist_exp.device.Reading, such as ArrayReading()."
             )
         if isinstance(self.curve, StepModel):
             yield from self._misfits_of_curve(self.curve)

@@ -35,13 +35,13 @@ def attach(constraint: DeviceConstraint, model: nn.Module, seed: int) -> None:
     Raises
     ------
     UserError
-        If ``constraint`` is none, such as an update scheme, or cannot hold the model.
+        If ``constraint`` is none, such as an update scheme or a reading, or cannot hold the model.
     """
     if not hasattr(constraint, "attach"):
         raise UserError(
             f"constraint._target_: makes a {type(constraint).__name__}, no constraint, as it has "
-            "no attach(model, seed). An update scheme goes with a device: constraint=memristor "
-            "constraint/update=tiki_taka."
+            "no attach(model, seed). An update scheme or a reading goes with a device: constraint="
+            "memristor constraint/update=tiki_taka constraint/read=analog."
         )
     constraint.attach(model, seed=seed)
 

@@ -18,9 +18,11 @@ from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.data.dataset import MNIST_SHAPE, ImageShape, sha256, shown_size
+from mnist_exp.device.reading.layers import restarted
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build
 from mnist_exp.experiment.constraint import build_constraint
+from mnist_exp.experiment.fold import fold_seed
 from mnist_exp.run.directory import splits_sha256
 from mnist_exp.run.weights import SavedWeights
 from mnist_exp.train.backprop.autograd import fast_products
@@ -33,6 +35,7 @@ def trained_model(
     weights: SavedWeights,
     num_classes: int,
     image_shape: ImageShape = MNIST_SHAPE,
+    fold: int | None = None,
 ) -> nn.Module:
     """Build the network of a configuration on the CPU, in eval mode, with saved weights.
 
@@ -49,6 +52,8 @@ def trained_model(
         Number of outputs.
     image_shape : tuple of int
         Channels, height and width of the images.
+    fold : int or None
+        The one it was trained in; its seed draws the noise of arrays that are read.
 
     Raises
     ------
@@ -60,7 +65,7 @@ def trained_model(
         build.set_memory_format(config, model)
         constraint = build_constraint(config)
         if constraint is not None:
-            constraint.attach(model, seed=config.seed)
+            constraint.attach(model, seed=fold_seed(config.seed, fold))
     try:
         model.load_state_dict(dict(weights.state))
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -118,9 +123,10 @@ def predicted_logits(
     """Return the logits, float32 [N, K] on the CPU, of all images, computed as `evaluate` does."""
     indices = torch.arange(len(images.labels), device=images.device)
     logits = []
-    for inputs, _ in images.batches(indices, batch_size):
-        with fast_products(images.device, precision):
-            logits.append(model(inputs).float().cpu())
+    with restarted(model):
+        for inputs, _ in images.batches(indices, batch_size):
+            with fast_products(images.device, precision):
+                logits.append(model(inputs).float().cpu())
     return torch.cat(logits)
 
 

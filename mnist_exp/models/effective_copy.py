@@ -16,7 +16,8 @@ def effective_copy(model: nn.Module, key: str = "gradients") -> nn.Module:
 
     A weight under ``torch.nn.utils.parametrize`` becomes a parameter of the same name, holding the
     parametrization's current value; it is trainable if any of the original parameters is. Layers
-    that share a parametrization share the parameter. ``key`` names the caller's setting in the
+    that share a parametrization share the parameter. Products that are read from arrays of devices
+    (`mnist_exp.device.reading`) become exact. ``key`` names the caller's setting in the
     message.
 
     Raises
@@ -28,6 +29,8 @@ def effective_copy(model: nn.Module, key: str = "gradients") -> nn.Module:
     duplicate = copy.deepcopy(model)
     known: dict[ParametrizationList, nn.Parameter] = {}
     for module in list(duplicate.modules()):
+        if getattr(vars(module).get("forward"), "replaces_product", False):
+            del module.forward
         lists = parametrizations(module)
         if not lists:
             continue

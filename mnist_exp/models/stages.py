@@ -58,10 +58,11 @@ def _is_kind(layer: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def _runs_as_its_class_says(model: nn.Module) -> bool:
-    """Return whether a model has no hooks, and no ``forward`` set on the instance."""
+    """Return whether a model has no hooks, and no ``forward`` set on an instance."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return "forward" not in vars(model) and not any(
+    return not any(
         [
+            *("forward" in vars(module) for module in model.modules()),
             *(getattr(module, kind) for module in model.modules() for kind in kinds),
             *(getattr(nn.modules.module, f"_global{kind}") for kind in kinds),
             *(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters()),

@@ -1,4 +1,4 @@
-"""Ranges of the arguments of a device constraint, its step models and update schemes."""
+"""Ranges of the arguments of a device constraint, its step models, schemes and readings."""
 
 from __future__ import annotations
 
@@ -50,6 +50,27 @@ EXP_STEP = STEP_MODEL | dict.fromkeys(
     ("A_up", "A_down", "gamma_up", "gamma_down", "a", "b"), FINITE
 )
 POW_STEP = STEP_MODEL | {"gamma_up": AT_LEAST_0, "gamma_down": AT_LEAST_0}
+BITS = 16  # of a converter; more would be lost in float32
+ARRAY_READING = {
+    "input_bits": optional(integer(1, BITS)),
+    "input_range": Rule(
+        lambda value: value is None or value == "abs_max" or ABOVE_0.accepts(value),
+        "null, abs_max or a number above 0",
+    ),
+    "input_signed": BOOLEAN,
+    "output_bits": optional(integer(2, BITS)),
+    "output_range": Rule(
+        lambda value: value is None or value == "all_rows" or ABOVE_0.accepts(value),
+        "null, all_rows or a number above 0",
+    ),
+    "output_noise": AT_LEAST_0,
+    "read_noise": AT_LEAST_0,
+    "weight_noise": AT_LEAST_0,
+    "tile_rows": optional(integer(1)),
+    "tile_columns": optional(integer(1)),
+    "wire_resistance": AT_LEAST_0,
+    "in_backward": BOOLEAN,
+}
 TIKI_TAKA = {
     "every": integer(1),
     "columns": integer(1),
@@ -106,6 +127,14 @@ DEVICE = {
             or hasattr(value, "start")
         ),
         "direct, or a scheme such as {_target_: mnist_exp.device.TikiTaka}",
+    ),
+    "read": Rule(
+        lambda value: (
+            value is None
+            or (isinstance(value, Mapping) and TEXT.accepts(value.get("_target_")))
+            or hasattr(value, "read")
+        ),
+        "null, or a reading such as {_target_: mnist_exp.device.ArrayReading}",
     ),
     "nonlinearity_ltp": LABEL,
     "nonlinearity_ltd": LABEL,

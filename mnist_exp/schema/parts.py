@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from mnist_exp.schema.device_parts import (
+    ARRAY_READING,
     DEVICE,
     EXP_STEP,
     LINEAR_STEP,
@@ -237,6 +238,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "torch.optim.lr_scheduler.StepLR": STEP,
     "torch.optim.swa_utils.SWALR": SWALR,
     "mnist_exp.device.DeviceConstraint": DEVICE,
+    "mnist_exp.device.ArrayReading": ARRAY_READING,
     "mnist_exp.device.ConstantStep": STEP_MODEL,
     "mnist_exp.device.LinearStep": LINEAR_STEP,
     "mnist_exp.device.SoftBounds": SOFT_BOUNDS,

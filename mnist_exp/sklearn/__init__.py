@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mnist_exp.cpu.threads import settle_threads
+from mnist_exp.device.reading.layers import restarted
 from mnist_exp.errors import UserError
 from mnist_exp.sklearn.parameters import Parameters
 from mnist_exp.sklearn.sample_weights import Samples, weighted_samples
@@ -232,7 +233,7 @@ class PyTorchNNWrapper(ClassifierMixin, Parameters):
         settle_threads()
         check_is_fitted(self)
         features = torch.tensor(validate_data(self, X, dtype=np.float64, reset=False))
-        with torch.no_grad():
+        with torch.no_grad(), restarted(self.model_):
             probabilities: np.ndarray = self.model_(features).softmax(1).numpy()
         return probabilities
 

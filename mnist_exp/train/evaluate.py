@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.data.batches import Images
+from mnist_exp.device.reading.layers import restarted
 from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.train.metrics import Metric, measure
 
@@ -57,19 +58,21 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate ``model`` in eval mode on ``images`` at ``indices``, then restore its mode.
 
-    ``metrics`` are measured besides, on all logits at once.
+    ``metrics`` are measured besides, on all logits at once. Where arrays of devices are read, every
+    evaluation draws the same noise.
     """
     was_training = model.training
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device="cpu")
     predictions, kept = [], []
-    for inputs, labels in images.batches(indices, batch_size):
-        with fast_products(images.device, precision):
-            logits = model(inputs)
-        loss += F.cross_entropy(logits.float(), labels, reduction="sum").cpu()
-        predictions.append(logits.argmax(1))
-        if metrics:
-            kept.append(logits.float().cpu())
+    with restarted(model):
+        for inputs, labels in images.batches(indices, batch_size):
+            with fast_products(images.device, precision):
+                logits = model(inputs)
+            loss += F.cross_entropy(logits.float(), labels, reduction="sum").cpu()
+            predictions.append(logits.argmax(1))
+            if metrics:
+                kept.append(logits.float().cpu())
     model.train(was_training)
     predicted = torch.cat(predictions).cpu()
     true = images.labels[indices].cpu()

@@ -229,7 +229,9 @@ def test_every_option_composes_passes_the_check_and_builds(
     compose_config: Compose, mnist: Dataset, option: str
 ) -> None:
     group, _, name = option.rpartition("/")
-    device = ["constraint=memristor"] * (group == "constraint/update")  # which it goes with
+    device = ["constraint=memristor"] * (
+        group in ("constraint/update", "constraint/read")
+    )  # which it goes with
     config = compose_config(*device, f"{group}={name}")
     schema.check(config)
     build.build_recipe(config, torch.device("cpu"))

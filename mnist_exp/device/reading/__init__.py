@@ -1,0 +1,1 @@
+"""How the product of an array is read: converters, noise, tiles, wires. Imports device."""

@@ -1,0 +1,260 @@
+"""Reading in place of the exact product of a network's linear and convolution layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping as MappingOf
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnist_exp.device.mapping import Mapping
+from mnist_exp.device.random_source import RandomSource
+from mnist_exp.device.reading.reading import Array, Pair, Reading, largest
+from mnist_exp.device.synapses import SYNAPTIC_LAYERS
+from mnist_exp.errors import UserError
+from mnist_exp.models.parametrizations import check_weights, parametrizations
+
+SPAWN_KEY = 0x72656164  # sets readings' random numbers apart from others of the same seed
+
+
+class Stream:
+    """The random numbers of all layers of a network; ``seed`` is non-negative."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed = int(np.random.SeedSequence(seed, spawn_key=(SPAWN_KEY,)).generate_state(1)[0])
+        self.random = RandomSource(self._seed, device)
+
+    @contextmanager
+    def restarted(self, device: torch.device) -> Iterator[None]:
+        """Draw from the start in a block, on a device, and continue after it as if nothing was."""
+        before, self.random = self.random, RandomSource(self._seed, device)
+        try:
+            yield
+        finally:
+            self.random = before
+
+
+@dataclass(eq=False)
+class ReadLayer:
+    """Forward pass of a linear or convolution layer whose product is read from an array.
+
+    Gradients are those of the exact product with the weights as they act (`Reading.weights`):
+    straight through converters and noise, unless the reading has the inputs' gradient read too.
+
+    Attributes
+    ----------
+    layer : nn.Linear or nn.Conv2d
+        With its weight and bias.
+    reading : Reading
+        How the product is read.
+    stream : Stream
+        For everything random.
+    weight_range : float or None
+        Largest weight that devices can hold; None: the layer's largest.
+    on : float or None
+        Conductance of a fully-on device; None: that of the largest weight.
+    output_scale : float
+        Digital factor on outputs before the bias, such as a drift compensation.
+    """
+
+    replaces_product: ClassVar[bool] = True
+    layer: nn.Linear | nn.Conv2d
+    reading: Reading
+    stream: Stream
+    weight_range: float | None = None
+    on: float | None = None
+    output_scale: float | Tensor = 1.0
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return the layer's output."""
+        # in 16 bits a converter's steps would be lost
+        with torch.autocast(inputs.device.type, enabled=False):
+            layer, weight = self.layer, self.layer.weight
+            inputs = inputs.to(weight.dtype)
+            if isinstance(layer, nn.Conv2d):
+                return self._convolution(layer, inputs, weight)
+            outputs = self._product(inputs, weight, slice(None))
+            return outputs if layer.bias is None else outputs + layer.bias
+
+    def _convolution(self, layer: nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:
+        patches, sides = patches_of(layer, inputs)
+        size = len(weight) // layer.groups
+        groups = [slice(first, first + size) for first in range(0, len(weight), size)]
+        outputs = [
+            self._product(of_group, weight[group].flatten(1), group)
+            for of_group, group in zip(patches.chunk(layer.groups, -1), groups, strict=True)
+        ]
+        joined = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+        if layer.bias is not None:
+            joined = joined + layer.bias
+        return joined.transpose(-1, -2).unflatten(-1, sides)  # (..., L, C) -> (..., C, H, W)
+
+    def _product(self, inputs: Tensor, weight: Tensor, rows: slice) -> Tensor:
+        limit = self.weight_range
+        weight_range = largest(weight) if limit is None else limit
+        pair = partial(self._pair, weight, weight_range, rows)
+        array = Array(self.stream.random, weight_range, self.layer.training, pair)
+        outputs: Tensor = _StraightThrough.apply(inputs, weight, self.reading, array)
+        exact = isinstance(self.output_scale, float) and self.output_scale == 1
+        return outputs if exact else outputs * self.output_scale
+
+    def _pair(self, weight: Tensor, weight_range: float | Tensor, rows: slice) -> Pair:
+        """Return the conductances of the mapping; otherwise one of each pair is off."""
+        behind = parametrizations(self.layer).get("weight")
+        if behind is None or self.on is None or not isinstance(behind[0], Mapping):
+            shares = weight.detach() / weight_range
+            return shares.clamp(min=0), (-shares).clamp(min=0), weight_range
+        plus, minus = behind[0].pair(*(p.detach() for p in behind.parameters()))
+        on = self.on
+        return plus[rows].flatten(1) / on, minus[rows].flatten(1) / on, behind[0].gain * on
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, reading: Reading, array: Array) -> Tensor:
+        acting = reading.weights(weight, array)
+        ctx.save_for_backward(inputs, acting)
+        ctx.reading, ctx.array = reading, array
+        return reading.read(inputs, acting, array)
+
+    @staticmethod
+    def backward(ctx: Any, errors: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        inputs, acting = ctx.saved_tensors
+        of_inputs = of_weight = None
+        if ctx.needs_input_grad[0]:
+            transposed = ctx.reading.transposed
+            if transposed is None:
+                of_inputs = errors @ acting
+            else:
+                of_inputs = transposed.read(errors, acting.T, ctx.array)
+        if ctx.needs_input_grad[1]:
+            of_weight = errors.flatten(0, -2).T @ inputs.flatten(0, -2)
+        return of_inputs, of_weight, None, None
+
+
+def patches_of(layer: nn.Conv2d, inputs: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Return what each position of the kernel sees, [..., L, channels * taps], and H, W of L."""
+    padding: Any = layer.padding
+    if layer.padding_mode != "zeros" or isinstance(padding, str):
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        inputs = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
+        padding = (0, 0)
+    kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
+    height, width = (
+        (side + 2 * pad - spacing * (taps - 1) - 1) // step + 1
+        for side, pad, taps, spacing, step in zip(
+            inputs.shape[-2:], padding, kernel, dilation, stride, strict=True
+        )
+    )
+    patches = F.unfold(inputs, kernel, dilation, padding, stride)
+    return patches.transpose(-1, -2), (height, width)
+
+
+def read_layers(
+    model: nn.Module,
+    reading: Reading,
+    stream: Stream,
+    weight_range: float | None = None,
+    on: float | None = None,
+) -> dict[str, ReadLayer]:
+    """Have the products of all linear and convolution layers read; return them by layer name.
+
+    Parameters as in `ReadLayer`, for all layers.
+
+    Raises
+    ------
+    UserError
+        If a layer is of a kind that cannot be read, before any is changed.
+    """
+    found = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, SYNAPTIC_LAYERS):
+            found[name] = ReadLayer(_readable(name, layer), reading, stream, weight_range, on)
+    for read in found.values():
+        read.layer.forward = read  # type: ignore[method-assign,assignment]
+    return found
+
+
+def _readable(name: str, layer: nn.Module) -> Any:
+    """Return the layer; refuse any other than torch's own: they may use their weight otherwise."""
+    kind = type(layer).__bases__[0] if parametrizations(layer) else type(layer)
+    if kind not in (nn.Linear, nn.Conv2d):
+        raise UserError(
+            f"constraint.read: {name or 'the model'} is a {kind.__name__}, whose product cannot be "
+            "read from an array; allowed are torch.nn.Linear and torch.nn.Conv2d themselves. Use "
+            "these, or set constraint.read=null."
+        )
+    before = vars(layer).get("forward")
+    if before is not None and not isinstance(before, ReadLayer):
+        raise UserError(
+            f"constraint.read: {name or 'the model'} ({kind.__name__}) has a forward of its own, "
+            "which reading would replace; remove it, or set constraint.read=null."
+        )
+    return layer
+
+
+@contextmanager
+def reading_on(
+    model: nn.Module,
+    reading: Reading,
+    seed: int,
+    weight_ranges: MappingOf[str, float] | None = None,
+) -> Iterator[dict[str, ReadLayer]]:
+    """Read the products of a network from arrays in a block; yield the layers by name.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With or without a device constraint, on its compute device.
+    reading : Reading
+        Instead of the constraint's, if that has one.
+    seed : int
+        Of everything random, non-negative; `restarted` starts there again.
+    weight_ranges : mapping or None
+        `ReadLayer.weight_range` by layer name; layers not named keep the constraint's, or have
+        their largest weight at each read.
+
+    Raises
+    ------
+    UserError
+        If a layer cannot be read.
+    """
+    check_weights(model, "constraint.read")
+    layers = [layer for layer in model.modules() if isinstance(layer, SYNAPTIC_LAYERS)]
+    before = {layer: vars(layer).get("forward") for layer in layers}
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    found = read_layers(model, reading, Stream(seed, device))
+    for name, read in found.items():
+        old = before[read.layer]
+        if isinstance(old, ReadLayer):
+            read.weight_range, read.on = old.weight_range, old.on
+        read.weight_range = (weight_ranges or {}).get(name, read.weight_range)
+    try:
+        yield found
+    finally:
+        for layer, old in before.items():
+            vars(layer).pop("forward", None)
+            if old is not None:
+                layer.forward = old  # type: ignore[method-assign]
+
+
+@contextmanager
+def restarted(model: nn.Module) -> Iterator[None]:
+    """Draw a network's readings from their seed in a block, and continue after it.
+
+    Evaluations in it depend on nothing that was read before, and change nothing that is read after.
+    """
+    forwards = [vars(module).get("forward") for module in model.modules()]
+    streams = {each.stream: each.layer for each in forwards if isinstance(each, ReadLayer)}
+    with ExitStack() if streams else nullcontext() as stack:
+        for stream, layer in streams.items():
+            assert stack is not None
+            stack.enter_context(stream.restarted(layer.weight.device))
+        yield

@@ -1,0 +1,102 @@
+"""Readings: how a product of weights and inputs comes out of an array of devices."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from mnist_exp.device.random_source import RandomSource
+from mnist_exp.schema.rule import Rule, mistakes, refuse
+
+if TYPE_CHECKING:
+    from mnist_exp.device.settings import DeviceSettings
+
+# Of an array: conductances G_plus, G_minus [out, in] as shares of a fully-on device, and a factor;
+# the weights are factor * (G_plus - G_minus).
+Pair = tuple[Tensor, Tensor, float | Tensor]
+
+
+@dataclass(frozen=True)
+class Array:
+    """The devices of one product, as a reading finds them.
+
+    Attributes
+    ----------
+    random : RandomSource
+        For everything random.
+    weight_range : float or Tensor []
+        Largest weight that the devices can hold; of an array without bounds, its largest weight.
+    training : bool
+        Whether the layer is in training mode.
+    pair : callable
+        Returns the conductances.
+    """
+
+    random: RandomSource
+    weight_range: float | Tensor
+    training: bool
+    pair: Callable[[], Pair]
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Return standard normal numbers of a tensor's shape, dtype and device."""
+        return self.random.normal(like.numel()).view(like.shape).to(like)
+
+
+@dataclass(kw_only=True)
+class Reading(ABC):
+    """Base of the readings; they compute without gradients, which pass straight through.
+
+    Raises
+    ------
+    UserError
+        Listing every mistake.
+    """
+
+    rules: ClassVar[Mapping[str, Rule]] = {}
+
+    def __post_init__(self) -> None:
+        refuse(mistakes(self.rules, vars(self), "constraint.read"))
+
+    def weights(self, weights: Tensor, array: Array) -> Tensor:
+        """Return the weights [out, in] as they act on a batch; by default those stored.
+
+        The gradient of the inputs is that of the product with them.
+        """
+        return weights
+
+    @abstractmethod
+    def read(self, inputs: Tensor, weights: Tensor, array: Array) -> Tensor:
+        """Return the product of inputs [..., in] and weights [out, in] as read: [..., out].
+
+        Parameters
+        ----------
+        inputs : Tensor
+            float32; a convolution's patches are in the second dimension from the right.
+        weights : Tensor
+            What `weights` returned.
+        array : Array
+            The devices.
+        """
+
+    def misfits(self, settings: DeviceSettings) -> Iterator[str]:
+        """Yield a message if such devices cannot be read this way."""
+        yield from ()
+
+    @property
+    def transposed(self) -> Reading | None:
+        """How the transposed array is read for the inputs' gradient; None: exactly."""
+        return None
+
+
+def largest(weights: Tensor) -> Tensor:
+    """Return the largest absolute value, [], or 1 if there is none above 0."""
+    if not weights.numel():
+        return weights.new_ones(())
+    low, high = torch.aminmax(weights.detach())
+    found = torch.maximum(-low, high)
+    return torch.where(found > 0, found, 1.0)
