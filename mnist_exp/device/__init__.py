@@ -1,6 +1,7 @@
 """Device constraints on weights: mapping, drift, bounds, levels, pulses, noise and reading."""
 
 from mnist_exp.device.constraint import DeviceConstraint
+from mnist_exp.device.cost import Cost
 from mnist_exp.device.effect import Effect
 from mnist_exp.device.reading.array_reading import ArrayReading
 from mnist_exp.device.reading.layers import reading_on
@@ -17,6 +18,7 @@ __all__ = [
     "Array",
     "ArrayReading",
     "ConstantStep",
+    "Cost",
     "DeviceConstraint",
     "DeviceSettings",
     "Effect",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,19 +16,21 @@ from mnist_exp.device.effects import StepEffect, build_effects, draw_devices, pl
 from mnist_exp.device.mapping import (
     DifferentialPair,
     Direct,
-    Mapping,
     Read,
     ReferenceColumn,
     read_exactly,
     straight_through,
 )
+from mnist_exp.device.mapping import Mapping as WeightMapping
 from mnist_exp.device.quantization import clip, quantize_nearest
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.reading.layers import Stream, read_layers
+from mnist_exp.device.reads import Reads
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.synapses import find_synapses, gather, input_lines, map_to_conductances
 from mnist_exp.device.update_scheme import UpdateScheme
 from mnist_exp.device.weight_range import range_warnings
+from mnist_exp.device.write_counter import pulses_counted
 from mnist_exp.errors import UserError
 
 
@@ -70,6 +72,8 @@ class DeviceConstraint(DeviceSettings):
     _effects: list[StepEffect]  # all others, and the package's own
     _tally: Tally
     range_warnings: list[str]  # about the initial weights
+    layers: list[nn.Module]  # whose weights are on devices, as often as they share one
+    _transferred: Callable[[], Reads] | None  # what an update scheme has read so far
     _until_sample: int  # steps until the next diagnostics sample
 
     def attach(self, model: nn.Module, seed: int) -> None:
@@ -94,6 +98,8 @@ class DeviceConstraint(DeviceSettings):
         """
         mapping = self.mapping_module()
         synapses = find_synapses(model, self.bias == "constrained")
+        self.layers = [layer for s in synapses for layer, name in s.places if name == "weight"]
+        self._transferred = None
         conductances = [map_to_conductances(model, synapse, mapping) for synapse in synapses]
         self._parameters = [parameter for of_synapse in conductances for parameter in of_synapse]
         self._conductances = gather(self._parameters)
@@ -173,6 +179,20 @@ class DeviceConstraint(DeviceSettings):
         self._begin_epoch()
         return figures
 
+    def costs(self, reads: Mapping[str, Reads] | None = None) -> dict[str, float]:
+        """Return what training cost so far, see `Cost.figures`; empty unless ``cost`` is set.
+
+        Parameters
+        ----------
+        reads : mapping or None
+            What the caller read, by purpose; `reads_of_a_sample` tells how much a sample takes.
+            The constraint adds the transfers of its update scheme.
+        """
+        if self.cost is None:
+            return {}
+        own = {} if self._transferred is None else {"transfer": self._transferred()}
+        return self.cost.figures(pulses_counted(self._devices), {**(reads or {}), **own})
+
     def histogram(self) -> tuple[Tensor, Tensor]:
         """Return the levels and the number of conductances nearest to each, both on the CPU."""
         return level_histogram(self._conductances, self.W_min, self.W_max, self.levels)
@@ -215,7 +235,7 @@ class DeviceConstraint(DeviceSettings):
     def _bounds(self) -> tuple[float | Tensor, float | Tensor]:
         return self._devices.get("W_min", self.W_min), self._devices.get("W_max", self.W_max)
 
-    def mapping_module(self) -> Callable[[], Mapping] | None:
+    def mapping_module(self) -> Callable[[], WeightMapping] | None:
         """Return what makes the module from conductances to a weight; None if they are equal."""
         read: Read = read_exactly
         if self.quantize and self.rounding == "straight_through":
@@ -233,6 +253,7 @@ class DeviceConstraint(DeviceSettings):
     def _start_scheme(self, scheme: UpdateScheme, lines: list[Tensor]) -> None:
         started = scheme.start(self, len(self._conductances), lines, self._random)
         self._devices |= {f"update.{name}": values for name, values in started.state.items()}
+        self._transferred = started.transferred
         self._effects = [started.first, *self._effects, *started.last]
 
     def _begin_epoch(self) -> None:

@@ -30,6 +30,7 @@ from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
+from mnist_exp.device.write_counter import allocate_counts, counting
 
 # Offset and slope of the line from conductances to levels, W_min, W_max, level distance.
 Grid = tuple[float, float, float, float, float]
@@ -159,7 +160,8 @@ def build_effects(
     """
     W_min: Number = devices.get("W_min", settings.W_min)
     W_max: Number = devices.get("W_max", settings.W_max)
-    effects: list[StepEffect] = []
+    first, after_rounding = counting(settings, devices)
+    effects: list[StepEffect] = [*first]
     if not settings.responds_exactly:
         effects.append(build_programming(settings, devices, random))
     effects += placed(added, "after_update")
@@ -179,6 +181,7 @@ def build_effects(
         effects.append(Accumulate(W_min, W_max, settings.levels, remainder))
     elif settings.clip:
         effects.append(Clip(W_min, W_max))
+    effects += after_rounding
     effects += placed(added, "after_rounding")
     if "stuck_indices" in devices:
         effects.append(Stuck(devices["stuck_indices"], devices["stuck_values"]))
@@ -219,7 +222,8 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
     dict of Tensor
         Only the ones the settings need: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``,
         ``pulse_remainder`` (float32 [count]), ``stuck_indices`` (int64), ``stuck_values``
-        (float32), and the numbers of a step model under ``curve.``.
+        (float32), the numbers of a step model under ``curve.``, and the counts of
+        `mnist_exp.device.write_counter.allocate_counts`.
     """
     devices: dict[str, Tensor] = {}
     if any(variation := settings.bound_variations):
@@ -252,4 +256,6 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
     if isinstance(settings.curve, StepModel):
         drawn = settings.curve.draw(count, random)
         devices |= {f"{OF_CURVE}{name}": values for name, values in drawn.items()}
+    if settings.cost is not None:
+        devices |= allocate_counts(count, random.device)
     return devices

@@ -15,6 +15,7 @@ from mnist_exp.device.quantization import Number, clip, level_distance
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
+from mnist_exp.device.write_counter import WRITTEN, WriteCounter
 
 OF_CURVE = "curve."  # prefix of a step model's numbers among the per-device values
 
@@ -32,6 +33,9 @@ class PulseResponse(Protocol):
         pulses : Tensor
             Pulses given to each device, positive up, [devices].
         """
+
+    def given(self, pulses: Tensor) -> Tensor:
+        """Return how many of these pulses `respond` gives, as a new tensor."""
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Programming:
         For stochastic rounding.
     remainder : Tensor or None
         The accumulator, in pulses, [devices].
+    counter : WriteCounter or None
+        Of whole pulses.
     """
 
     needs_before: ClassVar[bool] = True
@@ -65,6 +71,7 @@ class Programming:
     response: PulseResponse
     random: RandomSource
     remainder: Tensor | None = None
+    counter: WriteCounter | None = None
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Replace the change ``w - before`` by the one the device makes."""
@@ -79,6 +86,8 @@ class Programming:
             pulses.add_(self.random.uniform(len(w))).floor_()
         elif self.remainder is not None:
             pulses = accumulate_pulses(pulses, self.remainder)
+        if self.counter is not None:
+            self.counter.add(self.response.given(pulses))
         w.copy_(before)
         self.response.respond(w, pulses)
 
@@ -91,6 +100,7 @@ def build_programming(
     W_max: Number = devices.get("W_max", settings.W_max)
     if isinstance(settings.curve, StepModel):  # whoever writes knows the mean device only
         W_min, W_max = settings.W_min, settings.W_max
+    counts = WRITTEN in devices and settings.pulse_rounding != "none"
     return Programming(
         settings.pulse_rounding,
         W_min,
@@ -100,6 +110,7 @@ def build_programming(
         build_response(settings, devices, random),
         random,
         devices.get("pulse_remainder"),
+        WriteCounter(devices, settings.levels) if counts else None,
     )
 
 
@@ -152,6 +163,10 @@ class CurveResponse:
         bounds = (at(self.W_min, written), at(self.W_max, written))
         before, pulses = w.index_select(0, written), pulses.index_select(0, written)
         w.index_copy_(0, written, self._programmed(before, pulses, *bounds))
+
+    def given(self, pulses: Tensor) -> Tensor:
+        """Return all of the pulses."""
+        return pulses.clone()
 
     def _programmed(self, w: Tensor, pulses: Tensor, W_min: Number, W_max: Number) -> Tensor:
         after = program(w, pulses, *self.curves, W_min, W_max, self.settings.levels - 1)
@@ -209,6 +224,12 @@ class StepResponse:
         if not self.model.potentiation_only:
             falling = int((asked < 0).sum())
             self._write(w, pulsed.flip(0)[:falling], asked.flip(0)[:falling].neg(), up=False)
+
+    def given(self, pulses: Tensor) -> Tensor:
+        """Return the pulses without those of a step that are too many or cannot be given."""
+        most = self.settings.levels - 1
+        fewest = 0 if self.model.potentiation_only else -most
+        return pulses.nan_to_num(0.0).clamp_(fewest, most)
 
     def _write(self, w: Tensor, devices: Tensor, count: Tensor, up: bool) -> None:
         """Give pulses in one direction to some devices, most pulses first."""

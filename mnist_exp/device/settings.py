@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mnist_exp.device.cost import Cost
 from mnist_exp.device.effect import Effect, wrong_effects
 from mnist_exp.device.reading.reading import Reading
 from mnist_exp.device.retention import retention_of_tau
@@ -75,6 +76,8 @@ class DeviceSettings:
         one each of ``W_min`` and ``W_max``.
     stuck_at_min, stuck_at_max : float
         Shares of devices that never leave ``W_min`` or ``W_max``.
+    cost : Cost or None
+        Count write pulses and reads; None: nothing is counted.
     diagnose_every : int
         Optimizer steps between two samples of the diagnostics.
     effects : sequence of Effect
@@ -110,6 +113,7 @@ class DeviceSettings:
     bound_variation: float | Sequence[float] = 0.0
     stuck_at_min: float = 0.0
     stuck_at_max: float = 0.0
+    cost: Cost | None = None
     diagnose_every: int = 50
     effects: Sequence[Effect] = ()
 

@@ -8,6 +8,7 @@ al., "Fast and robust analog in-memory deep neural network training", Nat. Commu
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,6 +19,7 @@ from torch import Tensor
 from mnist_exp.device.effects import build_effects, draw_devices, store
 from mnist_exp.device.quantization import level_distance
 from mnist_exp.device.random_source import RandomSource
+from mnist_exp.device.reads import Reads
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.symmetry_point import symmetry_points
@@ -191,6 +193,13 @@ class Transfer:
             found.append(torch.cat([chosen, lines[:missing]]) if missing else chosen)
         return found
 
+    def transferred(self) -> Reads:
+        """Return the reads of A so far: one for each column, which converts its outputs."""
+        columns = [min(self.scheme.columns, len(lines)) for lines in self.lines]
+        rows = [len(lines[0]) for lines in self.lines]
+        outputs = sum(map(operator.mul, columns, rows))
+        return Reads(sum(columns), outputs) * (int(self.steps) // self.scheme.every)
+
     def write(self, change: Tensor) -> None:
         """Ask A for a change."""
         self.fast.update(change)
@@ -264,4 +273,5 @@ class AddFast:
 
 
 def _started(transfer: Transfer, gamma: float) -> Started:
-    return Started(transfer.state, transfer, [AddFast(transfer.fast, gamma)] if gamma > 0 else [])
+    last = [AddFast(transfer.fast, gamma)] if gamma > 0 else []
+    return Started(transfer.state, transfer, last, transfer.transferred)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor
 
 from mnist_exp.device.random_source import RandomSource
+from mnist_exp.device.reads import Reads
 from mnist_exp.schema.rule import Rule, mistakes, refuse
 
 if TYPE_CHECKING:
@@ -39,11 +40,14 @@ class Started:
         Turns the values asked for by the optimizer into those asked of the devices.
     last : sequence of SchemeStep
         After everything that happens to the devices in a step.
+    transferred : callable or None
+        Returns what the scheme has read of arrays so far, besides the network's passes.
     """
 
     state: dict[str, Tensor]
     first: SchemeStep
     last: Sequence[SchemeStep] = field(default_factory=tuple)
+    transferred: Callable[[], Reads] | None = None
 
 
 @dataclass(kw_only=True)

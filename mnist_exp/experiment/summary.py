@@ -21,6 +21,7 @@ from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.run.over_folds import class_accuracies, mean_and_std, metrics_over_folds
 from mnist_exp.run.provenance import device_name, git_commit, versions
 from mnist_exp.run.saved_config import hash_config
+from mnist_exp.run.training_cost import training_cost
 from mnist_exp.train.backprop.choose import description as backpropagation
 from mnist_exp.train.metrics import Metric, in_percent
 
@@ -84,12 +85,14 @@ def summary(folds: Sequence[FoldResult], metrics: Mapping[str, Metric]) -> dict[
     # a single split keeps integer counts
     matrix = (matrices[0] if len(folds) == 1 else matrices.double().mean(0)).tolist()
     found = metrics_over_folds([fold.evaluation.metrics for fold in folds], in_percent(metrics))
+    cost = metrics_over_folds([training_cost(fold.history) for fold in folds])
     return {
         "parameters": folds[0].parameters,
         "samples_per_second": statistics.median(row["samples_per_second"] for row in epochs),
         "accuracy": mean_and_std([fold.evaluation.accuracy for fold in folds]),
         "loss": mean_and_std([fold.evaluation.loss for fold in folds]),
         **({"metrics": found} if found else {}),
+        **({"cost": cost} if cost else {}),
         "per_class_accuracy": class_accuracies(matrix),
         "confusion_matrix": matrix,
         "folds": [fold.row() for fold in folds],

@@ -1,4 +1,4 @@
-"""Plots of a device constraint: levels in use, updates rounded away, devices at bounds."""
+"""Plots of a device constraint: levels, updates rounded away, devices at bounds, pulses."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ SHARES = {
     "share_at_min": "conductances at W_min",
     "share_at_max": "conductances at W_max",
 }
+
+
+PULSES = {"cost_pulses_mean": "mean of the devices", "cost_pulses_max": "most of a device"}
 
 
 def levels_figure(histories: Sequence[Sequence[Row]]) -> Figure:
@@ -54,6 +57,23 @@ def shares_figure(histories: Sequence[Sequence[Row]]) -> Figure:
         axis.set_title(meaning, fontsize=10)
         whole_ticks(axis)
         axis.yaxis.set_major_formatter(in_percent)
+        axis.grid(alpha=0.3)
+    if len(histories) > 1:
+        add_fold_legend(figure, len(histories))
+    return figure
+
+
+def pulses_figure(histories: Sequence[Sequence[Row]]) -> Figure:
+    """Draw the write pulses of a device since the start, mean and most, over epochs."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    colours = colours_of(len(histories)) if len(histories) > 1 else [BLUE]
+    for axis, (column, meaning) in zip(figure.subplots(1, 2), PULSES.items(), strict=True):
+        for history, colour in zip(histories, colours, strict=True):
+            points = [(row["epoch"], row[column]) for row in history if column in row]
+            axis.plot(*zip(*points, strict=True), color=colour, marker=".", linewidth=0.8)
+        axis.set(xlabel="epoch", ylabel="write pulses", ylim=(0, None))
+        axis.set_title(meaning, fontsize=10)
+        whole_ticks(axis)
         axis.grid(alpha=0.3)
     if len(histories) > 1:
         add_fold_legend(figure, len(histories))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mnist_exp.run.training_cost import training_cost
 from mnist_exp.train.evaluate import Evaluation
 from mnist_exp.train.state import Row
 
@@ -50,6 +51,7 @@ class FoldResult:
 
     def row(self) -> dict[str, Any]:
         """Return the fold's row of results.json."""
+        cost = training_cost(self.history)
         return {
             "fold": self.fold or 1,
             "seed": self.seed,
@@ -57,6 +59,7 @@ class FoldResult:
             "accuracy": self.evaluation.accuracy,
             "loss": self.evaluation.loss,
             **({"metrics": self.evaluation.metrics} if self.evaluation.metrics else {}),
+            **({"cost": cost} if cost else {}),
             "per_class_accuracy": self.evaluation.per_class_accuracy,
             "confusion_matrix": self.evaluation.confusion_matrix.tolist(),
             "weights_sha256": self.weights_sha256,

@@ -51,6 +51,7 @@ FOLD: Shape = {
     "epochs?": EPOCH_ROWS,
     "stopped?": STRING,
     "metrics?": MapOf(optional(FINITE)),  # null: not a finite number
+    "cost?": MapOf(AT_LEAST_0),
 }
 STEP: Shape = {"step": integer(1), "epoch": integer(1)}  # row of steps.jsonl
 REPRODUCTION: Shape = {
@@ -90,6 +91,7 @@ RESULTS: dict[str, Shape] = {
     "metrics?": MapOf(
         {"mean": optional(FINITE), "std": optional(AT_LEAST_0), "n": COUNT, "percent?": BOOLEAN}
     ),
+    "cost?": MapOf({"mean": AT_LEAST_0, "std": optional(AT_LEAST_0), "n": integer(1)}),
     "image_shape?": IMAGE_SHAPE,
     "label_values?": ListOf(WHOLE),
     "weights_from?": {"path": STRING, "sha256": STRING},

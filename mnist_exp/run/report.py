@@ -8,6 +8,7 @@ from typing import Any
 
 from mnist_exp.run.reproduction import comparison_lines
 from mnist_exp.run.text_table import shown_accuracy, table_lines
+from mnist_exp.run.training_cost import cost_lines
 from mnist_exp.terminal import printable
 from mnist_exp.wording import counted
 
@@ -33,6 +34,7 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         ]
     lines += [
         *metric_lines(results),
+        *cost_lines(results),
         *_stopped(folds),
         _most_confused(results),
         f"{results['wall_seconds']:.1f} s without start-up, "

@@ -6,7 +6,10 @@ folds; counts for one split) and ``per_class_accuracy`` (from that matrix; null 
 test images). Accuracies are shares in [0, 1], losses mean cross-entropies in nats, whatever the
 loss trained with. ``metrics``, if there are any, has mean, std and n by name, and in each row of
 ``folds`` the value (null: not a finite number, and left out of the mean); ``percent`` is true of
-those that people read in per cent, whose values are shares all the same.
+those that people read in per cent, whose values are shares all the same. ``cost``, if counted, is
+what training took up to its last epoch: mean, std and n over folds, and a value in each row;
+`mnist_exp.device.cost.Cost.figures` says what of. Its ``energy_estimate`` (joules) and
+``time_estimate`` (seconds) are counts times constants that the user gave.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "training": {"averaging_warmup": False, "log_every": None},
-    "constraint": {"effects": [], "curve": "exponential", "update": "direct"},
+    "constraint": {"effects": [], "curve": "exponential", "update": "direct", "cost": None},
     "data": {"class_names": None, "transpose": False},
     "model": {"weights": None, "strict": True},
 }

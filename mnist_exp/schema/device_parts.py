@@ -28,6 +28,7 @@ LABEL = number(
 PLACES = ("before_update", "after_update", "after_retention", "after_rounding")
 PLACE = one_of(*PLACES)
 SPREADS = ("device_spread", "cycle_spread")  # groups with an entry for each number that spreads
+COSTLY = ("pulse", "read", "conversion")  # events with an energy and a time
 SPREAD = Rule(
     lambda value: isinstance(value, Mapping) and all(map(TEXT.accepts, value)),
     "a group of numbers by name, such as {step: 0.3}",
@@ -85,6 +86,13 @@ THRESHOLDED_WRITES = {
     "probability": number(lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "scale": ABOVE_0,
 }
+COST = {
+    "endurance": optional(ABOVE_0),
+    **dict.fromkeys(
+        (f"{what}_per_{event}" for what in ("energy", "time") for event in COSTLY),
+        optional(AT_LEAST_0),
+    ),
+}
 TABLE_STEP = STEP_MODEL | {
     "conductance": Rule(
         lambda value: (
@@ -135,6 +143,14 @@ DEVICE = {
             or hasattr(value, "read")
         ),
         "null, or a reading such as {_target_: mnist_exp.device.ArrayReading}",
+    ),
+    "cost": Rule(
+        lambda value: (
+            value is None
+            or (isinstance(value, Mapping) and TEXT.accepts(value.get("_target_")))
+            or hasattr(value, "endurance")
+        ),
+        "null, or {_target_: mnist_exp.device.Cost}, as constraint/cost=counted gives",
     ),
     "nonlinearity_ltp": LABEL,
     "nonlinearity_ltd": LABEL,

@@ -167,7 +167,7 @@ def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
 def parts_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the key and the settings of every part: of groups with a ``_target_``, of entries.
 
-    A step model, an update scheme and a reading are parts within the constraint.
+    A step model, an update scheme, a reading and a cost are parts within the constraint.
     """
     for group, settings in values.items():
         if RULES.get(group) is ENTRIES:
@@ -175,7 +175,7 @@ def parts_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
                 yield from ((f"{group}.{name}", entry) for name, entry in settings.items())
         elif f"{group}._target_" in RULES and isinstance(settings, Mapping):
             yield group, settings
-            inside = ("curve", "update", "read") if group == "constraint" else ()
+            inside = ("curve", "update", "read", "cost") if group == "constraint" else ()
             yield from (
                 (f"{group}.{name}", settings[name])
                 for name in inside

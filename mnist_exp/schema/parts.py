@@ -9,6 +9,7 @@ import re
 
 from mnist_exp.schema.device_parts import (
     ARRAY_READING,
+    COST,
     DEVICE,
     EXP_STEP,
     LINEAR_STEP,
@@ -244,6 +245,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.device.SoftBounds": SOFT_BOUNDS,
     "mnist_exp.device.ExpStep": EXP_STEP,
     "mnist_exp.device.PowStep": POW_STEP,
+    "mnist_exp.device.Cost": COST,
     "mnist_exp.device.ThresholdedWrites": THRESHOLDED_WRITES,
     "mnist_exp.device.TikiTaka": TIKI_TAKA,
     "mnist_exp.device.TikiTakaV2": TIKI_TAKA_V2,

@@ -14,7 +14,8 @@ from mnist_exp.device import DeviceConstraint, DeviceSettings
 Init = TypeVar("Init", bound=Callable[..., None])
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 NEVER = 2**31  # in optimizer steps; the classifier has no diagnostics
-DEVICE_FIELDS = [field for field in fields(DeviceSettings) if field.name != "diagnose_every"]
+NOT_REPORTED = ("diagnose_every", "cost")
+DEVICE_FIELDS = [field for field in fields(DeviceSettings) if field.name not in NOT_REPORTED]
 
 
 def with_device_parameters(init: Init) -> Init:

@@ -37,7 +37,7 @@ LOADERS = tuple(
 )
 NO_DEVICES = {"mapping": "direct", "clip": False, "quantize": False, "retain": False}
 # Of a constraint; they act in training alone, and may be the user's own code.
-NOT_TAKEN_OVER = ("effects", "curve", "update")
+NOT_TAKEN_OVER = ("effects", "curve", "update", "cost")
 
 
 def fitted_classifier(

@@ -1,0 +1,91 @@
+"""Reads of the arrays that hold a network's weights, and the conversions they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Reads and conversions.
+
+    A read is a product of a layer's array with one vector: one for each sample in a linear layer,
+    for each output position and group in a convolution (for each input position in a transposed
+    one). Both conductances of a differential pair are read at once. A read converts every input
+    line from digital to analog and every output line back; the lines of biases are constant and
+    need none. The backward pass reads a layer's array from its outputs to its inputs, if anything
+    before the layer is trained.
+
+    Attributes
+    ----------
+    reads, conversions : int
+        Their numbers.
+    """
+
+    reads: int = 0
+    conversions: int = 0
+
+    def __add__(self, other: Reads) -> Reads:
+        """Add both numbers."""
+        return Reads(self.reads + other.reads, self.conversions + other.conversions)
+
+    def __mul__(self, count: int) -> Reads:
+        """Return the reads of ``count`` samples."""
+        return Reads(self.reads * count, self.conversions * count)
+
+
+def reads_of_a_sample(
+    model: nn.Module, layers: Iterable[nn.Module], sample: Tensor
+) -> tuple[Reads, Reads]:
+    """Return the reads of one sample in the forward and in the backward pass.
+
+    The network runs once, in eval mode. A layer that computes without a call of its own, such as
+    by ``F.linear(x, layer.weight)``, is not seen.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network; its mode is restored.
+    layers : iterable of nn.Module
+        Those whose weights are on arrays.
+    sample : Tensor
+        One input, [1, ...].
+    """
+    passes = [Reads(), Reads()]  # forward, backward
+
+    def note(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        found = _of_call(layer, inputs[0], output)
+        passes[0] += found
+        if any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+            passes[1] += found
+
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    was_training = model.training
+    try:
+        with torch.enable_grad():
+            model.eval()(sample)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return passes[0], passes[1]
+
+
+def _of_call(layer: nn.Module, x: Tensor, output: Tensor) -> Reads:
+    """Return the reads of one call of a layer."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    groups = layer.groups if isinstance(layer, _ConvNd) else 1
+    ends = len(weight), weight[0].numel() * groups  # of all groups' arrays
+    if isinstance(layer, _ConvTransposeNd):
+        vectors = x.numel() // layer.in_channels
+    elif isinstance(layer, _ConvNd):
+        vectors = output.numel() // layer.out_channels
+    else:
+        vectors = output.numel() // output.shape[-1]
+    return Reads(vectors * groups, vectors * sum(ends))
