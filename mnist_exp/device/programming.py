@@ -35,7 +35,7 @@ class PulseResponse(Protocol):
         """
 
     def given(self, pulses: Tensor) -> Tensor:
-        """Return how many of these pulses `respond` gives, as a new tensor."""
+        """Return how many of these pulses `respond` gives."""
 
 
 @dataclass
@@ -166,7 +166,7 @@ class CurveResponse:
 
     def given(self, pulses: Tensor) -> Tensor:
         """Return all of the pulses."""
-        return pulses.clone()
+        return pulses
 
     def _programmed(self, w: Tensor, pulses: Tensor, W_min: Number, W_max: Number) -> Tensor:
         after = program(w, pulses, *self.curves, W_min, W_max, self.settings.levels - 1)

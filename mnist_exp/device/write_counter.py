@@ -52,10 +52,12 @@ class WriteCounter:
         self.counts, self.lately = values[WRITTEN], values[LATELY]
         # a resumed training starts anew with what is there, so at most twice as many steps
         self.steps, self.every = 0, max(1, EXACT // (2 * most))
+        # reused: fresh memory on every call costs as much as the work itself
+        self.scratch = torch.empty_like(self.lately)
 
     def add(self, pulses: Tensor) -> None:
-        """Add pulses of either direction, whole numbers, float32 [devices]; changes them."""
-        self.lately += pulses.abs_()
+        """Add pulses of either direction, whole numbers, float32 [devices]."""
+        self.lately += torch.abs(pulses, out=self.scratch)
         self.steps += 1
         if self.steps >= self.every:
             self.counts += self.lately.long()
@@ -64,15 +66,23 @@ class WriteCounter:
 
 
 class Asked:
-    """Which devices are asked to change in a step; first in it."""
+    """Which devices are asked to change in a step; first in it.
+
+    Parameters
+    ----------
+    counts : Tensor
+        Of the array, [devices].
+    """
 
     needs_before: ClassVar[bool] = True
-    mask: Tensor  # bool [devices]
+
+    def __init__(self, counts: Tensor) -> None:
+        self.mask = torch.empty_like(counts, dtype=torch.bool)
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Note where ``w`` differs from the last step."""
         assert before is not None, "the constraint keeps it for effects that need it"
-        self.mask = torch.ne(w, before)
+        torch.ne(w, before, out=self.mask)
 
 
 @dataclass
@@ -120,7 +130,8 @@ class CountLevels:
         grid = (self.W_min, self.W_max, self.levels)
         if not self.on_grid:
             w, before = quantize_nearest(w, *grid), quantize_nearest(before, *grid)
-        moved = (w - before).div_(level_distance(*grid)).round_()
+        moved = torch.sub(w, before, out=self.counter.scratch)
+        moved.div_(level_distance(*grid)).round_()
         self.counter.add(moved.mul_(self.asked.mask))
 
 
@@ -140,7 +151,7 @@ def counting(
         return [], []
     if not settings.quantize:
         return [CountAsked(WriteCounter(values, 1))], []
-    asked, levels = Asked(), settings.levels
+    asked, levels = Asked(values[WRITTEN]), settings.levels
     bounds = (values.get("W_min", settings.W_min), values.get("W_max", settings.W_max))
     counter = WriteCounter(values, levels)
     return [asked], [CountLevels(counter, asked, *bounds, levels, settings.rounds_on_write)]
