@@ -30,7 +30,7 @@ from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
-from mnist_exp.device.write_counter import allocate_counts, counting
+from mnist_exp.device.write_counter import WRITTEN, counting
 
 # Offset and slope of the line from conductances to levels, W_min, W_max, level distance.
 Grid = tuple[float, float, float, float, float]
@@ -222,8 +222,8 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
     dict of Tensor
         Only the ones the settings need: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``,
         ``pulse_remainder`` (float32 [count]), ``stuck_indices`` (int64), ``stuck_values``
-        (float32), the numbers of a step model under ``curve.``, and the counts of
-        `mnist_exp.device.write_counter.allocate_counts`.
+        (float32), the numbers of a step model under ``curve.``, and the pulses counted, ``written``
+        (int64 [count]).
     """
     devices: dict[str, Tensor] = {}
     if any(variation := settings.bound_variations):
@@ -257,5 +257,5 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
         drawn = settings.curve.draw(count, random)
         devices |= {f"{OF_CURVE}{name}": values for name, values in drawn.items()}
     if settings.cost is not None:
-        devices |= allocate_counts(count, random.device)
+        devices[WRITTEN] = torch.zeros(count, device=random.device, dtype=torch.int64)
     return devices

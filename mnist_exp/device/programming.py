@@ -11,19 +11,20 @@ import torch
 from torch import Tensor
 
 from mnist_exp.device.pulses import accumulate_pulses, curve_parameter, program, write_noise
-from mnist_exp.device.quantization import Number, clip, level_distance
+from mnist_exp.device.quantization import Number, at, clip, level_distance
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
-from mnist_exp.device.write_counter import WRITTEN, WriteCounter
+from mnist_exp.device.write_counter import WRITTEN, add_pulses
 
+Given = tuple[Tensor, Tensor]
 OF_CURVE = "curve."  # prefix of a step model's numbers among the per-device values
 
 
 class PulseResponse(Protocol):
     """What pulses do to the devices of an array; it holds each device's own numbers."""
 
-    def respond(self, w: Tensor, pulses: Tensor) -> None:
+    def respond(self, w: Tensor, pulses: Tensor) -> Given | None:
         """Apply pulses in place.
 
         Parameters
@@ -32,10 +33,12 @@ class PulseResponse(Protocol):
             Conductances, float32 [devices].
         pulses : Tensor
             Pulses given to each device, positive up, [devices].
-        """
 
-    def given(self, pulses: Tensor) -> Tensor:
-        """Return how many of these pulses `respond` gives."""
+        Returns
+        -------
+        tuple of Tensor or None
+            The devices that got whole pulses and how many each; None if pulses are fractional.
+        """
 
 
 @dataclass
@@ -58,8 +61,8 @@ class Programming:
         For stochastic rounding.
     remainder : Tensor or None
         The accumulator, in pulses, [devices].
-    counter : WriteCounter or None
-        Of whole pulses.
+    counts : Tensor or None
+        Where whole pulses are counted, int64 [devices].
     """
 
     needs_before: ClassVar[bool] = True
@@ -71,7 +74,7 @@ class Programming:
     response: PulseResponse
     random: RandomSource
     remainder: Tensor | None = None
-    counter: WriteCounter | None = None
+    counts: Tensor | None = None
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Replace the change ``w - before`` by the one the device makes."""
@@ -86,10 +89,10 @@ class Programming:
             pulses.add_(self.random.uniform(len(w))).floor_()
         elif self.remainder is not None:
             pulses = accumulate_pulses(pulses, self.remainder)
-        if self.counter is not None:
-            self.counter.add(self.response.given(pulses))
         w.copy_(before)
-        self.response.respond(w, pulses)
+        given = self.response.respond(w, pulses)
+        if self.counts is not None and given is not None:
+            add_pulses(self.counts, *given)
 
 
 def build_programming(
@@ -100,7 +103,6 @@ def build_programming(
     W_max: Number = devices.get("W_max", settings.W_max)
     if isinstance(settings.curve, StepModel):  # whoever writes knows the mean device only
         W_min, W_max = settings.W_min, settings.W_max
-    counts = WRITTEN in devices and settings.pulse_rounding != "none"
     return Programming(
         settings.pulse_rounding,
         W_min,
@@ -110,7 +112,7 @@ def build_programming(
         build_response(settings, devices, random),
         random,
         devices.get("pulse_remainder"),
-        WriteCounter(devices, settings.levels) if counts else None,
+        devices.get(WRITTEN),
     )
 
 
@@ -151,22 +153,19 @@ class CurveResponse:
             curve_parameter(self.settings.nonlinearity_ltd),
         )
 
-    def respond(self, w: Tensor, pulses: Tensor) -> None:
-        """Apply pulses in place.
+    def respond(self, w: Tensor, pulses: Tensor) -> Given | None:
+        """Apply pulses in place; return as `PulseResponse` says.
 
         Of whole pulses few devices get any in a step; only these are computed.
         """
         if self.settings.pulse_rounding == "none":
             w.copy_(self._programmed(w, pulses, self.W_min, self.W_max))
-            return
+            return None
         written = pulses.nonzero().squeeze(1)
         bounds = (at(self.W_min, written), at(self.W_max, written))
         before, pulses = w.index_select(0, written), pulses.index_select(0, written)
         w.index_copy_(0, written, self._programmed(before, pulses, *bounds))
-
-    def given(self, pulses: Tensor) -> Tensor:
-        """Return all of the pulses."""
-        return pulses
+        return written, pulses
 
     def _programmed(self, w: Tensor, pulses: Tensor, W_min: Number, W_max: Number) -> Tensor:
         after = program(w, pulses, *self.curves, W_min, W_max, self.settings.levels - 1)
@@ -208,7 +207,7 @@ class StepResponse:
         self.numbers: dict[str, Number] = {**self.model.means, **mean_bounds, **bounds}
         self.numbers |= {n: drawn for n, drawn in self.drawn.items() if n != "write_offset"}
 
-    def respond(self, w: Tensor, pulses: Tensor) -> None:
+    def respond(self, w: Tensor, pulses: Tensor) -> Given:
         """Apply whole pulses in place; only the devices that get any are computed.
 
         A device gets at most ``levels - 1`` of them at a time.
@@ -221,15 +220,11 @@ class StepResponse:
         pulsed = pulsed.index_select(0, order)
         rising = int((asked > 0).sum())
         self._write(w, pulsed[:rising], asked[:rising], up=True)
-        if not self.model.potentiation_only:
-            falling = int((asked < 0).sum())
-            self._write(w, pulsed.flip(0)[:falling], asked.flip(0)[:falling].neg(), up=False)
-
-    def given(self, pulses: Tensor) -> Tensor:
-        """Return the pulses without those of a step that are too many or cannot be given."""
-        most = self.settings.levels - 1
-        fewest = 0 if self.model.potentiation_only else -most
-        return pulses.nan_to_num(0.0).clamp_(fewest, most)
+        if self.model.potentiation_only:
+            return pulsed[:rising], asked[:rising]
+        falling = int((asked < 0).sum())
+        self._write(w, pulsed.flip(0)[:falling], asked.flip(0)[:falling].neg(), up=False)
+        return pulsed, asked
 
     def _write(self, w: Tensor, devices: Tensor, count: Tensor, up: bool) -> None:
         """Give pulses in one direction to some devices, most pulses first."""
@@ -260,11 +255,6 @@ def _still_owed(count: Tensor) -> list[int]:
     exactly = torch.bincount(count.long())  # [most pulses + 1]
     owed: list[int] = exactly.flip(0).cumsum(0).flip(0)[1:].tolist()
     return owed
-
-
-def at(number: Number, devices: Tensor) -> Number:
-    """Return the numbers of some devices, given by their indices; one number is that of all."""
-    return number.index_select(0, devices) if isinstance(number, Tensor) else number
 
 
 def first(number: Number, count: int) -> Number:

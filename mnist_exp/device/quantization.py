@@ -12,6 +12,11 @@ from torch import Tensor
 Number = float | Tensor
 
 
+def at(number: Number, devices: Tensor) -> Number:
+    """Return the numbers of some devices, given by their indices; one number is that of all."""
+    return number.index_select(0, devices) if isinstance(number, Tensor) else number
+
+
 def level_distance(W_min: Number, W_max: Number, levels: Number) -> Number:
     """Return the distance D between neighbouring levels."""
     return (W_max - W_min) / (levels - 1)

@@ -8,61 +8,32 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from mnist_exp.device.quantization import Number, level_distance, quantize_nearest
+from mnist_exp.device.quantization import Number, at, level_distance, quantize_nearest
 
 if TYPE_CHECKING:
     from mnist_exp.device.settings import DeviceSettings
 
 WRITTEN = "written"  # name of the counts among an array's per-device values
-LATELY = "written_lately"
-EXACT = 2**24  # largest whole number up to which float32 holds all
-
-
-def allocate_counts(count: int, device: torch.device) -> dict[str, Tensor]:
-    """Return the counts of an array's devices, int64 [count], and those of its last steps, float32.
-
-    A step adds to the second, which is fast; `WriteCounter` empties it into the first in time.
-    """
-    return {
-        WRITTEN: torch.zeros(count, dtype=torch.int64, device=device),
-        LATELY: torch.zeros(count, dtype=torch.float32, device=device),
-    }
 
 
 def pulses_counted(values: dict[str, Tensor]) -> Tensor:
     """Return the pulses given to the devices of all arrays among ``values``, int64 [devices]."""
-    arrays = [name for name in values if name.rpartition(".")[2] == WRITTEN]
-    return torch.cat(
-        [values[name] + values[name.removesuffix(WRITTEN) + LATELY].long() for name in arrays]
-    )
+    return torch.cat([counts for n, counts in values.items() if n.rpartition(".")[2] == WRITTEN])
 
 
-class WriteCounter:
-    """Adds to the counts of an array.
+def add_pulses(counts: Tensor, devices: Tensor, pulses: Tensor) -> None:
+    """Add pulses of either direction to the counts of some devices.
 
     Parameters
     ----------
-    values : dict of Tensor
-        The array's per-device values, with those of `allocate_counts`.
-    most : int
-        Pulses that a device usually gets in a step at most.
+    counts : Tensor
+        Of an array, int64 [devices]; changed in place.
+    devices : Tensor
+        Indices of those that got pulses, each once.
+    pulses : Tensor
+        Of each of them, whole numbers; NaN and infinity, of a training that diverged, count as 0.
     """
-
-    def __init__(self, values: dict[str, Tensor], most: int) -> None:
-        self.counts, self.lately = values[WRITTEN], values[LATELY]
-        # a resumed training starts anew with what is there, so at most twice as many steps
-        self.steps, self.every = 0, max(1, EXACT // (2 * most))
-        # reused: fresh memory on every call costs as much as the work itself
-        self.scratch = torch.empty_like(self.lately)
-
-    def add(self, pulses: Tensor) -> None:
-        """Add pulses of either direction, whole numbers, float32 [devices]."""
-        self.lately += torch.abs(pulses, out=self.scratch)
-        self.steps += 1
-        if self.steps >= self.every:
-            self.counts += self.lately.long()
-            self.lately.zero_()
-            self.steps = 0
+    counts.index_add_(0, devices, pulses.abs().nan_to_num_(0.0, posinf=0.0).long())
 
 
 class Asked:
@@ -90,12 +61,12 @@ class CountAsked:
     """Counts a pulse for every device that is asked to change."""
 
     needs_before: ClassVar[bool] = True
-    counter: WriteCounter
+    counts: Tensor
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Count; ``w`` stays as it is."""
         assert before is not None, "the constraint keeps it for effects that need it"
-        self.counter.add(torch.ne(w, before).float())
+        self.counts += torch.ne(w, before)
 
 
 @dataclass
@@ -104,8 +75,8 @@ class CountLevels:
 
     Parameters
     ----------
-    counter : WriteCounter
-        Of the array.
+    counts : Tensor
+        Of the array, int64 [devices].
     asked : Asked
         The first effect of the step.
     W_min, W_max : float or Tensor
@@ -117,12 +88,15 @@ class CountLevels:
     """
 
     needs_before: ClassVar[bool] = True
-    counter: WriteCounter
+    counts: Tensor
     asked: Asked
     W_min: Number
     W_max: Number
     levels: int
     on_grid: bool
+
+    def __post_init__(self) -> None:
+        self.step = level_distance(self.W_min, self.W_max, self.levels)
 
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Count; ``w`` stays as it is."""
@@ -130,9 +104,9 @@ class CountLevels:
         grid = (self.W_min, self.W_max, self.levels)
         if not self.on_grid:
             w, before = quantize_nearest(w, *grid), quantize_nearest(before, *grid)
-        moved = torch.sub(w, before, out=self.counter.scratch)
-        moved.div_(level_distance(*grid)).round_()
-        self.counter.add(moved.mul_(self.asked.mask))
+        moved = torch.ne(w, before).logical_and_(self.asked.mask).nonzero().squeeze(1)
+        change = w.index_select(0, moved) - before.index_select(0, moved)
+        add_pulses(self.counts, moved, change.div_(at(self.step, moved)).round_())
 
 
 def counting(
@@ -149,9 +123,10 @@ def counting(
     """
     if WRITTEN not in values or settings.pulse_rounding != "none":
         return [], []
+    counts = values[WRITTEN]
     if not settings.quantize:
-        return [CountAsked(WriteCounter(values, 1))], []
-    asked, levels = Asked(values[WRITTEN]), settings.levels
+        return [CountAsked(counts)], []
+    asked = Asked(counts)
     bounds = (values.get("W_min", settings.W_min), values.get("W_max", settings.W_max))
-    counter = WriteCounter(values, levels)
-    return [asked], [CountLevels(counter, asked, *bounds, levels, settings.rounds_on_write)]
+    on_grid = settings.rounds_on_write
+    return [asked], [CountLevels(counts, asked, *bounds, settings.levels, on_grid)]

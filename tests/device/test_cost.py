@@ -235,7 +235,7 @@ def test_counting_changes_nothing_and_resumes_with_the_same_numbers(case: str) -
 
 
 def test_counts_are_exact_beyond_what_float32_holds() -> None:
-    layer, constraint = on_devices(curve=ConstantStep(), levels=2**20 + 1, pulse_rounding="nearest")
+    layer, constraint = on_devices(levels=2**20 + 1, pulse_rounding="nearest")
     for sign in (1, -1) * 30:
         layer.weight.data += sign * 0.5
         constraint.step()
