@@ -12,6 +12,8 @@ TRACKERS := $(VENV)/.trackers-installed
 ENGINES := $(VENV)/.engines-installed
 RAY_VENV ?= .venv-ray
 RAY := $(RAY_VENV)/.installed
+AIHWKIT_VENV ?= .venv-aihwkit
+AIHWKIT := $(AIHWKIT_VENV)/.installed
 KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
@@ -48,6 +50,13 @@ $(ENGINES): $(DEV)
 $(RAY): pyproject.toml setup.py $(KERNELS)
 	$(PYTHON) -m venv $(RAY_VENV)
 	$(RAY_VENV)/bin/python -m pip install --quiet --editable ".[dev,ray]"
+	@touch $@
+
+# the one set of versions that works together; torch is the build with CUDA: 7 GB
+$(AIHWKIT):
+	$(PYTHON) -m venv $(AIHWKIT_VENV)
+	$(AIHWKIT_VENV)/bin/python -m pip install --quiet torch==2.10.0 torchvision==0.25.0 scipy tqdm
+	$(AIHWKIT_VENV)/bin/python -m pip install --quiet --only-binary :all: --no-deps aihwkit==1.1.0
 	@touch $@
 
 setup: $(DEV) ## create the virtual environment and install everything into it
@@ -101,8 +110,9 @@ lint: $(DEV) ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(BENCH) ## time our epochs against the baselines; WHAT=mlp100
-	$(PY) -m tests.benchmarks $(WHAT) $(ARGS)
+bench: $(BENCH) ## time our epochs against the baselines; WHAT=mlp100; AIHWKIT_VENV=path
+	@$(if $(filter aihwkit,$(WHAT)),$(MAKE) --no-print-directory $(AIHWKIT) || true)
+	AIHWKIT_VENV=$(AIHWKIT_VENV) $(PY) -m tests.benchmarks $(WHAT) $(ARGS)
 
 torture: $(DEV) ## kill, damage and starve runs for half an hour; no result may be lost
 	$(PY) -m tests.torture $(WHAT) $(ARGS)

@@ -115,8 +115,7 @@ ADAM = {
     "weight_decay": AT_LEAST_0,
     "fused": optional(BOOLEAN),
 }
-
-
+ADAGRAD = {"lr": AT_LEAST_0, "weight_decay": AT_LEAST_0}
 LBFGS = {
     "lr": AT_LEAST_0,
     "max_iter": integer(1),
@@ -232,6 +231,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "torch.optim.SGD": SGD,
     "torch.optim.Adam": ADAM,
     "torch.optim.AdamW": ADAM,
+    "torch.optim.Adagrad": ADAGRAD,
     "torch.optim.LBFGS": LBFGS,
     "torch.optim.lr_scheduler.CosineAnnealingLR": COSINE,
     "torch.optim.lr_scheduler.OneCycleLR": ONE_CYCLE,

@@ -22,7 +22,8 @@ REFUSED = {
     "lr=0.1": "lr: there is no such key in this configuration; did you mean optimizer.lr?",
     "epochs=3": "did you mean training.epochs?",
     "constraint=memristor optimizer.lr=1": "did you mean optimizer.lr_neg or optimizer.lr_pos? (it "
-    "is a setting of optimizer=adam, optimizer=adamw, optimizer=lbfgs, optimizer=muon or",
+    "is a setting of optimizer=adagrad, optimizer=adam, optimizer=adamw, optimizer=lbfgs, "
+    "optimizer=muon or",
     "cv=holdout cv.n_splits=5": "cv.n_splits: there is no such key in this configuration; it is a "
     "setting of cv=kfold, cv=repeated_stratified_kfold or cv=stratified_kfold",
     "constraint.levels=16": "or 10 more; constraint=none has none",

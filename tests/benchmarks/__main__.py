@@ -90,7 +90,8 @@ WORKS: dict[str, dict[str, Callable[[], loops.Epoch]]] = {
     },
 }
 # Works with a table of their own.
-OTHERS = ("gradients", "startup", "sweep")
+OTHERS = ("gradients", "startup", "sweep", "devices", "aihwkit")
+LONG = ("devices", "aihwkit")  # run only where they are named
 ALL_WORKS = 14.0  # minutes, for a run of all works
 # Images per epoch of works whose slowest contenders take minutes for all 60,000.
 IMAGES = {"cnn21k": 3_000, "cnn20k": 1_500}
@@ -120,7 +121,10 @@ def main() -> int:
     """Time the given works and write their tables to outputs/bench."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
     names = [*WORKS, *OTHERS]
-    parser.add_argument("works", nargs="*", help=f"of {', '.join(names)}; default: all")
+    default = [name for name in names if name not in LONG]
+    parser.add_argument(
+        "works", nargs="*", help=f"of {', '.join(names)}; default: all but {' and '.join(LONG)}"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=2.5, help="per work; default: 2.5")
     parser.add_argument("--cold", action="store_true", help="time the first epoch")
@@ -136,8 +140,8 @@ def main() -> int:
     if unknown:
         parser.error(f"WHAT={' '.join(sorted(unknown))}: allowed are {', '.join(names)}")
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    minutes = options.minutes if options.works else min(options.minutes, ALL_WORKS / len(names))
-    for work in options.works or names:
+    minutes = options.minutes if options.works else min(options.minutes, ALL_WORKS / len(default))
+    for work in options.works or default:
         if work in OTHERS:
             sizes = ["--jobs", *options.jobs] if work == "sweep" and options.jobs else []
             command = [sys.executable, "-m", f"tests.benchmarks.bench_{work}", *sizes]

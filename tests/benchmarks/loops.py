@@ -71,6 +71,11 @@ def _state(config: DictConfig) -> TrainState:
 
 def ours(*overrides: str) -> Epoch:
     """The package's own training loop."""
+    return ours_with_model(*overrides)[0]
+
+
+def ours_with_model(*overrides: str) -> tuple[Epoch, nn.Module]:
+    """The package's own training loop, and the network that it trains."""
     config = configured(*overrides)
     images = build.build_images(config, dataset(), CPU)
     recipe = build.build_recipe(config, CPU)
@@ -82,7 +87,7 @@ def ours(*overrides: str) -> Epoch:
         one_more = replace(recipe, epochs=state.epoch + 1)
         train(state, Training(images, indices, one_more), lambda model: {}, callbacks)
 
-    return epoch
+    return epoch, state.model
 
 
 def bare(*overrides: str, compiled: bool = False) -> Epoch:

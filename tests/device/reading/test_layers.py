@@ -213,9 +213,11 @@ def test_layers_that_cannot_be_read_are_refused_and_none_is_changed(
     layer: nn.Module, named: str
 ) -> None:
     model = nn.Sequential(nn.Linear(3, 3), layer)
-    with pytest.raises(UserError, match=rf"constraint\.read: 1.* is a {named}"):
-        with reading_on(model, ArrayReading(), seed=0):
-            pass
+    with (
+        pytest.raises(UserError, match=rf"constraint\.read: 1.* is a {named}"),
+        reading_on(model, ArrayReading(), seed=0),
+    ):
+        pass
     assert all("forward" not in vars(module) for module in model.modules())
 
 

@@ -10,7 +10,7 @@ weighted sum, and one bit of each hidden unit drives the second layer. Wire resi
 
 All devices train in parallel on the same images, each `--seeds` times from different weights.
 
-    python -m tests.benchmarks.device_ranking
+    make bench WHAT=devices
 """
 
 from __future__ import annotations
