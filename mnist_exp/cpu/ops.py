@@ -26,6 +26,7 @@ __all__ = [
     "norm",
     "orthogonalize",
     "pixels_to_inputs",
+    "round_counting_moves_",
     "round_nearest_",
     "round_stochastic_",
     "threads_for",
@@ -132,6 +133,48 @@ def round_stochastic_(
         return w
     torch.add(random.uniform(len(w)), w, alpha=slope, out=w).add_(offset).floor_()
     return torch.add(_scalar(W_min, w), w, alpha=step, out=w).clamp_(W_min, W_max)
+
+
+def round_counting_moves_(
+    w: Tensor,
+    before: Tensor,
+    moves: Tensor,
+    offset: float,
+    slope: float,
+    W_min: float,
+    W_max: float,
+    step: float,
+    *,
+    random: Random | None,
+) -> Tensor:
+    """Round like `round_stochastic_`, or without ``random`` like `round_nearest_`; count moves.
+
+    Parameters
+    ----------
+    w : Tensor
+        [N].
+    before : Tensor
+        Values on levels, [N].
+    moves : Tensor
+        int64 [N]; by how many levels a value moved from ``before`` is added, unless ``w`` asked for
+        ``before``.
+    offset, slope, W_min, W_max, step, random
+        As in `round_stochastic_`.
+    """
+    grid = (offset, slope, W_min, W_max, step)
+    kernels = library.compiled()
+    draw = None if random is None else random.generators
+    if kernels and kernels.round_counting_moves(w, before, moves, grid, draw):
+        return w
+    asked = torch.ne(w, before)
+    if random is None:
+        round_nearest_(w, *grid)
+    else:
+        round_stochastic_(w, *grid, random=random)
+    moved = torch.ne(w, before).logical_and_(asked).nonzero().squeeze(1)
+    levels = (w.index_select(0, moved) - before.index_select(0, moved)).abs_().div_(step).round_()
+    moves.index_add_(0, moved, levels.nan_to_num_(0.0, posinf=0.0).long())
+    return w
 
 
 def pixels_to_inputs(pixels: Tensor, indices: Tensor, scale: float, shift: float) -> Tensor:

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from mnist_exp.cpu.ops import round_nearest_, round_stochastic_
+from mnist_exp.cpu.ops import round_counting_moves_, round_nearest_, round_stochastic_
 from mnist_exp.device.effect import AddedEffect
 from mnist_exp.device.programming import OF_CURVE, build_programming
 from mnist_exp.device.quantization import (
@@ -75,15 +75,23 @@ class Clip:
 
 @dataclass
 class Round:
-    """Retention, then rounding to a level, fused into one pass over the conductances."""
+    """Retention, then rounding to a level, fused into one pass over the conductances.
 
-    needs_before: ClassVar[bool] = False
+    With ``counts``, int64 [devices], it counts the levels by which devices move that are asked to.
+    """
+
     retention: float
     target: Number
     W_min: Number
     W_max: Number
     levels: int
     random: RandomSource | None
+    counts: Tensor | None = None
+
+    @property
+    def needs_before(self) -> bool:
+        """Whether it counts."""
+        return self.counts is not None
 
     def __post_init__(self) -> None:
         self.grid: Grid | None = None  # None if it differs between devices
@@ -96,7 +104,9 @@ class Round:
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Apply one step of drift, then round: stochastically, or to the nearest level."""
         settings = (self.W_min, self.W_max, self.levels, self.retention, self.target)
-        if self.random is None and self.grid:
+        if self.counts is not None and before is not None and self.grid:
+            round_counting_moves_(w, before, self.counts, *self.grid, random=self.random)
+        elif self.random is None and self.grid:
             round_nearest_(w, *self.grid)
         elif self.random is None:
             quantize_nearest(w, *settings, out=w)
@@ -175,7 +185,12 @@ def build_effects(
     effects += between
     if rounds:  # also clips
         source = random if settings.rounding == "stochastic" else None
-        effects.append(Round(retention, resting, W_min, W_max, settings.levels, source))
+        rounding = Round(retention, resting, W_min, W_max, settings.levels, source)
+        if after_rounding and effects == [*first] and rounding.grid:
+            # it gets what is asked for, and so can count by itself, which is fast
+            rounding.counts = devices[WRITTEN]
+            effects, after_rounding = [], []
+        effects.append(rounding)
     elif settings.rounds_on_write:
         remainder = devices["remainder"]
         effects.append(Accumulate(W_min, W_max, settings.levels, remainder))

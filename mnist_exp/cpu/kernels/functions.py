@@ -150,6 +150,24 @@ class Kernels:
         )
         return True
 
+    def round_counting_moves(
+        self, w: Tensor, before: Tensor, moves: Tensor, grid: Grid, draw: Draw | None
+    ) -> bool:
+        """Round as the other two, and add to int64 ``moves`` by how many steps ``w`` moved.
+
+        Where it equalled ``before``, nothing is added. Without ``draw``, to the nearest level.
+        """
+        plain = are_plain(w, before) and is_plain(moves, torch.int64)
+        if not plain or are_recorded(w) or not w.numel() == before.numel() == moves.numel():
+            return False
+        lanes, lowest = (None, 0.0) if draw is None else draw(w.numel())
+        changed(w, moves)
+        self._library.round_counting_moves(
+            w.data_ptr(), before.data_ptr(), moves.data_ptr(), w.numel(), *grid,
+            None if lanes is None else lanes.ctypes.data, lowest, available(),
+        )  # fmt: skip
+        return True
+
     def density(self, x: Tensor, samples: int) -> float:
         """Return the share of elements other than 0 in the first ``samples`` rows of ``x``."""
         count = math.prod(x.shape[1:]) * min(samples, len(x))

@@ -53,6 +53,10 @@ SIGNATURES = {
         None,
         (POINTER, COUNT, *[NUMBER] * 5, POINTER, NUMBER, COUNT),
     ),
+    "round_counting_moves": (
+        None,
+        (POINTER, POINTER, POINTER, COUNT, *[NUMBER] * 5, POINTER, NUMBER, COUNT),
+    ),
     "nonzero": (COUNT, (POINTER, COUNT)),
     "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
     "orthogonalize": (None, (POINTER, COUNT, COUNT, COUNT, COUNT, NUMBER, NUMBER, NUMBER)),

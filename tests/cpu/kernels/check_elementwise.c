@@ -76,10 +76,25 @@ static void check_rounding(Case *c) {
     float *nearest = some_numbers(c, count), *random = copied(c, nearest, count);
     float *want_nearest = copied(c, nearest, count), *want_random = copied(c, nearest, count);
     uint64_t *lanes = room(c, generators, 8), *before = room(c, generators, 8);
+    uint64_t *same_lanes = room(c, generators, 8);
+    float *counted = copied(c, nearest, count), *start = copied(c, nearest, count);
+    int64_t *moves = room(c, count, 8);
+    int to_nearest = below(c, 2);
+    for (int64_t i = 0; i < count; i++) {
+        moves[i] = 7;
+        start[i] = conductance((float)below(c, 91));
+        if (below(c, 2))
+            counted[i] = start[i]; /* not asked to change */
+    }
+    float *asked = copied(c, counted, count);
     for (int64_t i = 0; i < generators; i++)
-        lanes[i] = before[i] = draw(c);
+        lanes[i] = before[i] = same_lanes[i] = draw(c);
     round_nearest(nearest, count, 40, 100, -0.4f, 0.5f, 0.01f, c->threads);
     round_stochastic(random, count, 40, 100, -0.4f, 0.5f, 0.01f, lanes, 0.5f, c->threads);
+    round_counting_moves(counted, start, moves, count, 40, 100, -0.4f, 0.5f, 0.01f,
+                         to_nearest ? 0 : same_lanes, 0.5f, c->threads);
+    take_in(c, counted, count, 4);
+    take_in(c, moves, count, 8);
     take_in(c, nearest, count, 4);
     take_in(c, random, count, 4);
     take_in(c, lanes, generators, 8);
@@ -95,6 +110,11 @@ static void check_rounding(Case *c) {
             want_random[j] = conductance(floorf(level + 40));
             want_nearest[j] = conductance(nearbyintf(fmaf(100, want_nearest[j], 40)));
         }
+    }
+    for (int64_t i = 0; i < count; i++) {
+        float levels = nearbyintf(fabsf(counted[i] - start[i]) / 0.01f);
+        int64_t want = asked[i] != start[i] && levels == levels ? (int64_t)levels : 0;
+        expect(c, moves[i] == 7 + want, "round_counting_moves");
     }
     expect_floats(c, "round_nearest", nearest, want_nearest, count);
     expect_floats(c, "round_stochastic", random, want_random, count);

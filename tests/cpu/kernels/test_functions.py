@@ -212,6 +212,28 @@ def test_rounding_is_bit_for_bit_that_of_torch(
         assert same_bits(taken, rounded())
 
 
+@given(count=st.integers(6, 700), stochastic=st.booleans(), seed=st.integers(0, 9))
+def test_moves_between_levels_are_counted_as_by_torch(
+    compiled: Kernels, count: int, stochastic: bool, seed: int
+) -> None:
+    before = numbers(count, seed)
+    Round(0.0, 0.1, 0.1, 0.51, 100, None)(before, None)
+
+    def rounded() -> Tensor:
+        counts, random = torch.full((count,), 3), RandomSource(seed, CPU)
+        effect = Round(0.3, 0.1, 0.1, 0.51, 100, random if stochastic else None, counts)
+        w = before.clone()
+        w[::3] = numbers(count, seed)[::3]  # the others are asked to stay
+        effect(w, before)
+        assert counts[1::3].eq(3).all()
+        assert counts[::3].sum() > 3 * len(counts[::3])
+        return torch.cat([w, random.uniform(5), counts])
+
+    taken = rounded()
+    with using("torch"):
+        assert same_bits(taken, rounded())
+
+
 def test_bounds_of_each_device_are_left_to_torch(compiled: Kernels) -> None:
     low, high = torch.tensor([0.0, 0.5]), torch.tensor([1.0, 0.75])
     w = torch.tensor([0.7, 0.7])

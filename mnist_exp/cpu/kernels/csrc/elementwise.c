@@ -91,6 +91,8 @@ typedef struct {
     float *w, offset, slope, W_min, W_max, step;
     uint64_t *lanes; /* states of random generators; null for the nearest level */
     float lowest;
+    const float *before; /* null: moves are not counted */
+    int64_t *moves;
 } Rounding;
 
 static void to_nearest(const void *task, int64_t from, int64_t to) {
@@ -102,7 +104,7 @@ static void to_nearest(const void *task, int64_t from, int64_t to) {
 /* w becomes W_min + step * round(offset + slope * w), ties to the even level */
 void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                    float step, int64_t threads) {
-    Rounding all = {w, offset, slope, W_min, W_max, step, 0, 0};
+    Rounding all = {w, offset, slope, W_min, W_max, step, 0, 0, 0, 0};
     share(to_nearest, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
@@ -145,8 +147,49 @@ static void up_or_down(const void *task, int64_t from, int64_t to) {
    of the four int16 of a step of each generator in lanes[0:ceil(count / 4)] */
 void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                       float step, uint64_t *lanes, float lowest, int64_t threads) {
-    Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest};
+    Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest, 0, 0};
     share(up_or_down, &all, count, ELEMENTS, threads, LET_SLEEP);
+}
+
+enum { COUNTED = 16 }; /* elements looked at together: few devices move in a step */
+
+/* Add the levels by which at most COUNTED weights moved, where they were asked to. */
+static inline void add_moves(const Rounding *r, int64_t start, int64_t here, const float *asked) {
+    const float *w = r->w + start, *before = r->before + start;
+    int64_t *moves = r->moves + start;
+    int moved = 0;
+    for (int64_t i = 0; i < here; i++)
+        moved |= w[i] != before[i];
+    if (moved)
+        for (int64_t i = 0; i < here; i++) {
+            float levels = nearbyintf(fabsf(w[i] - before[i]) / r->step);
+            int counts = (asked[i] != before[i]) & (levels < 0x1p30f); /* not where it is NaN */
+            moves[i] += counts ? (int32_t)levels : 0;
+        }
+}
+
+/* `from` is a whole number of blocks of 4 * LANES. */
+static void round_and_count(const void *task, int64_t from, int64_t to) {
+    const Rounding *r = task;
+    float asked[4 * LANES];
+    for (int64_t start = from; start < to; start += 4 * LANES) {
+        int64_t end = smaller(start + 4 * LANES, to), i = start;
+        memcpy(asked, r->w + start, sizeof(float) * (size_t)(end - start));
+        (r->lanes ? up_or_down : to_nearest)(task, start, end);
+        for (; i + COUNTED <= end; i += COUNTED)
+            add_moves(r, i, COUNTED, asked + (i - start));
+        if (i < end)
+            add_moves(r, i, end - i, asked + (i - start));
+    }
+}
+
+/* round_nearest, or with lanes round_stochastic; adds to moves by how many steps the weights moved
+   from `before`, if w differed from it */
+void round_counting_moves(float *w, const float *before, int64_t *moves, int64_t count, float offset,
+                          float slope, float W_min, float W_max, float step, uint64_t *lanes,
+                          float lowest, int64_t threads) {
+    Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest, before, moves};
+    share(round_and_count, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
 /* Count the elements that are not 0. */
