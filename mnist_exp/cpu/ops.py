@@ -83,7 +83,7 @@ def round_nearest_(
         Bounds and level spacing.
     """
     kernels = library.compiled()
-    if kernels and kernels.round_nearest(w, (offset, slope, W_min, W_max, step)):
+    if kernels and kernels.round_to_levels(w, (offset, slope, W_min, W_max, step), None):
         return w
     torch.add(_scalar(offset, w), w, alpha=slope, out=w).round_()
     return torch.add(_scalar(W_min, w), w, alpha=step, out=w).clamp_(W_min, W_max)
@@ -127,7 +127,7 @@ def round_stochastic_(
         Advanced by N numbers.
     """
     kernels = library.compiled()
-    if kernels and kernels.round_stochastic(
+    if kernels and kernels.round_to_levels(
         w, (offset, slope, W_min, W_max, step), random.generators
     ):
         return w
@@ -164,7 +164,7 @@ def round_counting_moves_(
     grid = (offset, slope, W_min, W_max, step)
     kernels = library.compiled()
     draw = None if random is None else random.generators
-    if kernels and kernels.round_counting_moves(w, before, moves, grid, draw):
+    if kernels and kernels.round_to_levels(w, grid, draw, (before, moves)):
         return w
     asked = torch.ne(w, before)
     if random is None:

@@ -30,6 +30,7 @@ Network = tuple[Array[Convolution], Array[Layer]]
 # offset, slope (level = offset + slope * conductance), W_min, W_max, level spacing
 Grid = tuple[float, float, float, float, float]
 Draw = Callable[[int], tuple[npt.NDArray[np.uint64], float]]
+COUNTING = (torch.float32, torch.int64)  # conductances before, counts of moves
 LARGEST_SIDE = 64  # rows in `orthogonalize`; SIDE in orthogonalize.c
 WHOLE = 16  # products with a background need a multiple of this many outputs
 
@@ -124,48 +125,30 @@ class Kernels:
             self._library.asymmetric_sgd(w.data_ptr(), g.data_ptr(), velocity, size, *rest)
         return True
 
-    def round_nearest(self, w: Tensor, grid: Grid) -> bool:
-        """Round ``w`` in place to the nearest level, ``offset + slope * w`` in level units."""
-        if not are_plain(w) or are_recorded(w):
-            return False
-        changed(w)
-        self._library.round_nearest(w.data_ptr(), w.numel(), *grid, available())
-        return True
-
-    def round_stochastic(self, w: Tensor, grid: Grid, draw: Draw) -> bool:
-        """Round like `round_nearest`, but up or down at random, with xorshift64 generators.
-
-        ``draw(count)`` returns the generators' states, one per four conductances, and the offset
-        common to all random numbers. It is called only if the kernel can take ``w``.
-        """
-        if not are_plain(w) or are_recorded(w):
-            return False
-        lanes, lowest = draw(w.numel())
-        assert lanes.dtype == np.uint64
-        assert 4 * lanes.size >= w.numel()
-        assert lanes.flags.c_contiguous
-        changed(w)
-        self._library.round_stochastic(
-            w.data_ptr(), w.numel(), *grid, lanes.ctypes.data, lowest, available()
-        )
-        return True
-
-    def round_counting_moves(
-        self, w: Tensor, before: Tensor, moves: Tensor, grid: Grid, draw: Draw | None
+    def round_to_levels(
+        self, w: Tensor, grid: Grid, draw: Draw | None, counting: Sequence[Tensor] = ()
     ) -> bool:
-        """Round as the other two, and add to int64 ``moves`` by how many steps ``w`` moved.
+        """Round ``w`` in place to levels, ``offset + slope * w`` in level units.
 
-        Where it equalled ``before``, nothing is added. Without ``draw``, to the nearest level.
+        To the nearest; with ``draw`` up or down at random, by xorshift64 generators:
+        ``draw(count)`` returns their states, one per four conductances, and the offset common to
+        all random numbers, called only if the kernel can take ``w``. ``counting``: what ``w`` was
+        before, and int64 counts, to which moves by levels are added where ``w`` differed from it.
         """
-        plain = are_plain(w, before) and is_plain(moves, torch.int64)
-        if not plain or are_recorded(w) or not w.numel() == before.numel() == moves.numel():
+        plain = [is_plain(t, dtype) for t, dtype in zip(counting, COUNTING, strict=False)]
+        sizes = {t.numel() for t in (w, *counting)}
+        if not all(plain) or not are_plain(w) or are_recorded(w) or len(sizes) > 1:
             return False
-        lanes, lowest = (None, 0.0) if draw is None else draw(w.numel())
-        changed(w, moves)
-        self._library.round_counting_moves(
-            w.data_ptr(), before.data_ptr(), moves.data_ptr(), w.numel(), *grid,
-            None if lanes is None else lanes.ctypes.data, lowest, available(),
-        )  # fmt: skip
+        end: tuple[object, ...] = (*grid, available())
+        if draw is not None or counting:
+            lanes, lowest = (None, 0.0) if draw is None else draw(w.numel())
+            assert lanes is None or lanes.dtype == np.uint64
+            assert lanes is None or (4 * lanes.size >= w.numel() and lanes.flags.c_contiguous)
+            end = (*grid, None if lanes is None else lanes.ctypes.data, lowest, available())
+        changed(w)
+        rounding = "round_nearest" if draw is None else "round_stochastic"
+        function = getattr(self._library, "round_counting_moves" if counting else rounding)
+        function(w.data_ptr(), *(t.data_ptr() for t in counting), w.numel(), *end)
         return True
 
     def density(self, x: Tensor, samples: int) -> float:
