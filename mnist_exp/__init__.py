@@ -3,12 +3,17 @@
 ``import mnist_exp`` stays light: heavy packages load on first use.
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
-from typing import Any
 
 from mnist_exp._moved import OldNames
 from mnist_exp._version import __version__
+
+TYPE_CHECKING = False  # typing takes milliseconds to load
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["PyTorchNNWrapper", "__version__", "load_run", "load_sweep", "run_experiment"]
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.abc import Loader, MetaPathFinder
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+else:  # importlib.abc loads tempfile and typing: long enough for a Ctrl-C before `main` catches it
+    Loader = MetaPathFinder = object
 
 MOVED = {
     "arguments": "schema.arguments",

@@ -44,25 +44,45 @@ def test_the_current_directory_comes_first_unless_python_is_asked_to_be_safe(
 
 
 @pytest.mark.slow
-def test_the_console_script_finds_a_module_of_the_current_directory(tmp_path: Path) -> None:
+def test_the_console_script_finds_a_module_of_the_current_directory_and_cleans_up(
+    tmp_path: Path,
+) -> None:
     script = tmp_path / "bin" / "mnist_exp"
     script.parent.mkdir()
     script.write_text(SCRIPT)
     here = tmp_path / "here"
     here.mkdir()
     (here / "own_net.py").write_text(MODEL)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     ended = subprocess.run(
         [
             *(sys.executable, str(script), *few_images(), "model._target_=own_net.net"),
-            *("cv=none", "data.subset=100", "training.epochs=1", "plots.enabled=false"),
+            *("cv=kfold", "cv.n_splits=2", "cv.n_jobs=2", "data.subset=100"),
+            *("training.epochs=1", "plots.enabled=false"),
         ],
         cwd=here,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
+    left = {path.name for path in temporary.iterdir()}
+    assert {name for name in left if not name.startswith("torchinductor")} == set()
+
+
+def test_little_loads_before_ctrl_c_is_caught() -> None:
+    """Modules of the standard library that take milliseconds wait until `main` runs."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+import mnist_exp.__main__
+print(*sys.modules)
+"""
+    loaded = subprocess.check_output([sys.executable, "-ISc", code], text=True).split()
+    assert "mnist_exp.__main__" in loaded
+    assert not {"typing", "tempfile", "importlib.abc"} & set(loaded)
 
 
 @pytest.mark.parametrize("module", ["mnist_exp.app.main", "hydra", "omegaconf"])
