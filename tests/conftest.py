@@ -1,18 +1,25 @@
-"""Shared by all tests: one thread per process, the bundled MNIST, composed configurations."""
+"""Shared by all tests: one thread per process, the bundled MNIST, composed configurations.
+
+What tests and the processes they start leave in the temporary directory goes at the end.
+"""
 
 from __future__ import annotations
 
 import copy
 import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: pytest runs a process per core
 
 import hypothesis
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -23,6 +30,40 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, m
 hypothesis.settings.load_profile("suite")
 
 Compose = Callable[..., DictConfig]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests a temporary directory of their own; pytest's directories stay beside it.
+
+    Processes that end by a signal, by `os._exit` or as pytest-xdist's workers do leave theirs.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parsed_once() -> Iterator[None]:
+    """Parse a YAML text once: every command reads dozens of files of ``conf/``."""
+    load, parsed = yaml.load, dict[tuple[str, str], Any]()
+
+    def load_once(stream: str | IO[str], Loader: type) -> Any:
+        text = stream if isinstance(stream, str) else stream.read()
+        key = text, Loader.__qualname__
+        if key not in parsed:
+            if not isinstance(stream, str):
+                stream.seek(0)  # for a message with the file's name
+            parsed[key] = load(stream, Loader)
+        return copy.deepcopy(parsed[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "load", load_once)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
