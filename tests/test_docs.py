@@ -92,6 +92,8 @@ def small(arguments: list[str]) -> list[str]:
         return arguments
     if "model=mlp100" in arguments and first != "-m":
         arguments = [*arguments, "cv.n_jobs=1"]  # folds in processes take seconds to start
+        if not any(argument.startswith("cv") for argument in arguments[:-1]):
+            arguments += ["cv.n_splits=2"]
     if first == "-m":  # two values of each setting
         arguments = [re.sub(r"^([\w.]+=[^,\[]+,[^,]+),.*", r"\1", a) for a in arguments]
     if is_word:  # seeds: the first recipe alone

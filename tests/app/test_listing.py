@@ -14,22 +14,19 @@ import pytest
 from mnist_exp.app.commands import COMMANDS
 from tests.app.test_main import run
 from tests.conftest import Compose
+from tests.helpers.fault_injection import command
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def completed(line: str, cwd: Path, shell: str = "bash") -> list[str]:
     """Return the completions of a command line."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "mnist_exp", "-sc", f"query={shell}"],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COMP_LINE": line},
-        capture_output=True,
-        text=True,
-        check=True,
+    code, output = command(
+        "-sc", f"query={shell}", cwd=cwd, prepare=lambda: os.environ.update(COMP_LINE=line)
     )
-    assert ended.stderr == ""
-    return ended.stdout.split()
+    assert code == 0, output
+    (cwd / "command.log").unlink()
+    return output.split()
 
 
 def test_help_lists_commands_examples_choices_and_keys(tmp_path: Path) -> None:

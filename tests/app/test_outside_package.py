@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import mnist_exp
-from tests.helpers.fault_injection import few_images, outcome
+from mnist_exp.__main__ import find_modules_here
+from tests.helpers.fault_injection import command, few_images, outcome
 
 LAB = '''
 import os
@@ -95,24 +93,21 @@ class Notebook(Callback):
 RUN = (
     *("model=mlp100", "constraint=memristor", "cv=holdout", "cv.validation=100"),
     *("data.subset=200", "training.epochs=3", "training.batch_size=25", "training.log_every=3"),
-    *("threads=1", "plots.dpi=20", "+callbacks.mean._target_=lab.MeanLoss"),
+    *("threads=1", "plots.dpi=20", "plots.num_samples=4", "+callbacks.mean._target_=lab.MeanLoss"),
     "constraint.effects=[{_target_: lab.TemperatureDrift, rate: 1e-6}]",
     *("+metrics.margin._target_=lab.margin", "loss._target_=lab.hinge"),
     *("+loss.distance=0.5", "+tracker.notebook._target_=lab.Notebook"),
 )
 
 
-def run(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(cwd: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     """Run ``python -m mnist_exp`` in the package's directory."""
-    package = str(Path(mnist_exp.__file__).parents[1])
-    return subprocess.run(
-        [sys.executable, "-m", "mnist_exp", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": package, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def prepare() -> None:
+        find_modules_here()
+        os.environ.update(environment)
+
+    return command(*arguments, cwd=cwd, prepare=prepare)
 
 
 @pytest.mark.slow
@@ -122,15 +117,15 @@ def test_one_of_each_is_used_killed_and_resumed_bit_for_bit(tmp_path: Path) -> N
         (tmp_path / name / "lab.py").write_text(LAB)
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     settings = (*few_images(), *RUN, "hydra.run.dir=run")
-    ended = run(whole, *settings)
-    assert ended.returncode == 0, ended.stderr
-    assert run(pieces, *settings, LAB_KILL_AT="13").returncode == -signal.SIGKILL
-    refused = run(pieces, "resume=run")
-    assert refused.returncode == 2
-    assert "lab.MeanLoss" in refused.stderr
-    assert "trust=true" in refused.stderr
-    ended = run(pieces, "resume=run", "trust=true")
-    assert ended.returncode == 0, ended.stderr
+    code, output = run(whole, *settings)
+    assert code == 0, output
+    assert run(pieces, *settings, LAB_KILL_AT="13")[0] == -signal.SIGKILL
+    code, output = run(pieces, "resume=run")
+    assert code == 2
+    assert "lab.MeanLoss" in output
+    assert "trust=true" in output
+    code, output = run(pieces, "resume=run", "trust=true")
+    assert code == 0, output
     assert outcome(pieces / "run") == outcome(whole / "run")
     for file in ("run/steps.jsonl", "notebook.txt"):
         assert (pieces / file).read_text() == (whole / file).read_text()

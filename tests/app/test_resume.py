@@ -111,12 +111,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> Path:
-    """A k-fold run stopped in the second epoch of its second fold."""
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.raises(Interrupted):
-        run_experiment(composed(*KFOLD), tmp_path / "run", StopAfter(16))
-    return tmp_path / "run"
+        run_experiment(composed(*KFOLD), directory, StopAfter(16))
+    return directory
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    """A k-fold run stopped in the second epoch of its second fold."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 class AnySplit:
@@ -256,12 +262,18 @@ def test_epochs_are_not_extended_under_a_schedule_that_follows_them(tmp_path: Pa
         run_experiment(composed(*CNN, "training.epochs=3"), tmp_path)
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    """A run of the command line, finished."""
-    code, output = command(*few_images(), *KFOLD, "hydra.run.dir=run", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def saved_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("saved")
+    code, output = command(*few_images(), *KFOLD, "hydra.run.dir=run", cwd=directory)
     assert code == 0, output
-    return tmp_path
+    return directory
+
+
+@pytest.fixture
+def saved(saved_once: Path, tmp_path: Path) -> Path:
+    """The directory of a run of the command line, finished, under ``run``."""
+    return shutil.copytree(saved_once, tmp_path, dirs_exist_ok=True)
 
 
 def results_of(directory: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from mnist_exp.__main__ import find_modules_here
 from mnist_exp.app.commands.view_results import main as view_results
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.functions import build_loss, build_metrics
@@ -26,10 +27,9 @@ from mnist_exp.run.results import finished_results
 from mnist_exp.train.functions import FunctionFailed
 from mnist_exp.train.losses import focal, mse
 from mnist_exp.train.metrics import is_minimized, top_k_accuracy
-from tests.app.test_main import run
 from tests.app.test_resume import StopAfter
 from tests.conftest import Compose
-from tests.helpers.fault_injection import CNN, KFOLD, composed, outcome
+from tests.helpers.fault_injection import CNN, KFOLD, command, composed, outcome
 
 HERE = "tests.experiment.test_functions"
 CPU = torch.device("cpu")
@@ -231,7 +231,7 @@ EVERYTHING = [
 
 @pytest.mark.slow
 def test_folds_report_metrics_and_go_on_bit_by_bit(tmp_path: Path) -> None:
-    config = composed(*KFOLD, *EVERYTHING, "plots.enabled=true")
+    config = composed(*KFOLD, *EVERYTHING, "plots.enabled=true", "plots.num_samples=1")
     run_experiment(config, tmp_path / "whole")
     results = finished_results(tmp_path / "whole")
     assert results is not None
@@ -300,10 +300,13 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
     own += ["loss._target_=users_module.smooth_hinge", "+loss.scale=2.0", "plots.enabled=false"]
     small = ["model=mlp", "data.subset=100", "cv.validation=50", "cv.test=100", "threads=1"]
     small += ["scheduler=constant"]
-    ended = run("-m", *own, *small, "seed=0,1", "training.epochs=2", "hydra.sweep.dir=s",
-                cwd=tmp_path)  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert " | validation " in ended.stdout
+
+    def ran(*arguments: str) -> tuple[int, str]:
+        return command(*arguments, cwd=tmp_path, prepare=find_modules_here)
+
+    code, output = ran("-m", *own, *small, "seed=0,1", "training.epochs=2", "hydra.sweep.dir=s")
+    assert code == 0, output
+    assert " | validation " in output
     with (tmp_path / "s" / "sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = ["top2", "margin.mean", "margin.least"]
@@ -320,17 +323,17 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
         for name in names:
             assert float(row[f"test_{name}"]) == fold["metrics"][name]
             assert float(row[f"validation_{name}"]) == reported[f"validation_{name}"]
-    header, *_ = (line for line in ended.stdout.splitlines() if "seconds" in line)  # of two tables
+    header, *_ = (line for line in output.splitlines() if "seconds" in line)  # of two tables
     assert header.split()[1:5] == ["accuracy", "validation", "test_top2", "validation_top2"]
     assert view_results([str(tmp_path / "s"), "--sort", "accuracy"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["accuracy", "validation", "top2"]
-    ended = run(*own, *small, "training.epochs=1", "hydra.run.dir=r", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    refused = run("resume=r", "training.epochs=2", cwd=tmp_path)
-    assert "metrics.margin._target_=users_module.margin" in refused.stderr
-    assert "loss._target_=users_module.smooth_hinge" in refused.stderr
-    ended = run("resume=r", "trust=true", "training.epochs=2", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    code, output = ran(*own, *small, "training.epochs=1", "hydra.run.dir=r")
+    assert code == 0, output
+    _, refused = ran("resume=r", "training.epochs=2")
+    assert "metrics.margin._target_=users_module.margin" in refused
+    assert "loss._target_=users_module.smooth_hinge" in refused
+    code, output = ran("resume=r", "trust=true", "training.epochs=2")
+    assert code == 0, output
     one, other = (finished_results(tmp_path / name) for name in ("r", "s/0"))
     assert one is not None
     assert other is not None

@@ -75,8 +75,10 @@ def test_augmented_examples_stand_beside_the_image_they_come_from(compose_config
 
 @pytest.mark.slow
 def test_a_run_with_augmentation_draws_it(tmp_path: Path, compose_config: Compose) -> None:
-    overrides = ("model=mlp", "augmentation=light", "data.subset=100", "plots.dpi=50")
-    run_experiment(compose_config(*overrides), tmp_path / "run")
+    overrides = ("model=mlp", "augmentation=light", "data.subset=100", "cv.test=200")
+    run_experiment(
+        compose_config(*overrides, "plots.num_samples=1", "plots.dpi=50"), tmp_path / "run"
+    )
     with Image.open(tmp_path / "run" / "plots" / "augmented_samples.png") as picture:
         assert picture.width > 300
 

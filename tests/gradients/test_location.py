@@ -25,6 +25,7 @@ from tests.helpers.gradient_samples import begin, collection_settings, samples_o
 COLLECTING = ("gradients=epoch", "gradients.max_samples=10", "model=mlp100")
 FOLDS = (*KFOLD, *COLLECTING)
 ONE_SPLIT = (*COLLECTING, "cv=none", "data.subset=100", *SMALL)
+DRAWN = ("plots.enabled=true", "plots.num_samples=1", "plots.dpi=10")
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_root_that_is_not_there_is_refused_before_anything_is_written(tmp_path
 
 @pytest.mark.slow
 def test_each_fold_has_a_folder_of_its_own_under_the_root(root: Path, tmp_path: Path) -> None:
-    config = composed(*FOLDS, f"gradients.root={root}", "plots.enabled=true", "plots.dpi=10")
+    config = composed(*FOLDS, f"gradients.root={root}", *DRAWN)
     run_experiment(config, tmp_path / "run")
     assert untouched(root)
     folders = [located(tmp_path / "run" / f"fold_{fold}" / "gradients") for fold in (1, 2)]

@@ -29,9 +29,11 @@ from mnist_exp.app import hydra_app  # noqa: F401  # imported once, for all proc
 from mnist_exp.app.main import main
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
+from mnist_exp.experiment import pictures  # noqa: F401  # matplotlib, likewise
 from mnist_exp.experiment.loaded_data import load_dataset
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
+from mnist_exp.plots import sweep  # noqa: F401
 from mnist_exp.run.results import read_results
 from tests.conftest import composed_once
 
