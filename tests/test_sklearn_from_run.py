@@ -10,9 +10,11 @@ from omegaconf import OmegaConf
 
 from mnist_exp import PyTorchNNWrapper, load_run
 from mnist_exp.data import Dataset
+from mnist_exp.device import LinearStep
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import run_experiment
 from mnist_exp.run.results import write_results
+from mnist_exp.sklearn.from_run import _own_parts
 from tests.conftest import Compose
 
 SMALL = (
@@ -88,6 +90,16 @@ def test_its_parameters_are_those_of_the_run(directory: Path, mnist: Dataset) ->
     X, y = mnist.train_images[:200].reshape(-1, 784).numpy() / 255, mnist.train_labels[:200]
     classifier.set_params(epochs=1).fit(X, y.numpy())
     assert classifier.classes_.tolist() == list(range(10))
+
+
+def test_step_models_of_the_package_come_along_and_the_user_s_own_with_a_warning() -> None:
+    curve = {"_target_": "mnist_exp.device.LinearStep", "gamma_up": 0.3}
+    update = {"_target_": "os.getcwd"}
+    given = {"curve": OmegaConf.create(curve), "update": OmegaConf.create(update), "effects": []}
+    with pytest.warns(UserWarning, match=r"lack update \(os.getcwd\) of the run's constraint"):
+        found = _own_parts(given)
+    assert found == {"curve": LinearStep(gamma_up=0.3)}
+    assert _own_parts({"curve": "exponential", "update": "direct", "effects": []}) == {}
 
 
 def test_going_on_needs_the_state_of_a_training(directory: Path) -> None:

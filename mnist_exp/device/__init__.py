@@ -8,7 +8,7 @@ from mnist_exp.device.reading.layers import reading_on
 from mnist_exp.device.reading.reading import Array, Reading
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
-from mnist_exp.device.step_models import ConstantStep, ExpStep, LinearStep, PowStep, SoftBounds
+from mnist_exp.device.step_shapes import ConstantStep, ExpStep, LinearStep, PowStep, SoftBounds
 from mnist_exp.device.table_step import TableStep
 from mnist_exp.device.thresholded_writes import ThresholdedWrites
 from mnist_exp.device.tiki_taka import TikiTaka, TikiTakaV2

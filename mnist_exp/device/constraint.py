@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mnist_exp.device.dead_zones import dead_zone_warnings
 from mnist_exp.device.diagnostics import Tally, level_histogram, occupancy
@@ -22,10 +23,13 @@ from mnist_exp.device.mapping import (
     straight_through,
 )
 from mnist_exp.device.mapping import Mapping as WeightMapping
+from mnist_exp.device.programming import Programming
 from mnist_exp.device.quantization import clip, quantize_nearest
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.reading.layers import Stream, read_layers
 from mnist_exp.device.reads import Reads
+from mnist_exp.device.sample_gradients import listen
+from mnist_exp.device.sample_updates import SampleProgramming
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.synapses import find_synapses, gather, input_lines, map_to_conductances
 from mnist_exp.device.update_scheme import UpdateScheme
@@ -71,6 +75,7 @@ class DeviceConstraint(DeviceSettings):
     _before_update: list[AddedEffect]  # those that change the update asked for
     _effects: list[StepEffect]  # all others, and the package's own
     _tally: Tally
+    _samples: SampleProgramming | None  # with apply_to="sample"
     range_warnings: list[str]  # about the initial weights
     layers: list[nn.Module]  # whose weights are on devices, as often as they share one
     _transferred: Callable[[], Reads] | None  # what an update scheme has read so far
@@ -113,6 +118,14 @@ class DeviceConstraint(DeviceSettings):
         self._effects = build_effects(self, self._devices, self._random, self._added)
         if isinstance(self.update, UpdateScheme):
             self._start_scheme(self.update, input_lines(synapses, conductances))
+        self._samples = None
+        if self.apply_to == "sample":
+            programming = self._effects[0]
+            assert isinstance(programming, Programming), "there are pulses"
+            layers = listen(model, synapses, conductances)
+            bounds = self._bounds if self.clip or self.quantize else None
+            self._samples = SampleProgramming(programming, layers, self._parameters, bounds)
+            self._effects[0] = self._samples
         self._reading = None
         if self.read is not None:
             self._reading = Stream(seed, self._conductances.device)
@@ -121,6 +134,14 @@ class DeviceConstraint(DeviceSettings):
             with torch.no_grad():
                 store(self._conductances, self, self._devices)
         self._begin_epoch()
+
+    def follow(self, optimizer: Optimizer) -> None:
+        """Name the optimizer, whose rates ``apply_to="sample"`` needs; call it after `attach`.
+
+        Raises UserError if its update of a batch is no sum over the samples.
+        """
+        if self._samples is not None:
+            self._samples.follow(optimizer)
 
     @torch.no_grad()
     def step(self) -> None:

@@ -33,7 +33,7 @@ def dead_zone_warnings(
             f"/ (levels - 1) = {distance:.3g} and learning rate {learning_rate:g}, all gradients "
             f"with |g| < D / (2 lr) = {smallest:.3g}"
         )
-        if gradients is not None:
+        if gradients is not None and settings.apply_to == "batch":  # a sample's share is smaller
             lost = (gradients.abs() < smallest).float().mean().item()
             typical = gradients.abs().median().item()
             sentence += (

@@ -16,7 +16,6 @@ from mnist_exp.schema.device_parts import PLACE
 from mnist_exp.schema.rule import refusal
 
 DEFAULT_PLACE = "after_retention"
-# What a checkpoint may hold, besides tensors and lists and dicts of all these.
 
 
 class Effect(ABC):
@@ -83,7 +82,7 @@ class AddedEffect:
         self.effect = effect
         self.number = number
         self.name = f"constraint.effects[{number}] ({_path(effect)})"
-        self.place: str = getattr(effect, "place", DEFAULT_PLACE)
+        self.place = place_of(effect)
 
     def bind(self, seed: int, device: torch.device) -> None:
         """Give an `Effect` its generator, and check that checkpoints can hold its state."""
@@ -168,8 +167,14 @@ def wrong_effects(effects: Sequence[Any]) -> Iterator[str]:
                 f"{key}: {_path(effect)} is no effect; give an object that can be called with "
                 "(w, before), such as one of a subclass of mnist_exp.device.Effect."
             )
-        elif not PLACE.accepts(place := getattr(effect, "place", DEFAULT_PLACE)):
+        elif not PLACE.accepts(place := place_of(effect)):
             yield f"{refusal(f'{key}.place', place, PLACE)} ({_path(effect)})"
+
+
+def place_of(effect: Any) -> str:
+    """Return where in the step an effect acts, as its ``place`` or the default says."""
+    place: str = getattr(effect, "place", DEFAULT_PLACE)
+    return place
 
 
 def _path(value: Any) -> str:

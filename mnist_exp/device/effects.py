@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mnist_exp.cpu.ops import round_counting_moves_, round_nearest_, round_stochastic_
 from mnist_exp.device.effect import AddedEffect
-from mnist_exp.device.programming import OF_CURVE, build_programming
+from mnist_exp.device.programming import build_programming
+from mnist_exp.device.pulse_response import OF_CURVE
 from mnist_exp.device.quantization import (
     Number,
     clip,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mnist_exp.device.cost import Cost
-from mnist_exp.device.effect import Effect, wrong_effects
+from mnist_exp.device.effect import Effect, place_of, wrong_effects
 from mnist_exp.device.reading.reading import Reading
 from mnist_exp.device.retention import retention_of_tau
 from mnist_exp.device.step_model import StepModel
@@ -61,6 +61,8 @@ class DeviceSettings:
         of it.
     read : Reading or None
         How products of the weights are read in training and evaluation; None: exactly.
+    apply_to : {"batch", "sample"}
+        Whether a step writes the batch's update at once, or those of its samples one after another.
     curve : {"exponential"} or StepModel
         How conductances respond to pulses: along exponential curves, or by a step model, whose
         devices always stay within their bounds.
@@ -105,6 +107,7 @@ class DeviceSettings:
     pulse_rounding: str = "none"
     update: str | UpdateScheme = "direct"
     read: Reading | None = None
+    apply_to: str = "batch"
     curve: str | StepModel = "exponential"
     nonlinearity_ltp: float = 0.0
     nonlinearity_ltd: float = 0.0
@@ -169,11 +172,11 @@ class DeviceSettings:
     def keeps_every_update(self) -> bool:
         """Whether accumulators keep what rounding, to pulses or to levels, takes off an update.
 
-        A scheme's own state counts as one.
+        A scheme's own state counts as one, unless its devices round to the nearest.
         """
-        if isinstance(self.update, UpdateScheme) and self.update.keeps_updates:
-            return True
         roundings = [self.pulse_rounding, self.rounding if self.rounds_on_write else "none"]
+        if isinstance(self.update, UpdateScheme) and self.update.keeps_updates:
+            return "nearest" not in roundings
         return "accumulate" in roundings and {"nearest", "stochastic"}.isdisjoint(roundings)
 
     def _contradictions(self) -> Iterator[str]:
@@ -220,6 +223,7 @@ class DeviceSettings:
                 f"constraint.read={self.read}: allowed is null, or an object of a class derived "
                 "from mnist_exp.device.Reading, such as ArrayReading()."
             )
+        yield from self._misfits_of_samples()
         if isinstance(self.curve, StepModel):
             yield from self._misfits_of_curve(self.curve)
         elif self.curve != "exponential":
@@ -231,6 +235,27 @@ class DeviceSettings:
             yield (
                 f"constraint.stuck_at_min={self.stuck_at_min}, stuck_at_max={self.stuck_at_max}: "
                 "shares of the devices, together at most 1."
+            )
+
+    def _misfits_of_samples(self) -> Iterator[str]:
+        if self.apply_to == "batch":
+            return
+        key = "constraint.apply_to=sample"
+        if self.pulse_rounding not in ("nearest", "stochastic"):
+            yield (
+                f"{key}: a sample's update is written in whole pulses, without an accumulator, and "
+                f"constraint.pulse_rounding={self.pulse_rounding} is none of those; set it to "
+                "stochastic or nearest."
+            )
+        if isinstance(self.update, UpdateScheme):
+            yield (
+                f"{key}: constraint.update={type(self.update).__name__} works on a batch's update; "
+                "set constraint.update=direct or constraint.apply_to=batch."
+            )
+        if early := [type(e).__name__ for e in self.effects if place_of(e) == "before_update"]:
+            yield (
+                f"{key}: {early[0]} (constraint.effects) changes a batch's update, as its place is "
+                "before_update; set another place or constraint.apply_to=batch."
             )
 
     def _misfits_of_curve(self, curve: StepModel) -> Iterator[str]:

@@ -124,7 +124,7 @@ class StepModel(ABC):
     def step(self, w: Tensor, up: bool, device: SimpleNamespace, random: RandomSource) -> Tensor:
         """Return the size of one pulse of each device in units of D, with its noise.
 
-        Parameters as in `shape`; ``random`` draws the noise.
+        Parameters as in `shape`, and ``device.share`` from `share`; ``random`` draws the noise.
         """
         noisy = {n: sigma for n, sigma in self.cycle_spread.items() if sigma > 0}
         of_step = noisy.pop("step", 0.0)
@@ -134,12 +134,13 @@ class StepModel(ABC):
             setattr(device, name, getattr(device, name) + sigma * random.normal(len(w)))
         size = self.shape(w, up, device).clamp(min=0)
         if of_step > 0:
-            size *= of_step * random.normal(len(w)) + 1
+            size *= random.normal(len(w)).mul_(of_step).add_(1)
         if isinstance(device.offset, Tensor) or device.offset != 0:
             size += device.offset
-        return size.mul_(self._direction(up, device))
+        return size.mul_(self.share(up, device) if "up_down" in noisy else device.share)
 
-    def _direction(self, up: bool, device: SimpleNamespace) -> Tensor | float:
+    def share(self, up: bool, device: SimpleNamespace) -> Tensor | float:
+        """Return the factor on pulses of a direction, from ``step`` and ``up_down``."""
         deviation = device.up_down - self.up_down
         if up:
             share = device.step + deviation + min(self.up_down, 0.0)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mnist_exp.device.programming import OF_CURVE, build_response
+from mnist_exp.device.pulse_response import OF_CURVE, build_response
 from mnist_exp.device.quantization import level_distance
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.settings import DeviceSettings

@@ -43,10 +43,12 @@ class TableStep(StepModel):
     def shape(self, w: Tensor, up: bool, device: SimpleNamespace) -> Tensor:
         """Return the table's value at each conductance."""
         row = 0 if up else 1
-        knots = self._knots.to(w.device)
+        if self._knots.device != w.device:
+            moved = (t.to(w.device) for t in (self._knots, self._sizes, self._slopes))
+            self._knots, self._sizes, self._slopes = moved
+        knots, sizes, slopes = self._knots, self._sizes[row], self._slopes[row]
         within = w.clamp(self.conductance[0], self.conductance[-1])
         before = (torch.searchsorted(knots, within, right=True) - 1).clamp(0, len(knots) - 2)
-        sizes, slopes = self._sizes[row].to(w.device), self._slopes[row].to(w.device)
         size = sizes[before] + slopes[before] * (within - knots[before])
         return size.clamp(min=0)  # rounding can go below an entry of 0
 

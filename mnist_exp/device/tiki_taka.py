@@ -129,6 +129,7 @@ class FastArray:
     def __init__(self, settings: DeviceSettings, count: int, random: RandomSource) -> None:
         self._devices = draw_devices(settings, count, random)
         self._effects = build_effects(settings, self._devices, random)
+        self._needs_before = any(effect.needs_before for effect in self._effects)
         self._conductances = symmetry_points(settings, self._devices, count, random)
         store(self._conductances, settings, self._devices)
         self._start = self._conductances.clone()
@@ -137,7 +138,7 @@ class FastArray:
 
     def update(self, change: Tensor) -> None:
         """Ask for a change, float32 [devices]."""
-        before = self._conductances.clone()
+        before = self._conductances.clone() if self._needs_before else None
         self._conductances += change
         for effect in self._effects:
             effect(self._conductances, before)

@@ -18,7 +18,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
 from mnist_exp.data.dataset import MNIST_SHAPE, ImageShape
 from mnist_exp.errors import UserError
-from mnist_exp.experiment.constraint import attach, build_constraint
+from mnist_exp.experiment.constraint import attach, build_constraint, follow
 from mnist_exp.experiment.dataset import described_dataset
 from mnist_exp.experiment.instantiate import (
     argument_names,
@@ -224,6 +224,7 @@ def build_state(
             )
         attach(constraint, model, seed)
     optimizer = build_optimizer(config, model)
+    follow(constraint, optimizer)
     averaged = None
     if averaging is not None:
         check_weights(model, "training.averaging")

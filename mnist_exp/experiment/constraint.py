@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 from torch import nn
+from torch.optim import Optimizer
 
 from mnist_exp.device import DeviceConstraint
 from mnist_exp.errors import UserError
@@ -44,6 +45,18 @@ def attach(constraint: DeviceConstraint, model: nn.Module, seed: int) -> None:
             "memristor constraint/update=tiki_taka constraint/read=analog."
         )
     constraint.attach(model, seed=seed)
+
+
+def follow(constraint: DeviceConstraint | None, optimizer: Optimizer) -> None:
+    """Name the optimizer to a constraint; one of the user's own need not ask for it.
+
+    Raises
+    ------
+    UserError
+        If the constraint works with no such optimizer.
+    """
+    if constraint is not None and hasattr(constraint, "follow"):
+        constraint.follow(optimizer)
 
 
 def _effect(entry: dict[str, Any], number: int) -> Any:

@@ -20,6 +20,7 @@ from mnist_exp.schema.rule import (
     optional,
 )
 
+FITTED_CURVES = ("exponential", "soft_bounds", "table")  # to a measurement, by `fit-device`
 LARGEST_LABEL = 9.0  # of a conductance curve; last of NeuroSim's table, see `device.pulses`
 
 LABEL = number(
@@ -104,6 +105,22 @@ TABLE_STEP = STEP_MODEL | {
     ),
     **dict.fromkeys(("up", "down"), list_of(AT_LEAST_0, "a list of numbers of at least 0")),
 }
+
+
+def _word_or_part(word: str, method: str, part: str) -> Rule:
+    """A word, the ``_target_`` of a part and its arguments, or an object with the part's method."""
+    return Rule(
+        lambda value: (
+            value == word
+            if isinstance(value, str)
+            else TEXT.accepts(value.get("_target_"))
+            if isinstance(value, Mapping)
+            else callable(getattr(value, method, None))
+        ),
+        f"{word}, or {part}",
+    )
+
+
 _TWO_SPREADS = list_of(AT_LEAST_0, "", length=2)
 DEVICE = {
     "mapping": one_of("direct", "reference", "differential"),
@@ -120,21 +137,12 @@ DEVICE = {
     "retention_tau": optional(ABOVE_0),
     "retention_target": optional(FINITE),
     "pulse_rounding": one_of("none", "nearest", "stochastic", "accumulate"),
-    "curve": Rule(
-        lambda value: (
-            one_of("exponential").accepts(value)
-            or (isinstance(value, Mapping) and "_target_" in value)
-            or hasattr(value, "shape")
-        ),
-        "exponential, or a step model such as {_target_: mnist_exp.device.LinearStep}",
+    "apply_to": one_of("batch", "sample"),
+    "curve": _word_or_part(
+        "exponential", "shape", "a step model such as {_target_: mnist_exp.device.LinearStep}"
     ),
-    "update": Rule(
-        lambda value: (
-            one_of("direct").accepts(value)
-            or (isinstance(value, Mapping) and TEXT.accepts(value.get("_target_")))
-            or hasattr(value, "start")
-        ),
-        "direct, or a scheme such as {_target_: mnist_exp.device.TikiTaka}",
+    "update": _word_or_part(
+        "direct", "start", "a scheme such as {_target_: mnist_exp.device.TikiTaka}"
     ),
     "read": Rule(
         lambda value: (

@@ -138,8 +138,8 @@ class PyTorchNNWrapper(ClassifierMixin, Parameters):
         It takes pixels in [0, 1], [n_samples, 784], such as ``images.reshape(-1, 784) / 255``: the
         run's own normalisation is part of the first layer of ``model_``. ``classes_`` are the run's
         class names, as numbers if all of them are. Its parameters are those of the run where the
-        classifier has them, without effects, step models and update schemes; `fit` trains anew with
-        them.
+        classifier has them; `fit` trains anew with them. Effects, and step models and update
+        schemes of your own, are left out with a warning.
 
         Parameters
         ----------

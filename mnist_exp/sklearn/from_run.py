@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig
 
+from mnist_exp import device
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.build import build_dataset, pixel_mean_std
 from mnist_exp.experiment.fold import fold_seed
@@ -37,7 +39,7 @@ LOADERS = tuple(
 )
 NO_DEVICES = {"mapping": "direct", "clip": False, "quantize": False, "retain": False}
 # Of a constraint; they act in training alone, and may be the user's own code.
-NOT_TAKEN_OVER = ("effects", "curve", "update", "cost")
+IN_TRAINING = ("effects", "curve", "update", "cost")
 
 
 def fitted_classifier(
@@ -51,15 +53,14 @@ def fitted_classifier(
         If the run is none of a network with one hidden layer, or has no such checkpoint.
     """
     config = load_config(directory, "directory")
-    for name in NOT_TAKEN_OVER:
-        config.constraint.pop(name, None)
+    in_training = {name: config.constraint.pop(name, None) for name in IN_TRAINING}
     _check_network(config, directory)
     weights = read_weights(directory, epoch, fold)
     results = read_results(directory) or {}
     class_names = results.get("class_names")
     if class_names is None:
         raise UserError(f"{directory}: its results.json, which names the classes, is missing.")
-    classifier = kind(**_parameters(config, fold))
+    classifier = kind(**_parameters(config, fold), **_own_parts(in_training))
     image_shape = image_shape_of(results)
     network = effective_copy(trained_model(config, weights, len(class_names), image_shape))
     assert isinstance(network, MLP)  # for the type checker
@@ -121,9 +122,32 @@ def _parameters(config: DictConfig, fold: int | None) -> dict[str, Any]:
         found["scheduler"] = "onecycle" if varied else "constant"
     if constraint.get("_target_") is None:
         return found | NO_DEVICES
-    names = {field.name for field in DEVICE_FIELDS} - {*NOT_TAKEN_OVER}
+    names = {field.name for field in DEVICE_FIELDS} - {*IN_TRAINING}
     settings = plain_values(constraint)
     return found | {name: settings[name] for name in names if name in settings}
+
+
+def _own_parts(of_constraint: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the step model and the update scheme of a run; warn of code that is the user's own."""
+    built, left_out = {}, []
+    for name, value in of_constraint.items():
+        if isinstance(value, DictConfig):
+            arguments = plain_values(value)
+            target = arguments.pop("_target_")
+            where, _, word = target.rpartition(".")
+            if where == device.__name__ and word in device.__all__:
+                built[name] = getattr(device, word)(**arguments)
+            else:
+                left_out.append(f"{name} ({target})")
+        elif value and not isinstance(value, str):  # effects
+            left_out.append(name)
+    if left_out:
+        warnings.warn(
+            f"the classifier's parameters lack {', '.join(left_out)} of the run's constraint, as "
+            "from_run calls no code but this package's; set them before fit.",
+            stacklevel=4,  # points at the caller of from_run
+        )
+    return built
 
 
 def _dataset(config: DictConfig) -> Any:

@@ -56,9 +56,11 @@ def fresh_state(
     constraint = build_constraint(settings)
     constraint.attach(model, seed=seed)
     rates = {name: settings[name] for name in ("lr_pos", "lr_neg", "momentum")}
+    optimizer = AsymmetricSGD(model.parameters(), **rates)
+    constraint.follow(optimizer)
     return TrainState(
         model=model,
-        optimizer=AsymmetricSGD(model.parameters(), **rates),
+        optimizer=optimizer,
         generator=torch.Generator(device).manual_seed(seed),
         constraint=constraint,
     )

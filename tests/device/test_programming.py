@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mnist_exp.device import DeviceSettings
-from mnist_exp.device.programming import CurveResponse
+from mnist_exp.device.pulse_response import CurveResponse
 from mnist_exp.device.pulses import accumulate_pulses, curve_parameter, program
 from mnist_exp.device.random_source import RandomSource
 from tests.helpers.device_nets import attached

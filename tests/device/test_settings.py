@@ -59,7 +59,7 @@ OPTIONS = sorted(path.stem for path in Path(config_directory(), "constraint").gl
         ({"bound_variation": 0.31}, r"bound_variation=0.31: .* more than 1 % of the devices cross"),
         ({"bound_variation": [0.0, 0.5]}, r"allowed is up to 0.43 for one bound"),
         ({"curve": "linear"}, r"curve=linear: allowed is exponential, or a step model such as"),
-        ({"curve": torch.zeros(1)}, r"curve=tensor.*allowed is exponential, or an object"),
+        ({"curve": torch.zeros(1)}, r"curve=tensor.*allowed is exponential, or a step model such"),
         ({"curve": ConstantStep()}, r"pulse_rounding=none: a step model takes whole pulses"),
         (
             {"curve": ConstantStep(), "write_noise": 0.1},

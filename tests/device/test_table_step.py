@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mnist_exp.device import DeviceConstraint, DeviceSettings, TableStep
-from mnist_exp.device.programming import StepResponse
+from mnist_exp.device.pulse_response import StepResponse
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.errors import UserError
 from tests.helpers.device_settings import device_settings

@@ -20,7 +20,7 @@ from mnist_exp.device import (
     TikiTakaV2,
 )
 from mnist_exp.device.effects import draw_devices
-from mnist_exp.device.programming import build_response
+from mnist_exp.device.pulse_response import build_response
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.symmetry_point import symmetry_points
 from mnist_exp.device.synapses import find_synapses, input_lines

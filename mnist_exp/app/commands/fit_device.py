@@ -11,14 +11,13 @@ from mnist_exp.app.commands import argument_parser
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
 from mnist_exp.run.command_line import command
+from mnist_exp.schema.device_parts import FITTED_CURVES
 from mnist_exp.terminal import printable
 
 if TYPE_CHECKING:
     from mnist_exp.device.measurement.fits import Fit
 
 NEARLY_THE_LIMIT = 8.95  # of a label
-WRITTEN_BY = "fitted by mnist_exp fit-device"
-CURVES = ("auto", "exponential", "soft_bounds", "table")
 # a word of Hydra's grammar that is text
 NAME = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z][A-Za-z0-9_]*", re.IGNORECASE)
 
@@ -37,7 +36,6 @@ def main(arguments: list[str]) -> int:
     picture = options.picture or option.with_suffix(".png")
     _refuse_existing((option, picture), options.force)
 
-    from mnist_exp.device.measurement.fits import CURVES as ALL
     from mnist_exp.device.measurement.fits import fit_curves
     from mnist_exp.device.measurement.option import option_text
     from mnist_exp.device.measurement.readings import read_measurement
@@ -45,7 +43,7 @@ def main(arguments: list[str]) -> int:
     from mnist_exp.plots.measurement import fit_figure
 
     measurement = read_measurement(options.file, options.symmetric)
-    fits = fit_curves(measurement, ALL if options.curve == "auto" else [options.curve])
+    fits = fit_curves(measurement, FITTED_CURVES if options.curve == "auto" else [options.curve])
     text = option_text(fits[0], options.name, options.file.name)
     drawn = png_of(fit_figure(fits[0], options.name), dpi=110)
     _write({picture: drawn, option: text.encode()}, options.force)
@@ -68,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="of the option: a word of letters, digits and _")
     parser.add_argument(
         "--curve",
-        choices=CURVES,
+        choices=("auto", *FITTED_CURVES),
         default="auto",
         help="exponential; soft_bounds: steps in proportion to the distance to the bound; table: "
         "steps as measured; auto: the smallest Bayesian information criterion (default)",
@@ -126,8 +124,11 @@ def _option_path(name: str, config_dir: Path) -> Path:
             "no null, true, false, nan or inf."
         )
     shipped = config_directory() / "constraint" / f"{name}.yaml"  # --config-dir may be that one
-    if shipped.exists() and WRITTEN_BY not in shipped.read_text(encoding="utf-8"):
-        raise UserError(f"--name {name}: is an option of the package; choose another name.")
+    if shipped.exists():
+        from mnist_exp.device.measurement.option import WRITTEN_BY
+
+        if WRITTEN_BY not in shipped.read_text(encoding="utf-8"):
+            raise UserError(f"--name {name}: is an option of the package; choose another name.")
     return config_dir / "constraint" / f"{name}.yaml"
 
 

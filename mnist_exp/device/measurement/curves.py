@@ -15,8 +15,8 @@ from scipy.optimize import minimize, nnls
 from mnist_exp.device.measurement.likelihood import Step, deviance
 from mnist_exp.device.measurement.ramps import Array, Measurement, Ramps
 from mnist_exp.device.pulses import curve_parameter
+from mnist_exp.schema.device_parts import LARGEST_LABEL
 
-LARGEST_LABEL = 9.0
 STRAIGHT = 1e6  # curve parameter of a label near 0
 WIDEST_RANGE = 3.0  # of soft bounds, over the measured range: beyond, they are guesswork
 FIRST_SHARE = 0.5  # of the cycle noise in the variance, where the search begins

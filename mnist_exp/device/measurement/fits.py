@@ -20,8 +20,7 @@ from mnist_exp.device.measurement.curves import (
 from mnist_exp.device.measurement.likelihood import Noise, innovation_count, noise_of
 from mnist_exp.device.measurement.ramps import Array, Measurement, Ramps
 from mnist_exp.errors import UserError
-
-CURVES = ("exponential", "soft_bounds", "table")
+from mnist_exp.schema.device_parts import FITTED_CURVES
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Fit:
         return self.measurement.up if up else self.measurement.down
 
 
-def fit_curves(measurement: Measurement, curves: Sequence[str] = CURVES) -> list[Fit]:
+def fit_curves(measurement: Measurement, curves: Sequence[str] = FITTED_CURVES) -> list[Fit]:
     """Fit curves to a measurement.
 
     Parameters
@@ -117,7 +116,7 @@ def fit_curves(measurement: Measurement, curves: Sequence[str] = CURVES) -> list
     measurement : Measurement
         Readings.
     curves : sequence of str
-        Some of `CURVES`. Of several, those that the readings rule out are left out.
+        Some of `FITTED_CURVES`. Of several, those that the readings rule out are left out.
 
     Returns
     -------

@@ -11,6 +11,7 @@ from mnist_exp.device.measurement.fits import Fit
 from mnist_exp.terminal import printable
 from mnist_exp.wording import counted
 
+WRITTEN_BY = "fitted by mnist_exp fit-device"
 # What every option says; {comment} has a line or more, {settings} begins with mapping.
 OPTION = """\
 # @package _global_
@@ -117,7 +118,7 @@ def _comment(fit: Fit, name: str, source: str) -> list[str]:
     up, down = fit.measurement.up, fit.measurement.down
     cycles = counted(len(up.conductances), "cycle")
     lines = [
-        f"{name}, fitted by mnist_exp fit-device on {time.strftime('%Y-%m-%d')} to {source}:",
+        f"{name}, {WRITTEN_BY} on {time.strftime('%Y-%m-%d')} to {source}:",
         f"{cycles} of {up.pulses[-1]} pulses up and {down.pulses[-1]} down, conductances from "
         f"{low:.4g} to {high:.4g} there.",
     ]

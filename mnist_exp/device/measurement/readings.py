@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from mnist_exp.terminal import printable
 
 COLUMNS = ("pulse", "conductance", "direction")
 CYCLE = "cycle"
+DECIMAL_COMMA = re.compile(r"\d*,\d+([eE][+-]?\d+)?", re.ASCII)
 DIRECTIONS = {"up": True, "potentiation": True, "+1": True, "1": True} | dict.fromkeys(
     ("down", "depression", "-1"), False
 )
@@ -85,6 +88,11 @@ def _readings(text: str) -> Iterator[_Reading]:
                     f"{', '.join(COLUMNS)} and optionally {CYCLE}; found: {found}."
                 )
         for cells in rows:
+            if any(map(str.strip, cells.get(None) or ())):
+                raise UserError(
+                    f"row {rows.line_num}: has more cells than the header; with decimal commas, "
+                    "save the file with semicolons or tabs between cells, or with decimal points."
+                )
             yield _reading(cells, rows.line_num)
     except csv.Error as error:
         raise UserError(f"row {rows.line_num}: is no row of CSV ({error}).") from error
@@ -103,6 +111,11 @@ def _reading(cells: Mapping[str, Any], row: int) -> _Reading:
         raise UserError(
             f"row {row}: pulse is {printable(texts['pulse'])!r}; allowed is the number of pulses "
             "given, a whole number of at least 0."
+        )
+    if DECIMAL_COMMA.fullmatch(texts["conductance"]):
+        raise UserError(
+            f"row {row}: conductance is {texts['conductance']!r}; decimals follow a point here. "
+            "Save the file with decimal points, or replace the commas."
         )
     conductance = _number(texts["conductance"])
     if not 0 <= conductance <= LARGEST:
@@ -123,7 +136,7 @@ def _number(text: str) -> float:
 
 def _measurement(readings: list[_Reading], symmetric: bool) -> Measurement:
     found: dict[tuple[str, bool], list[_Reading]] = {}
-    for reading in _with_cycles(readings):
+    for reading in _with_cycles(_counted_on(readings)):
         ramp = found.setdefault((reading.cycle, reading.up), [])
         if ramp and reading.pulse <= ramp[-1].pulse:
             raise UserError(
@@ -164,6 +177,23 @@ def _with_bounds(measurement: Measurement, readings: list[_Reading]) -> Measurem
             "readings if they are outliers."
         )
     return measurement
+
+
+def _counted_on(readings: list[_Reading]) -> list[_Reading]:
+    """Return readings whose counter begins at 1 if it runs on through the ramps of all cycles.
+
+    One that begins at 0 numbers the readings: the first ramp would otherwise have a pulse less than
+    those of later cycles.
+    """
+    starts = [
+        (last, reading)
+        for last, reading in pairwise(readings)
+        if (last.up, last.cycle) != (reading.up, reading.cycle)
+    ]
+    runs_on = len(starts) > 1 and all(last.pulse < first.pulse for last, first in starts)
+    if not runs_on or readings[0].pulse != 0:
+        return readings
+    return [replace(reading, pulse=reading.pulse + 1) for reading in readings]
 
 
 def _with_cycles(readings: list[_Reading]) -> Iterator[_Reading]:

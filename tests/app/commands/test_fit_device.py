@@ -14,9 +14,9 @@ from mnist_exp.app.commands import fit_device
 from mnist_exp.app.commands import run as run_word
 from mnist_exp.app.composition import composed, own_hydra
 from mnist_exp.app.hydra_callback import check_job
-from mnist_exp.device.measurement import fits
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.run.results import read_results
+from mnist_exp.schema.device_parts import FITTED_CURVES
 from tests.helpers.fault_injection import few_images
 
 TINY = (
@@ -42,10 +42,6 @@ def files_below(directory: Path) -> list[str]:
     return sorted(str(path) for path in directory.rglob("*") if path.is_file())
 
 
-def test_the_curves_are_those_that_the_help_names() -> None:
-    assert ("auto", *fits.CURVES) == fit_device.CURVES
-
-
 def test_help_loads_no_heavy_module(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom mnist_exp.app.commands import run\n"
@@ -59,7 +55,7 @@ def test_help_loads_no_heavy_module(tmp_path: Path) -> None:
     assert "columns pulse" in ended.stdout
 
 
-@pytest.mark.parametrize("curve", fit_device.CURVES)
+@pytest.mark.parametrize("curve", ["auto", *FITTED_CURVES])
 def test_the_option_trains_as_the_printed_command_says(
     readings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], curve: str
 ) -> None:

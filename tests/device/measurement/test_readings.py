@@ -78,6 +78,15 @@ def test_pulses_may_be_counted_on_and_begin_at_1(tmp_path: Path) -> None:
     assert found.bounds == (1.0, 9.0)  # ends of ramps; after the first pulse they have begun
 
 
+@pytest.mark.parametrize("lines", [TWO, [line.rpartition(",")[0] for line in TWO]])
+def test_pulses_may_be_counted_on_from_0(tmp_path: Path, lines: list[str]) -> None:
+    """As the numbers of the readings: every ramp then begins with its first pulse."""
+    counted = [f"{number},{line.partition(',')[2]}" for number, line in enumerate(lines[1:])]
+    found = read(tmp_path, [lines[0], *counted])
+    assert found.up.pulses.tolist() == found.down.pulses.tolist() == list(range(1, 10))
+    assert found.up.conductances.tolist() == [LEVELS, LEVELS]
+
+
 def test_a_missing_direction_can_be_the_mirror_image(tmp_path: Path) -> None:
     squares = [level**2 for level in LEVELS]
     found = read(tmp_path, [GOOD[0], *lines_of(squares, [])], symmetric=True)
@@ -104,6 +113,11 @@ def test_a_missing_direction_can_be_the_mirror_image(tmp_path: Path) -> None:
         (changed(GOOD, 5, "3,inf,up"), "row 5: conductance is 'inf'"),
         (changed(GOOD, 5, "3,,up"), "row 5: conductance is ''"),
         (changed(GOOD, 5, "3,-1e-9,up"), "row 5: conductance is '-1e-9'.*zero of the instrument"),
+        (changed(GOOD, 5, "3,4,0,up"), "row 5: has more cells than the header; with dec"),
+        (
+            [line.replace(",", ";").replace(".0", ",0") for line in GOOD],
+            "row 2: conductance is '1,0'; decimals follow a point here",
+        ),
         (changed(GOOD, 5, '3,"4,5,up'), "row .*: is no row of CSV"),
         (changed(GOOD, 5, "3,1e300,up"), "row 5: conductance is '1e300'"),
         (changed(GOOD, 10, "99999,9.0,up"), "row 10: the ramp up ends after 99,999 pulses; allow"),

@@ -23,7 +23,7 @@ from mnist_exp.device import (
     SoftBounds,
     StepModel,
 )
-from mnist_exp.device.programming import StepResponse
+from mnist_exp.device.pulse_response import StepResponse
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.experiment.constraint import build_constraint
 from tests.helpers.device_settings import device_settings
