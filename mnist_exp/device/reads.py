@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from mnist_exp.device.reading.layers import restarted
+
 
 @dataclass(frozen=True)
 class Reads:
@@ -68,7 +70,7 @@ def reads_of_a_sample(
     hooks = [layer.register_forward_hook(note) for layer in layers]
     was_training = model.training
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), restarted(model):
             model.eval()(sample)
     finally:
         model.train(was_training)

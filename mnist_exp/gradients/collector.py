@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.data.batches import Images
+from mnist_exp.device.reading.layers import is_read
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.collection import collect
 from mnist_exp.gradients.disk_space import check_disk_space
@@ -145,7 +146,7 @@ class GradientCollector(Callback):
         UserError
             If a requested epoch is beyond the training, or nothing would be collected; if the
             gradients of all folds do not fit on the disk; or if those of the model cannot be
-            collected.
+            collected, as where its products are read from arrays.
         """
         self.bind(training)
         never = sorted((self.epochs or set()) - set(range(1, self.num_epochs + 1)), key=str)
@@ -154,10 +155,15 @@ class GradientCollector(Callback):
                 f"gradients.epochs={never}: the training has the epochs 1 to {self.num_epochs}; "
                 "give some of them, or null for all."
             )
-        self._check_space(state.model, 0, folds)
+        self._check_model(state.model, 0, folds)
         return ()
 
-    def _check_space(self, model: nn.Module, first_epoch: int, folds: int = 1) -> None:
+    def _check_model(self, model: nn.Module, first_epoch: int, folds: int = 1) -> None:
+        if is_read(model):
+            raise UserError(
+                "gradients: are those of exact products, and constraint.read has products read "
+                "from arrays. Use gradients=none or constraint.read=null."
+            )
         directory = self.path if self.root is None else check_root(self.root)
         epochs = range(first_epoch, self.num_epochs + 1)
         collections = folds * sum(map(self.collects, epochs))
@@ -183,7 +189,7 @@ class GradientCollector(Callback):
         self.bind(training)
         goes_on = state.epoch > 0 or state.order is not None  # the initial weights are gone
         with self.signals.at_once():
-            self._check_space(state.model, state.epoch + 1 if goes_on else 0)
+            self._check_model(state.model, state.epoch + 1 if goes_on else 0)
             self.path = own_directory(self._directory, self.root)
             if self.at_start and not goes_on:
                 self._collect(0, state.model, checkpoint=None)

@@ -25,6 +25,10 @@ RUNS = {
     "averaged": (*MLP, "training.averaging=0.9"),
     "metrics": (*MLP, "metrics=[top2,f1]"),
     "folds": ("model=mlp100", "constraint=memristor", "cv=kfold", "cv.n_splits=2", *TINY),
+    "read": (
+        *("model=mlp100", "constraint=memristor", "constraint/read=analog"),
+        *("cv=kfold", "cv.n_splits=2", *TINY),
+    ),
     "devices": ("model=mlp100", "constraint=memristor", *HOLDOUT),
 }
 
@@ -39,7 +43,7 @@ def trained(name: str, directory: Path) -> Run:
     return load_run(directory)
 
 
-@pytest.mark.parametrize("name", ["averaged", "metrics", "folds", "devices"])
+@pytest.mark.parametrize("name", ["averaged", "metrics", "folds", "devices", "read"])
 def test_evaluate_gives_the_numbers_of_results_json(name: str, tmp_path: Path) -> None:
     check_evaluations(trained(name, tmp_path / "run"))
 

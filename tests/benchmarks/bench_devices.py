@@ -4,8 +4,9 @@ The published accuracies come from the manual of MLP+NeuroSim V3.0 (P.-Y. Chen, 
 repeats its set-up with our device functions: 400-100-10 without biases, sigmoid units,
 black-and-white 20 x 20 images, squared error, weights uniform in [-1, 1] at the start, one random
 image per write, learning rates 0.4 and 0.2, pulses rounded to whole numbers, 1,000,000 images.
-Currents are read as 8-bit digits. Full scale is the range of all rows, so a unit sees half of its
-weighted sum, and one bit of each hidden unit drives the second layer. Wire resistance is left out.
+Arrays are read by `constraint/read=one_bit_inputs`: one bit of each hidden unit drives the second
+layer, and column currents become 8-bit digits whose full scale is the range of all rows, so that a
+unit sees half of its weighted sum. Wire resistance is left out.
 "ideal" is a device with a million levels, a straight curve and no noise.
 
 All devices train in parallel on the same images, each `--seeds` times from different weights.
@@ -24,6 +25,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from mnist_exp.data import load_mnist
+from mnist_exp.device import ArrayReading
 from mnist_exp.device.pulses import curve_parameter, program, write_noise
 from mnist_exp.device.quantization import clip
 from tests.helpers.device_settings import device_settings
@@ -35,7 +37,10 @@ PUBLISHED = {  # accuracy in percent
 SOFTWARE = 96.5
 RATES = (0.4, 0.2)  # learning rates of the two layers
 INPUTS, HIDDEN, OUTPUTS = 400, 100, 10
-MAX_DIGIT = 255
+READING = ArrayReading(  # constraint/read=one_bit_inputs
+    input_bits=1, input_range=1.0, input_signed=False,
+    output_bits=8, output_range="all_rows", output_noise=0.0,
+)  # fmt: skip
 
 
 class Arrays:
@@ -82,10 +87,9 @@ class Arrays:
         rows : int
             Rows of the array.
         """
-        digit = rows * (self.high - self.low) / MAX_DIGIT
         reference = active * (self.low + self.high) / 2
-        digits = (currents / digit).floor() - (reference / digit).floor()
-        return digits * rows / MAX_DIGIT
+        weighted = 2 * (currents - reference) / (self.high - self.low)
+        return READING.convert(weighted, rows) / 2
 
     def weights(self, conductances: Tensor) -> Tensor:
         """Return weights in [-1, 1] of conductances [R, ...]."""
@@ -120,7 +124,7 @@ class Arrays:
 
     def outputs(self, hidden: Tensor) -> Tensor:
         """Return the weighted sums [R, 10] of the second array for hidden units [R, 100]."""
-        spikes = (hidden >= 0.5).float()
+        spikes = READING.drive(hidden).voltages  # 0 or 1
         currents = (spikes.unsqueeze(1) @ self.second).squeeze(1)
         return self.read(currents, spikes.sum(1, keepdim=True), HIDDEN)
 

@@ -16,6 +16,7 @@ from torch import nn
 from mnist_exp import gradients
 from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
+from mnist_exp.device import ArrayReading, reading_on
 from mnist_exp.errors import UserError
 from mnist_exp.gradients import GradientCollector, disk_bytes
 from mnist_exp.models import CNN20k
@@ -243,6 +244,16 @@ def test_too_small_a_disk_is_refused_before_training(
         begin(cheaper, model, mnist, IDS, tmp_path)
     with_free_disk(monkeypatch, needed)
     begin(collecting, model, mnist, IDS, tmp_path)
+
+
+def test_a_network_that_is_read_from_arrays_is_refused(mnist: Dataset, tmp_path: Path) -> None:
+    model = small_network()
+    with (
+        reading_on(model, ArrayReading(), seed=0),
+        pytest.raises(UserError, match=r"gradients=none or constraint\.read=null"),
+    ):
+        begin(collector(), model, mnist, IDS, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

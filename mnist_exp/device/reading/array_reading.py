@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnist_exp.device.reading.converters import convert, drive
+from mnist_exp.device.reading.converters import Driven, convert, drive
 from mnist_exp.device.reading.reading import Array, Reading
 from mnist_exp.device.reading.wires import effective_conductances
 from mnist_exp.schema.device_parts import ARRAY_READING
@@ -112,7 +112,7 @@ class ArrayReading(Reading):
 
     def read(self, inputs: Tensor, weights: Tensor, array: Array) -> Tensor:
         """Return the product as the sum of what the tiles' converters give."""
-        voltages, unit, scale = drive(inputs, self.input_bits, self.input_range, self.input_signed)
+        voltages, unit, scale = self.drive(inputs)
         to_current = unit / array.weight_range
         if not self._changes_currents:
             return F.linear(voltages, weights).mul_(scale)
@@ -121,17 +121,20 @@ class ArrayReading(Reading):
             on_tile = voltages[..., rows]
             currents = F.linear(on_tile, weights[:, rows]).mul_(to_current)
             self._add_noise(currents, on_tile, unit, array)
-            converted = convert(currents, self.output_bits, self.full_scale(on_tile.shape[-1]))
+            converted = self.convert(currents, on_tile.shape[-1])
             total = converted if total is None else total.add_(converted)
         if total is None:
             return F.linear(voltages, weights)
         return total.mul_(scale / to_current)
 
-    def full_scale(self, rows: int) -> float | None:
-        """Return the largest current that is converted, of a tile with so many rows."""
-        if self.output_range == "all_rows":
-            return float(rows)
-        return None if self.output_range is None else float(self.output_range)
+    def drive(self, inputs: Tensor) -> Driven:
+        """Convert inputs [..., in] to voltages."""
+        return drive(inputs, self.input_bits, self.input_range, self.input_signed)
+
+    def convert(self, currents: Tensor, rows: int) -> Tensor:
+        """Convert currents of a tile with so many rows; may change them in place."""
+        limit = float(rows) if self.output_range == "all_rows" else self.output_range
+        return convert(currents, self.output_bits, None if limit is None else float(limit))
 
     def misfits(self, settings: DeviceSettings) -> Iterator[str]:
         """Yield a message if conductances are negative where wires' currents follow from them."""

@@ -245,6 +245,11 @@ def reading_on(
                 layer.forward = old  # type: ignore[method-assign]
 
 
+def is_read(model: nn.Module) -> bool:
+    """Return whether products of a network are read from arrays."""
+    return any(isinstance(vars(module).get("forward"), ReadLayer) for module in model.modules())
+
+
 @contextmanager
 def restarted(model: nn.Module) -> Iterator[None]:
     """Draw a network's readings from their seed in a block, and continue after it.
