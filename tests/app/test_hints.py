@@ -26,7 +26,7 @@ REFUSED = {
     "optimizer=muon or",
     "cv=holdout cv.n_splits=5": "cv.n_splits: there is no such key in this configuration; it is a "
     "setting of cv=kfold, cv=repeated_stratified_kfold or cv=stratified_kfold",
-    "constraint.levels=16": "or 10 more; constraint=none has none",
+    "constraint.levels=16": "or 11 more; constraint=none has none",
     "callbacks.early_stopping.patience=3": "it is a setting of callbacks=early_stopping",
     "abracadabra=3": "stands under extra: +extra.abracadabra=...",
     "extra.a=3": "extra.a: there is no such key in this configuration; add it, with a plus: +ext",

@@ -50,11 +50,9 @@ def drive(inputs: Tensor, bits: int | None, full_scale: float | str | None, sign
     elif full_scale is not None:
         size = float(full_scale)
     factor = steps / size
-    if bits is None:
-        voltages = inputs * factor
-    else:
-        voltages = torch.addcmul(inputs.new_full((1,), 0.5), inputs, _as_tensor(factor, inputs))
-        voltages.floor_()
+    voltages = inputs * factor
+    if bits is not None:
+        voltages.add_(0.5).floor_()
     if full_scale not in (None, "abs_max"):
         voltages.clamp_(-steps if signed else 0, steps)
     elif not signed:
@@ -72,11 +70,5 @@ def convert(currents: Tensor, bits: int | None, full_scale: float | None) -> Ten
     if bits is None:
         return currents.clamp_(-full_scale, full_scale)
     steps = 2 ** (bits - 1) - 1
-    digits = torch.addcmul(
-        currents.new_full((1,), 0.5), currents, _as_tensor(steps / full_scale, currents)
-    )
-    return digits.floor_().clamp_(-steps, steps).mul_(full_scale / steps)
-
-
-def _as_tensor(value: float | Tensor, like: Tensor) -> Tensor:
-    return value if isinstance(value, Tensor) else like.new_full((1,), value)
+    digits = currents.mul_(steps / full_scale).add_(0.5).floor_()
+    return digits.clamp_(-steps, steps).mul_(full_scale / steps)
