@@ -60,11 +60,13 @@ def test_a_job_draws_nothing_and_keeps_one_checkpoint_unless_asked_for_more(
 
 
 def test_a_preset_s_pictures_are_drawn_in_a_sweep_too(tmp_path: Path) -> None:
-    preset = tmp_path / "conf" / "experiment" / "drawn.yaml"
-    preset.parent.mkdir(parents=True)
-    preset.write_text("# @package _global_\nplots: {enabled: true, dpi: 10, num_samples: 1}\n")
+    presets = tmp_path / "conf" / "experiment"
+    presets.mkdir(parents=True)
+    for name, enabled in (("drawn", "true"), ("open", "null")):
+        plots = f"plots: {{enabled: {enabled}, dpi: 10, num_samples: 1}}"
+        (presets / f"{name}.yaml").write_text(f"# @package _global_\n{plots}\n")
     arguments = ("-m", "--config-dir=conf", *few_images(), *MLP[:3], "training.epochs=1")
-    swept = ("experiment=drawn,null", "hydra.sweep.dir=sweep")
+    swept = ("experiment=drawn,open", "hydra.sweep.dir=sweep")
     code, output = command(*arguments, *swept, cwd=tmp_path)
     assert code == 0, output
     drawn = [(tmp_path / "sweep" / job / "plots").exists() for job in ("0", "1")]
