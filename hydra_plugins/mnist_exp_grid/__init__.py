@@ -18,7 +18,7 @@ class GridSweeper(LaunchingSweeper):
     Parameters
     ----------
     max_batch_size : int or None
-        Jobs given to the launcher at a time; None: all.
+        Jobs given to the launcher at a time; None: all, or one where this process trains them.
     params : mapping
         What is swept besides the command line; read when the jobs were listed.
     """
