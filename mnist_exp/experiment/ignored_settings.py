@@ -108,7 +108,7 @@ def _of_training(config: DictConfig, facts: Facts) -> Iterator[Ignored]:
         reason = "plots.enabled=false draws nothing"
         if config.plots.enabled is None:
             reason = "the jobs of a sweep draw nothing without plots.enabled=true"
-        yield ("plots.dpi", "plots.num_samples"), reason
+        yield ("plots.dpi", "plots.format", "plots.num_samples"), reason
     elif config.plots.num_samples > (fewest := min(facts.train_size, facts.test_size)):
         yield ("plots.num_samples",), f"there are {fewest} images to show"
 

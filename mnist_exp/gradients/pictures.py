@@ -11,7 +11,7 @@ from torch import Tensor
 from mnist_exp.errors import UserError
 from mnist_exp.gradients.location import located
 from mnist_exp.gradients.stored import StoredGradients, open
-from mnist_exp.plots.figures import Figure, write_png
+from mnist_exp.plots.figures import Figure, write_picture
 from mnist_exp.plots.gradients import (
     hardest_figure,
     norms_by_class_figure,
@@ -26,6 +26,7 @@ def draw_gradients(
     *,
     class_names: Sequence[str],
     dpi: int,
+    kind: str = "png",
     of_fold: str = "",
 ) -> list[Path]:
     """Draw all pictures of the epochs in a directory; return the files.
@@ -42,6 +43,8 @@ def draw_gradients(
         Names in the order of the labels.
     dpi
         Dots per inch.
+    kind
+        Of the files: "png", "svg" or "pdf".
     of_fold
         ``" of fold 1"``, for the titles, where there are several folds.
 
@@ -53,9 +56,10 @@ def draw_gradients(
     figures = gradient_figures(gradients_directory, images, class_names, of_fold)
     if figures:
         plots_directory.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        write_png(plots_directory / f"{name}.png", figure, dpi)
-    return [plots_directory / f"{name}.png" for name in figures]
+    paths = [plots_directory / f"{name}.{kind}" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        write_picture(path, figure, dpi)
+    return paths
 
 
 def gradient_figures(

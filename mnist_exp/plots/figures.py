@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from mnist_exp.files.atomic import write_atomic
 
 if "matplotlib" not in sys.modules:
@@ -30,6 +28,7 @@ if "matplotlib" not in sys.modules:
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm, to_hex
 from matplotlib.figure import Figure
@@ -62,13 +61,16 @@ def colours_of(count: int) -> list[str]:
 
 
 def add_fold_legend(figure: Figure, count: int, *others: Line2D) -> None:
-    """Name the folds' colours below the axes; of many folds, only the first and the last."""
+    """Name the folds' colours below the axes; of many folds, only the first and the last.
+
+    Without a layout engine, the figure has to have room for that.
+    """
     colours = colours_of(count)
     shown = range(count) if count <= len(DISTINCT) else (0, count - 1)
     lines = [Line2D([], [], color=colours[n], label=f"fold {n + 1}") for n in shown]
-    figure.legend(
-        handles=[*lines, *others], loc="outside lower center", ncols=len(DISTINCT) + 1, fontsize=8
-    )
+    outside = "" if figure.get_layout_engine() is None else "outside "
+    place: dict[str, Any] = {"loc": f"{outside}lower center", "ncols": len(DISTINCT) + 1}
+    figure.legend(handles=[*lines, *others], fontsize=8, **place)
 
 
 def in_percent(share: float, position: float | None = None) -> str:
@@ -97,22 +99,17 @@ def plain_log(axis: Axes, which: str) -> None:
     line.set_minor_formatter(PlainLogFormatter(minor_thresholds=(1, 0.5)))
 
 
-def show_image(
-    axis: Axes, image: npt.NDArray[Any], vmin: float | None = None, vmax: float | None = None
-) -> None:
-    """Draw an image [H, W] or [C, H, W]: grey levels from ``vmin`` to ``vmax``, or colours."""
-    if image.ndim == 3:
-        image = image[0] if len(image) == 1 else image.transpose(1, 2, 0)  # (H, W, C)
-    axis.imshow(image, cmap="gray", vmin=vmin, vmax=vmax)
+def picture_of(figure: Figure, dpi: int, kind: str = "png") -> bytes:
+    """Draw a figure and return it as the content of a file: ``"png"``, ``"svg"`` or ``"pdf"``."""
+    content = io.BytesIO()
+    if kind == "png":  # savefig draws everything twice
+        figure.set_dpi(dpi)
+        FigureCanvasAgg(figure).print_png(content)
+    else:
+        figure.savefig(content, format=kind, dpi=dpi)
+    return content.getvalue()
 
 
-def png_of(figure: Figure, dpi: int) -> bytes:
-    """Draw a figure and return it as the content of a PNG file."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=dpi)
-    return png.getvalue()
-
-
-def write_png(path: Path, figure: Figure, dpi: int) -> None:
-    """Draw a figure into a PNG file."""
-    write_atomic(path, png_of(figure, dpi))
+def write_picture(path: Path, figure: Figure, dpi: int) -> None:
+    """Draw a figure into a file of the kind that its name ends with."""
+    write_atomic(path, picture_of(figure, dpi, path.suffix[1:]))

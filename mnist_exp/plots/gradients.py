@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_exp.plots.figures import BLUE, ORANGE, Figure, plain_log, show_image
+from mnist_exp.plots.figures import BLUE, ORANGE, Figure, plain_log
+from mnist_exp.plots.image_grid import grid_figure
 
 BINS = 40
 
@@ -114,19 +115,12 @@ def hardest_figure(
     epoch, of_fold
         Shown in the title; ``" of fold 1"`` where there are several folds.
     """
-    columns = min(5, len(images))
-    rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.6 * columns, 2.1 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axis in axes:
-        axis.set_axis_off()
-    samples = zip(axes, images, ids, labels, predictions, norms, strict=False)
-    for axis, image, number, label, predicted, norm in samples:
-        show_image(axis, image)
+    texts = []
+    for number, label, predicted, norm in zip(ids, labels, predictions, norms, strict=True):
         size = f"{norm:.3g}" if math.isfinite(norm) else "not finite"
         lines = [f"#{number}, norm {size}", f"true {class_names[label]}"]
         if predicted is not None:
             lines.append(f"predicted {class_names[predicted]}")
-        axis.set_title("\n".join(lines), fontsize=8)
-    figure.suptitle(f"Samples with the largest gradients{of_fold}, epoch {epoch}", fontsize=11)
-    return figure
+        texts.append("\n".join(lines))
+    title = f"Samples with the largest gradients{of_fold}, epoch {epoch}"
+    return grid_figure(images, title, texts=texts, columns=min(5, len(images)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -26,14 +25,15 @@ from mnist_exp.plots.figures import (
     colours_of,
     in_percent,
     plain_log,
-    show_image,
     whole_ticks,
-    write_png,
+    write_picture,
 )
+from mnist_exp.plots.image_grid import grid_figure
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.train.state import Row
 
 RIGHT, WRONG = BLUE, VERMILION
+SHORT = 3  # characters of class names that fit side by side
 
 
 def draw_run(
@@ -45,14 +45,15 @@ def draw_run(
     *,
     num_samples: int,
     dpi: int,
+    kind: str = "png",
     loss_note: str = "",
     percent: Collection[str] = (),
 ) -> None:
-    """Draw every plot of a finished run into ``directory``, one at a time."""
+    """Draw every plot of a finished run into ``directory``, one at a time, as files of a kind."""
     directory.mkdir(exist_ok=True)
     figures = run_figures(dataset, splits, folds, augmented, num_samples, loss_note, percent)
     for name, figure in figures:
-        write_png(directory / f"{name}.png", figure, dpi)
+        write_picture(directory / f"{name}.{kind}", figure, dpi)
 
 
 def run_figures(
@@ -88,27 +89,26 @@ def run_figures(
 
 def samples_figure(dataset: Dataset, indices: Tensor, of_fold: str = "") -> Figure:
     """Draw a grid of images with their labels."""
-    figure, axes = _image_grid(len(indices))
-    for axis, index in zip(axes, indices.tolist(), strict=False):
-        show_image(axis, dataset.images[index].numpy())
-        axis.set_title(dataset.class_names[dataset.labels[index]], fontsize=9)
-    figure.suptitle(f"{dataset.name}: training images{of_fold} and their labels", fontsize=11)
-    return figure
+    labels = dataset.labels[indices].tolist()
+    return grid_figure(
+        dataset.images[indices].numpy(),
+        f"{dataset.name}: training images{of_fold} and their labels",
+        texts=[dataset.class_names[label] for label in labels],
+        text_size=9,
+    )
 
 
 def augmented_figure(examples: Tensor) -> Figure:
     """Draw inputs [rows, columns, C, H, W]: in each row the original, then augmented versions."""
     rows, columns = examples.shape[:2]
-    figure, axes = _image_grid(rows * columns, columns)
     black, white = float(examples[:, 0].min()), float(examples[:, 0].max())
     shades = ((examples - black) / max(white - black, 1e-30)).clamp(0, 1).flatten(0, 1)
-    for axis, image in zip(axes, shades, strict=True):
-        show_image(axis, image.numpy(), vmin=0, vmax=1)
-    for axis in axes[::columns]:
-        for spine in axis.spines.values():
-            spine.set(visible=True, color=BLUE, linewidth=2)
-    figure.suptitle("Training images (blue frame) and augmented versions of each", fontsize=11)
-    return figure
+    return grid_figure(
+        shades.numpy(),
+        "Training images (blue frame) and augmented versions of each",
+        frames=[BLUE, *[None] * (columns - 1)] * rows,
+        columns=columns,
+    )
 
 
 def predictions_figure(
@@ -118,28 +118,25 @@ def predictions_figure(
 
     At most half are wrong ones, unless there are too few right ones.
     """
-    wrong = (predictions != dataset.labels[indices]).nonzero().flatten().tolist()
-    right = (predictions == dataset.labels[indices]).nonzero().flatten().tolist()
+    is_wrong = predictions != dataset.labels[indices]
+    wrong, right = is_wrong.nonzero().flatten(), (~is_wrong).nonzero().flatten()
     shown_wrong = wrong[: max(num_samples // 2, num_samples - len(right))]
-    shown = right[: num_samples - len(shown_wrong)] + shown_wrong
-    figure, axes = _image_grid(len(shown))
-    for axis, position in zip(axes, shown, strict=False):
-        index = int(indices[position])
-        true, predicted = int(dataset.labels[index]), int(predictions[position])
-        colour = RIGHT if true == predicted else WRONG
-        show_image(axis, dataset.images[index].numpy())
+    shown = torch.cat([right[: num_samples - len(shown_wrong)], shown_wrong])
+    texts = []
+    for true, predicted in zip(
+        dataset.labels[indices[shown]].tolist(), predictions[shown].tolist(), strict=True
+    ):
         text = dataset.class_names[true]
         if true != predicted:
             text = f"true {text}\npredicted {dataset.class_names[predicted]}"
-        axis.set_title(text, fontsize=8, color=colour)
-        for spine in axis.spines.values():
-            spine.set(visible=True, color=colour, linewidth=2)
-    figure.suptitle(
+        texts.append(text)
+    return grid_figure(
+        dataset.images[indices[shown]].numpy(),
         f"{dataset.name}, test images{of_fold}: predicted right (blue) or wrong (orange);\n"
         f"of all {len(indices):,}, {len(wrong):,} are wrong",
-        fontsize=11,
+        texts=texts,
+        frames=[WRONG if mistaken else RIGHT for mistaken in is_wrong[shown].tolist()],
     )
-    return figure
 
 
 def confusion_figure(matrix: Tensor, class_names: Sequence[str], folds: int = 1) -> Figure:
@@ -154,10 +151,8 @@ def confusion_figure(matrix: Tensor, class_names: Sequence[str], folds: int = 1)
     folds : int
         Number of folds that were summed, for the title.
     """
-    size = len(class_names)
-    side = max(4.0, 0.55 * size + 1.5)
-    figure = Figure(figsize=(side + 0.9, side), layout="constrained")
-    axis = figure.subplots()
+    size, longest = len(class_names), max(map(len, class_names))
+    figure, axis, bar_axis = _matrix_axes(size, longest)
     shares = (matrix / matrix.sum(1, keepdim=True).clamp(min=1)).numpy()
     norm = PowerNorm(0.35, 0, 1)  # makes the few errors stand out from the background
     axis.imshow(shares, cmap="Blues", norm=norm)
@@ -167,18 +162,32 @@ def confusion_figure(matrix: Tensor, class_names: Sequence[str], folds: int = 1)
             text = f"{int(matrix[row, column]):,}"
             place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
             axis.text(column, row, text, color="white" if dark else "black", **place)
-    long = max(map(len, class_names)) > 3
-    axis.set_xticks(range(size), class_names, **(SLANTED if long else {}))
+    axis.set_xticks(range(size), class_names, **(SLANTED if longest > SHORT else {}))
     axis.set_yticks(range(size), class_names)
-    bar = figure.colorbar(ScalarMappable(norm, "Blues"), ax=axis, shrink=0.8, pad=0.02)
+    bar = figure.colorbar(ScalarMappable(norm, "Blues"), cax=bar_axis)
     bar.set_ticks([0, 0.001, 0.01, 0.05, 0.2, 0.5, 1], minor=False)
-    bar.ax.yaxis.set_major_formatter(in_percent)
+    bar_axis.yaxis.set_major_formatter(in_percent)
     bar.set_label("share of the true class's images")
     right, images = int(matrix.diag().sum()), int(matrix.sum())
     title = "Test images" if folds == 1 else f"Test images of all {folds} folds"
     axis.set(xlabel="predicted", ylabel="true")
     axis.set_title(f"{title}: {right:,} of {images:,} right ({right / images:.2%})", fontsize=11)
     return figure
+
+
+def _matrix_axes(size: int, longest: int) -> tuple[Figure, Axes, Axes]:
+    """Return a figure with axes of a matrix and of its colour bar, with room for class names.
+
+    matplotlib's own layout would measure every number of the matrix: as long as drawing them.
+    """
+    name = 0.085 * longest  # inches
+    left, bottom = 0.6 + name, 0.65 + (0.7 * name if longest > SHORT else 0)
+    side = max(4.0, 0.6 * size + 0.3)
+    width, height = left + side + 1.3, bottom + side + 0.4
+    figure = Figure(figsize=(width, height))
+    axis = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    beside, up = (left + side + 0.13) / width, (bottom + 0.1 * side) / height
+    return figure, axis, figure.add_axes((beside, up, 0.25 / width, 0.8 * side / height))
 
 
 def folds_figure(accuracies: Sequence[float]) -> Figure:
@@ -216,15 +225,3 @@ def gradient_norms_figure(histories: Sequence[Sequence[Row]]) -> Figure:
     axis.set_title("Gradient norm of the first layer", fontsize=11)
     axis.grid(alpha=0.3)
     return figure
-
-
-def _image_grid(count: int, columns: int | None = None) -> tuple[Figure, list[Axes]]:
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(1.25 * columns + 0.5, 1.4 * rows + 0.6), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes:
-        axis.set(xticks=[], yticks=[])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-    return figure, axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_exp.plots.figures import BLUE, Figure, write_png
+from mnist_exp.plots.figures import BLUE, Figure, write_picture
 from mnist_exp.plots.search import is_scattered, scatter_figure
 from mnist_exp.plots.sweep_figures import curve_figure, maps_figure
 from mnist_exp.plots.sweep_points import (
@@ -52,7 +52,7 @@ def draw(rows: Sequence[Row], path: Path, dpi: int = 120) -> None:
     swept = swept_settings(rows)
     names = [name for name in swept if name != SEED] or swept
     if names:
-        write_png(path, sweep_figure(rows, names), dpi)
+        write_picture(path, sweep_figure(rows, names), dpi)
 
 
 def sweep_figure(rows: Sequence[Row], names: Sequence[str]) -> Figure:

@@ -28,6 +28,7 @@ OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
     "constraint": {"effects": [], "curve": "exponential", "update": "direct", "cost": None},
     "data": {"class_names": None, "transpose": False},
     "model": {"weights": None, "strict": True},
+    "plots": {"format": "png"},
 }
 # What null means in a run by itself, as older versions wrote it. It hashes and compares as that, in
 # a sweep's jobs too, where it means less: neither changes what is trained.

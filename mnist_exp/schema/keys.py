@@ -117,6 +117,7 @@ RULES: dict[str, Rule] = {
     "tracker": ENTRIES,
     "plots.enabled": optional(BOOLEAN),
     "plots.dpi": integer(10, 2400),
+    "plots.format": one_of("png", "svg", "pdf"),
     "plots.num_samples": integer(1),
     "checkpoints.keep": optional(integer(1)),
     "data._target_": TEXT,

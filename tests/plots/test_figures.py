@@ -1,4 +1,4 @@
-"""Plots are drawn under any ``MPLBACKEND``, and leave it unchanged."""
+"""Plots are drawn under any ``MPLBACKEND``, which they leave unchanged, as any kind of file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import mnist_exp
+from mnist_exp.plots.figures import Figure, write_picture
 
 
 @pytest.mark.slow
@@ -50,3 +54,45 @@ def test_nothing_else_imports_matplotlib() -> None:
         if re.search(r"^\s*(import|from) matplotlib", path.read_text(), re.MULTILINE)
     ]
     assert found == ["plots/figures.py"]
+
+
+class Counting(Figure):
+    """A figure that counts how often it is drawn."""
+
+    draws = 0
+
+    def draw(self, renderer: Any) -> None:
+        """Draw, and count."""
+        self.draws += 1
+        super().draw(renderer)
+
+
+def example(layout: Any) -> Counting:
+    figure = Counting(figsize=(3, 2), layout=layout)
+    figure.subplots().plot([1, 2, 1000])
+    figure.suptitle("a title")
+    return figure
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_a_png_file_is_drawn_once_and_shows_what_savefig_would(
+    tmp_path: Path, layout: str | None
+) -> None:
+    figure = example(layout)
+    write_picture(tmp_path / "ours.png", figure, dpi=70)
+    assert figure.draws == 1
+    example(layout).savefig(tmp_path / "theirs.png", dpi=70)
+    ours, theirs = (Image.open(tmp_path / f"{name}.png") for name in ("ours", "theirs"))
+    assert ours.size == (210, 140)
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")]
+)
+def test_a_picture_is_of_the_kind_that_its_name_ends_with(
+    tmp_path: Path, kind: str, start: bytes
+) -> None:
+    path = tmp_path / f"picture.{kind}"
+    write_picture(path, example(None), dpi=70)
+    assert path.read_bytes().startswith(start)

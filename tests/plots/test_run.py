@@ -11,6 +11,7 @@ import torch
 from mnist_exp.data import Dataset
 from mnist_exp.plots.curves import curves_figure
 from mnist_exp.plots.device import shares_figure
+from mnist_exp.plots.figures import BLUE, VERMILION, to_hex
 from mnist_exp.plots.run import confusion_figure, predictions_figure
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.train import Evaluation
@@ -110,11 +111,12 @@ def test_predictions_name_the_fold_and_both_classes_of_a_mistake(mnist: Dataset)
     wrong[3] = (wrong[3] + 1) % 10
     figure = predictions_figure(mnist, indices, wrong, 4, " of fold 2")
     assert "test images of fold 2" in figure.get_suptitle()
-    titles = [axis.get_title() for axis in figure.axes]
-    assert titles == [
+    (axis,) = figure.axes
+    assert [text.get_text() for text in axis.texts] == [
         *(str(int(label)) for label in mnist.labels[:3]),
         f"true {int(mnist.labels[3])}\npredicted {int(wrong[3])}",
     ]
+    assert [to_hex(frame.get_edgecolor()) for frame in axis.patches] == [*[BLUE] * 3, VERMILION]
 
 
 def test_shares_are_short_percentages_also_where_they_are_tiny_or_zero() -> None:

@@ -39,13 +39,13 @@ def main(arguments: list[str]) -> int:
     from mnist_exp.device.measurement.fits import fit_curves
     from mnist_exp.device.measurement.option import option_text
     from mnist_exp.device.measurement.readings import read_measurement
-    from mnist_exp.plots.figures import png_of
+    from mnist_exp.plots.figures import picture_of
     from mnist_exp.plots.measurement import fit_figure
 
     measurement = read_measurement(options.file, options.symmetric)
     fits = fit_curves(measurement, FITTED_CURVES if options.curve == "auto" else [options.curve])
     text = option_text(fits[0], options.name, options.file.name)
-    drawn = png_of(fit_figure(fits[0], options.name), dpi=110)
+    drawn = picture_of(fit_figure(fits[0], options.name), dpi=110)
     _write({picture: drawn, option: text.encode()}, options.force)
     for line in report(fits):
         print(line)
