@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
@@ -73,6 +74,8 @@ def main() -> None:
     wait_briefly(os.environ)
     for sweeper in (GridSweeper, OptunaSweeper):
         Plugins.instance().register(sweeper)  # Hydra finds no plugins of an editable install
+    # Hydra copies it for each composition and each group listed; what it returns are copies anyway
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
     with claims() as claimed:
         try:
             with StopSignals() as signals, signals.at_once(lambda: release_jobs(claimed)):
