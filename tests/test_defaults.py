@@ -58,6 +58,7 @@ BASE = {
     "mnist_exp.device.DeviceConstraint": "constraint/_ideal",
     "mnist_exp.device.ArrayReading": "constraint/read/analog",
     "mnist_exp.device.Cost": "constraint/cost/counted",
+    "mnist_exp.device.programmed.DeviceEvaluation": "evaluation/ideal",
     "mnist_exp.device.ThresholdedWrites": "constraint/update/thresholded_writes",
     "mnist_exp.device.TikiTaka": "constraint/update/tiki_taka",
     "mnist_exp.device.TikiTakaV2": "constraint/update/tiki_taka_v2",

@@ -133,10 +133,11 @@ def is_known_part(target: Any) -> bool:
     from torch import nn, optim  # heavy
 
     from mnist_exp.device import Reading, StepModel, UpdateScheme
+    from mnist_exp.device.programmed import Drift, ProgrammingError
 
     of_torch = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler)
-    kinds = (*of_torch, StepModel, UpdateScheme, Reading)
-    return issubclass(found, kinds) or hasattr(found, "get_n_splits")
+    of_devices = (StepModel, UpdateScheme, Reading, Drift, ProgrammingError)
+    return issubclass(found, (*of_torch, *of_devices)) or hasattr(found, "get_n_splits")
 
 
 def _resolve(path: str) -> Any:

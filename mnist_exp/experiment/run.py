@@ -138,6 +138,11 @@ def run_experiment(
 
             with signals.at_once():  # training is saved; a resumed run redraws
                 draw_pictures(first, folds)
+        if "evaluation" in config:
+            from mnist_exp.experiment.device_evaluation import evaluate_run
+
+            with signals.at_once():  # training is saved; a resumed run tests again
+                evaluate_run(first.parts, directory)
         for callback in first.callbacks.values():
             callback.on_run_end(results, directory)
         signals.check()

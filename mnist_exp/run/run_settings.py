@@ -24,7 +24,7 @@ from mnist_exp.run.saved_config import (
 from mnist_exp.run.yaml_files import LARGEST, load_overrides, load_plain, parse_plain
 
 # Keys and sections that change what a run writes and how long it takes, not its results.
-NO_EFFECT = (*RUN_KEYS, "plots", "checkpoints", "verbose", "tracker", "cv.n_jobs")
+NO_EFFECT = (*RUN_KEYS, "plots", "checkpoints", "verbose", "tracker", "cv.n_jobs", "evaluation")
 # The options chosen, as Hydra saves them in hydra.yaml, of which the rest takes longer to parse.
 CHOICES = re.compile(rb"^    choices:\n((?:      .*\n?)+)", re.MULTILINE)
 

@@ -21,6 +21,7 @@ from mnist_exp.schema import resolved_values, unresolved
 
 # keys that select a run and do not affect its training
 RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
+AFTERWARDS = "evaluation"  # group of what happens to the network after its training
 # Keys missing from configurations saved by older versions, with the value that reproduces the
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
@@ -83,7 +84,7 @@ def writable(config: DictConfig) -> Iterator[None]:
 
 def training_config(config: DictConfig) -> dict[str, Any]:
     """Return the settings that affect training, resolved, as plain values."""
-    return without_old_behaviour(_without(resolved_values(config), RUN_KEYS))
+    return without_old_behaviour(_without(resolved_values(config), (*RUN_KEYS, AFTERWARDS)))
 
 
 def with_values(config: DictConfig) -> DictConfig:

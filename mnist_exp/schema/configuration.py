@@ -59,10 +59,12 @@ def mistakes_in(values: Mapping[str, Any]) -> Iterator[str]:
     for key, rule in rules.items():
         value = select(values, key)
         if value is ABSENT:
-            if key.endswith("._target_"):  # ~optimizer took all of the group's keys away
-                group = key.removesuffix("._target_")
+            group = key.removesuffix("._target_")
+            if key in NOT_EVERYWHERE and group not in values:
+                continue
+            if group != key:  # ~optimizer took all of the group's keys away
                 yield f"{key}: is missing; choose an option: {group}=NAME"
-            elif key not in NOT_EVERYWHERE:
+            else:
                 yield f"{key}: is missing; allowed is {rule.allowed}"
         elif not rule.accepts(value):
             yield refusal(key, value, rule)

@@ -14,6 +14,7 @@ from typing import Any
 from mnist_exp.files.names import is_plain_name
 from mnist_exp.schema.device_parts import SPREADS
 from mnist_exp.schema.parts import PARTS
+from mnist_exp.schema.programmed_parts import NESTED
 from mnist_exp.schema.rule import (
     ABOVE_0,
     AT_LEAST_0,
@@ -142,6 +143,7 @@ RULES: dict[str, Rule] = {
     "cv.n_jobs": optional(integer(1)),
     "constraint._target_": optional(TEXT),
     "gradients._target_": optional(TEXT),
+    "evaluation._target_": TEXT,
     "runtime.device": one_of("auto", "cpu", "cuda", "mps"),
 }
 # Keys missing from some options of their group or from runs of older versions.
@@ -149,8 +151,13 @@ NOT_EVERYWHERE = {
     *("cv.n_jobs", "cv.random_state", "sweep.objective", "sweep.direction"),
     *("sweep.zip", "sweep.filter", "sweep.dry_run"),
     *("data.class_names", "data.transpose"),
+    "evaluation._target_",
     *("optimizer.lr", "trust", "model.weights", "model.strict", "extra"),
 }
+
+
+# Settings of a group that are parts themselves.
+WITHIN = {"constraint": ("curve", "update", "read", "cost"), "evaluation": NESTED}
 
 
 def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
@@ -168,7 +175,7 @@ def rules_for(values: Mapping[str, Any]) -> dict[str, Rule]:
 def parts_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the key and the settings of every part: of groups with a ``_target_``, of entries.
 
-    A step model, an update scheme, a reading and a cost are parts within the constraint.
+    Parts of `WITHIN` lie within others.
     """
     for group, settings in values.items():
         if RULES.get(group) is ENTRIES:
@@ -176,10 +183,9 @@ def parts_of(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
                 yield from ((f"{group}.{name}", entry) for name, entry in settings.items())
         elif f"{group}._target_" in RULES and isinstance(settings, Mapping):
             yield group, settings
-            inside = ("curve", "update", "read", "cost") if group == "constraint" else ()
             yield from (
                 (f"{group}.{name}", settings[name])
-                for name in inside
+                for name in WITHIN.get(group, ())
                 if isinstance(settings.get(name), Mapping)
             )
 

@@ -22,6 +22,7 @@ from mnist_exp.schema.device_parts import (
     TIKI_TAKA_V2,
 )
 from mnist_exp.schema.gradient_parts import GRADIENTS
+from mnist_exp.schema.programmed_parts import PROGRAMMED_PARTS
 from mnist_exp.schema.rule import (
     ABOVE_0,
     AT_LEAST_0,
@@ -250,6 +251,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.device.TikiTaka": TIKI_TAKA,
     "mnist_exp.device.TikiTakaV2": TIKI_TAKA_V2,
     "mnist_exp.device.TableStep": TABLE_STEP,
+    **PROGRAMMED_PARTS,
     "mnist_exp.gradients.GradientCollector": GRADIENTS,
     "mnist_exp.callbacks.early_stopping.EarlyStopping": EARLY_STOPPING,
     "mnist_exp.trackers.CSV": {},

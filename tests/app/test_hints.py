@@ -42,6 +42,7 @@ REFUSED = {
     "hts? (it is a setting of model=mine)",
     "constraint/update=tiki_taka": "goes with an option of constraint that has it, such as "
     "constraint=memristor constraint/update=...",
+    "evaluation.times=[1s]": "it is a setting of evaluation=ideal, evaluation=pcm or ",
     "sweep.dry_run=true": "sweep.dry_run: lists the jobs of a sweep; add --multirun",
     "sweep.filter=seed<3": """such as 'sweep.filter="seed<3"'""",
     "resume=2026": "resume=2026: there is no such directory",

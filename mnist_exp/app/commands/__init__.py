@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "test the network of a run again, on its own test images or on other data",
     "seeds": "train recipes with several seeds: mean and spread of the accuracy",
     "export": "write a run's network for other programs: onnx, safetensors or torch",
+    "evaluate-device": "test a run's network on devices that age: accuracy over time",
     "fit-device": "fit a measured device; write an option to train with, and a picture of the fit",
     "settings": "describe keys: what they mean, what is allowed, defaults, and what has them",
     "env-check": "show versions, processor, compiled kernels and data",
