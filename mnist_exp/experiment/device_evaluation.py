@@ -17,6 +17,7 @@ from mnist_exp.data.batches import Images
 from mnist_exp.device.programmed import DeviceEvaluation, ProgrammedNetwork
 from mnist_exp.device.programmed.arrays import (
     IN_PAIRS,
+    Array,
     as_trained,
     holds_physical_devices,
     in_pairs,
@@ -52,6 +53,31 @@ def build_evaluation(config: DictConfig) -> DeviceEvaluation:
     return evaluation
 
 
+def held_by_devices(
+    settings: DeviceEvaluation, model: nn.Module, constraint: object
+) -> tuple[nn.Module, list[Array], str]:
+    """Return a copy of a network with plain weights, the devices of these, and what they are.
+
+    Raises
+    ------
+    UserError
+        If devices cannot hold the weights, or the network has no BatchNorm to re-estimate.
+    """
+    network = effective_copy(model, "evaluation").eval().requires_grad_(False)
+    if settings.reestimate_batch_norm and not any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()
+    ):
+        raise UserError(
+            f"evaluation.reestimate_batch_norm=true: {type(model).__name__} has no BatchNorm; set "
+            "it to false."
+        )
+    kept = settings.program is False or (
+        settings.program is None and holds_physical_devices(constraint)
+    )
+    arrays, held = as_trained(model, constraint) if kept else (in_pairs(network), IN_PAIRS)
+    return network, arrays, held
+
+
 class DeviceTest:
     """Tests networks of one run on devices.
 
@@ -79,7 +105,7 @@ class DeviceTest:
         Raises
         ------
         UserError
-            If devices cannot hold the weights, or the network has no BatchNorm to re-estimate.
+            As `held_by_devices`.
         """
         model = model.to(self.images.device)
         constraint = build_constraint(self.config)
@@ -105,22 +131,11 @@ class DeviceTest:
     def _devices(
         self, model: nn.Module, constraint: object, fold: int | None
     ) -> tuple[ProgrammedNetwork, str]:
-        network = effective_copy(model, "evaluate-device").eval()
-        network.requires_grad_(False)
-        new = self.settings.program
-        if new is None:
-            new = not holds_physical_devices(constraint)
-        arrays, held = (in_pairs(network), IN_PAIRS) if new else as_trained(model, constraint)
-        if self.settings.reestimate_batch_norm and not any(
-            isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()
-        ):
-            raise UserError(
-                f"evaluation.reestimate_batch_norm=true: {type(model).__name__} has no BatchNorm; "
-                "set it to false."
-            )
+        network, arrays, held = held_by_devices(self.settings, model, constraint)
         own = np.random.SeedSequence(self.settings.seed, spawn_key=(fold or 0,))
         generator = torch.Generator(self.images.device)
         generator.manual_seed(int(own.generate_state(1, np.uint64)[0]))
+        new = held == IN_PAIRS
         return ProgrammedNetwork(network, arrays, self.settings, new, generator), held
 
     def _accuracy(self, network: nn.Module, split: Split) -> float:

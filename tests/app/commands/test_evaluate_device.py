@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from mnist_exp.app import commands
 from mnist_exp.device.programmed import Drift
 from mnist_exp.device.programmed.drift import Course
+from mnist_exp.errors import UserError
 from mnist_exp.experiment import run_experiment
 from mnist_exp.run.results import read_results
 from tests.conftest import Compose
@@ -183,3 +184,13 @@ def test_at_the_end_of_a_run(
     plain = read_results(runs["float"])
     assert plain is not None
     assert plain["config_hash"] == results["config_hash"]  # it is no part of the training
+
+
+@pytest.mark.parametrize("wrong", ["program=false", "reestimate_batch_norm=true"])
+def test_a_run_says_before_training_what_it_cannot_test(
+    wrong: str, compose_config: Compose, tmp_path: Path
+) -> None:
+    config = compose_config(*SMALL, "evaluation=pcm", f"evaluation.{wrong}")
+    with pytest.raises(UserError, match=rf"evaluation\.{wrong}"):
+        run_experiment(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
