@@ -21,11 +21,6 @@ from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import optimization
 from mnist_exp.experiment.dataset import orientation_warning
-from mnist_exp.experiment.device_evaluation import (
-    build_evaluation,
-    evaluate_run,
-    held_by_devices,
-)
 from mnist_exp.experiment.first_step import try_first_step
 from mnist_exp.experiment.fold import Fold, finish, open_directory
 from mnist_exp.experiment.fold_processes import complete_in_processes, wait_for_orphans
@@ -144,6 +139,8 @@ def run_experiment(
             with signals.at_once():  # training is saved; a resumed run redraws
                 draw_pictures(first, folds)
         if "evaluation" in config:
+            from mnist_exp.experiment.device_evaluation import evaluate_run
+
             with signals.at_once():  # training is saved; a resumed run tests again
                 evaluate_run(first.parts, directory)
         for callback in first.callbacks.values():
@@ -250,8 +247,9 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
         if parts.metrics:
             first.try_metrics()
         if "evaluation" in config:
-            evaluation = build_evaluation(config)
-            held_by_devices(evaluation, first.state.model, first.state.constraint)
+            from mnist_exp.experiment.device_evaluation import build_evaluation, held_by_devices
+
+            held_by_devices(build_evaluation(config), model, first.state.constraint)
         known = Facts(
             train_size=len(indices),
             test_size=len(first.split.test),
