@@ -131,9 +131,9 @@ def write(directory: Path, found: dict[str, Any], dpi: int) -> list[Path]:
         If the directory cannot be written to.
     """
     from mnist_exp.plots.device_evaluation import over_time_figure  # loads matplotlib
-    from mnist_exp.plots.figures import png_of
+    from mnist_exp.plots.figures import picture_of
 
-    png = png_of(over_time_figure(found), dpi)
+    png = picture_of(over_time_figure(found), dpi)
     paths = [directory / f"{NAME}{ending}" for ending in (".json", ".csv", ".png")]
     try:
         write_json(paths[0], found)

@@ -107,18 +107,17 @@ TABLE_STEP = STEP_MODEL | {
 }
 
 
-def _word_or_part(word: str, method: str, part: str) -> Rule:
-    """A word, the ``_target_`` of a part and its arguments, or an object with the part's method."""
-    return Rule(
-        lambda value: (
-            value == word
-            if isinstance(value, str)
-            else TEXT.accepts(value.get("_target_"))
-            if isinstance(value, Mapping)
-            else callable(getattr(value, method, None))
-        ),
-        f"{word}, or {part}",
-    )
+def _word_or_part(word: str | None, method: str, part: str) -> Rule:
+    """A word or null, or the ``_target_`` of a part, or an object with the part's method."""
+
+    def accepts(value: object) -> bool:
+        if value is None or isinstance(value, str):
+            return value == word
+        if isinstance(value, Mapping):
+            return "_target_" in value  # which has a rule of its own
+        return callable(getattr(value, method, None))
+
+    return Rule(accepts, f"{word or 'null'}, or {part}")
 
 
 _TWO_SPREADS = list_of(AT_LEAST_0, "", length=2)
@@ -144,21 +143,11 @@ DEVICE = {
     "update": _word_or_part(
         "direct", "start", "a scheme such as {_target_: mnist_exp.device.TikiTaka}"
     ),
-    "read": Rule(
-        lambda value: (
-            value is None
-            or (isinstance(value, Mapping) and TEXT.accepts(value.get("_target_")))
-            or hasattr(value, "read")
-        ),
-        "null, or a reading such as {_target_: mnist_exp.device.ArrayReading}",
+    "read": _word_or_part(
+        None, "read", "a reading such as {_target_: mnist_exp.device.ArrayReading}"
     ),
-    "cost": Rule(
-        lambda value: (
-            value is None
-            or (isinstance(value, Mapping) and TEXT.accepts(value.get("_target_")))
-            or hasattr(value, "endurance")
-        ),
-        "null, or {_target_: mnist_exp.device.Cost}, as constraint/cost=counted gives",
+    "cost": _word_or_part(
+        None, "figures", "{_target_: mnist_exp.device.Cost}, as constraint/cost=counted gives"
     ),
     "nonlinearity_ltp": LABEL,
     "nonlinearity_ltd": LABEL,

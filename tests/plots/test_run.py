@@ -116,7 +116,8 @@ def test_predictions_name_the_fold_and_both_classes_of_a_mistake(mnist: Dataset)
         *(str(int(label)) for label in mnist.labels[:3]),
         f"true {int(mnist.labels[3])}\npredicted {int(wrong[3])}",
     ]
-    assert [to_hex(frame.get_edgecolor()) for frame in axis.patches] == [*[BLUE] * 3, VERMILION]
+    edges = [to_hex(frame.get_edgecolor()) for frame in axis.patches]
+    assert edges == [colour.lower() for colour in (*[BLUE] * 3, VERMILION)]
 
 
 def test_shares_are_short_percentages_also_where_they_are_tiny_or_zero() -> None:
