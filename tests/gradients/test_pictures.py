@@ -14,6 +14,7 @@ from mnist_exp.data import Dataset
 from mnist_exp.gradients import collect
 from mnist_exp.gradients.pictures import draw_gradients, gradient_figures
 from mnist_exp.gradients.stored import open as open_epoch
+from mnist_exp.plots.image_grid import grid_figure
 from tests.helpers.gradient_samples import collection_settings, samples_of, small_network
 
 NAMES = [str(digit) for digit in range(10)]
@@ -50,15 +51,19 @@ def test_what_the_figures_hold(mnist: Dataset, tmp_path: Path) -> None:
         "",
     ]
     assert figures["gradient_norms_over_epochs"].axes[0].get_xlabel() == "epoch of fold 1"
-    hardest = figures["gradient_hardest_samples"].axes
-    for axis, sample in zip(hardest, statistics[2]["hardest"], strict=True):
-        shown = np.asarray(axis.images[0].get_array())
-        assert np.array_equal(shown, mnist.images[sample["sample_id"]].numpy())
-        assert axis.get_title().splitlines() == [
+    hardest = statistics[2]["hardest"]
+    (axis,) = figures["gradient_hardest_samples"].axes
+    for text, sample in zip(axis.texts, hardest, strict=True):
+        assert text.get_text().splitlines() == [
             f"#{sample['sample_id']}, norm {sample['norm']:.3g}",
             f"true {sample['label']}",
             f"predicted {sample['predicted']}",
         ]
+    images = mnist.images[[sample["sample_id"] for sample in hardest]].numpy()
+    expected = (
+        grid_figure(images, "title", texts=["\n\n"] * len(hardest), columns=5).axes[0].images[0]
+    )
+    assert np.array_equal(np.asarray(axis.images[0].get_array()), np.asarray(expected.get_array()))
     stored = open_epoch(tmp_path / "epoch_2")
     bars = [
         sum(bar.get_height() for bar in axis.patches)  # type: ignore[attr-defined]
