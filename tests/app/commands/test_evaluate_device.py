@@ -22,7 +22,7 @@ SMALL = (
     "model=mlp",
     "model.hidden_sizes=[8]",
     "training.epochs=1",
-    "data.subset=300",
+    "data.subset=2000",
     "plots.enabled=false",
 )
 SHORT = ("evaluation.times=[1s,1d]", "evaluation.repetitions=2")
@@ -44,7 +44,7 @@ class Gone(Drift):
 def runs(compose_config: Compose, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Directories of a float run, of one with folds, and of one trained on devices."""
     kinds = {
-        "float": ("cv=holdout", "cv.test=200"),
+        "float": ("cv=holdout", "cv.test=200", "optimizer.lr=0.02"),
         "folds": ("cv=kfold", "cv.n_splits=3"),
         "devices": ("cv=holdout", "cv.test=200", "constraint=memristor"),
     }
@@ -116,13 +116,13 @@ def test_a_run_on_devices_keeps_them_unless_told_otherwise(
 
 def test_products_may_be_read_from_arrays(runs: dict[str, Path], tmp_path: Path) -> None:
     exact = evaluated(runs["float"], tmp_path / "exact", "evaluation=ideal", *SHORT)
-    loud = "{_target_: mnist_exp.device.ArrayReading, output_noise: 10.0}"
+    loud = "{_target_: mnist_exp.device.ArrayReading, output_noise: 30.0}"
     read = f"evaluation.read={loud}"
     found = evaluated(runs["float"], tmp_path / "read", "evaluation=ideal", read, *SHORT)
     accuracies = [value for row in found["times"] for value in row["folds"][0]["accuracies"]]
-    assert max(accuracies) < exact["times"][0]["accuracy"]["mean"] - 0.1
+    assert max(accuracies) < exact["times"][0]["accuracy"]["mean"] - 0.2
     assert len(set(accuracies)) > 1  # each test has noise of its own
-    assert found["evaluation"]["read"]["output_noise"] == 10
+    assert found["evaluation"]["read"]["output_noise"] == 30
 
 
 def test_a_drift_of_ones_own(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_directory_without_a_run(tmp_path: Path, capsys: Capture) -> None:
 def test_at_the_end_of_a_run(
     compose_config: Compose, runs: dict[str, Path], tmp_path: Path, capsys: Capture
 ) -> None:
-    overrides = (*SMALL, "cv=holdout", "cv.test=200")
+    overrides = (*SMALL, "cv=holdout", "cv.test=200", "optimizer.lr=0.02")
     results = run_experiment(
         compose_config(*overrides, "callbacks=device_evaluation", *SHORT), tmp_path / "run"
     )
