@@ -31,6 +31,7 @@ SMALL = ["data.subset=350", "training.epochs=1", "plots.enabled=false"]
 SMALLER = {
     "-m": ["cv=holdout", "cv.validation=100", "cv.test=500"],
     "seeds": ["--seeds", "2"],
+    "evaluate-device": ["evaluation.repetitions=2", "evaluation.times=[1h,1y]"],
 }
 PROGRAM = ["python", "-m", "mnist_exp"]
 LANGUAGES = {"bash", "python", "yaml", "text", "mermaid"}
@@ -88,6 +89,8 @@ def small(arguments: list[str]) -> list[str]:
     """Append settings to a command's arguments so that it takes seconds."""
     first = arguments[0] if arguments else "-"
     is_word = "=" not in first and not first.startswith("-")
+    if first == "evaluate-device":
+        return [*arguments, *SMALLER[first]]
     if (is_word and first != "seeds") or any(a.startswith(AS_THEY_ARE) for a in arguments):
         return arguments
     if "model=mlp100" in arguments and first != "-m":

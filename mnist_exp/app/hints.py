@@ -92,7 +92,7 @@ def composition_message(
     if unknown is not None:
         key = unknown[1]
         values = _values_of_choices(parsed, compose, directories)
-        about = _about_inner_group(key) or _about_swept_options(key, parsed, directories)
+        about = _about_inner_group(key) or _about_swept_options(key, parsed, compose, directories)
         meant = hint(key, values, directories)
         return about or f"{key}: there is no such key in this configuration; {meant}"
     if "override_grammar" in message and (unread := [*_not_read(overrides)]):
@@ -164,29 +164,34 @@ def _about_inner_group(key: str) -> str | None:
 
 
 def _about_swept_options(
-    key: str, parsed: Sequence[Override], directories: Collection[Path]
+    key: str,
+    parsed: Sequence[Override],
+    compose: Callable[[list[str]], Mapping[str, Any]],
+    directories: Collection[Path],
 ) -> str | None:
-    """Return the message about a key that some of the options have that a sweep chooses from."""
-    group = key.partition(".")[0]
-    swept = [o for o in parsed if o.key_or_group == group and isinstance(o.value(), ChoiceSweep)]
-    if not swept:
-        return None
-    chosen = [*swept[-1].sweep_string_iterator()]
-    options = read_options(directories, group)
-    having = {option.name for option in options if key in option.settings}
-    lacking = [name for name in chosen if name not in having]
-    if not lacking:
-        return (
-            f"{key}: Hydra first composes without {swept[-1].input_line}, and finds no such key; "
-            f"as all of these have it, write ++{key}=..."
-        )
-    if len(lacking) == len(chosen):
-        return None
-    others = ",".join(name for name in chosen if name in having)
-    return (
-        f"{key}: {group}={lacking[0]}, which this sweep includes, has no such key; sweep "
-        f"{group}={others} on its own, with ++{key}=..."
-    )
+    """Return the message about a key that some of the options bring that a sweep chooses from."""
+    of_key = key.partition(".")[0]
+    groups = _groups(directories)
+    swept = [o for o in parsed if o.key_or_group in groups and isinstance(o.value(), ChoiceSweep)]
+    for override in sorted(swept, key=lambda o: o.key_or_group != of_key):
+        group, options = override.key_or_group, [*override.sweep_string_iterator()]
+        having = [
+            option
+            for option in options
+            if key in flat(_values_of_choices(parsed, compose, directories, f"{group}={option}"))
+        ]
+        if len(having) == len(options):
+            return (
+                f"{key}: Hydra first composes without {override.input_line}, and finds no such "
+                f"key; as all of these have it, write ++{key}=..."
+            )
+        if having:
+            lacking = next(option for option in options if option not in having)
+            return (
+                f"{key}: {group}={lacking}, which this sweep includes, has no such key; sweep "
+                f"{group}={','.join(having)} on its own, with ++{key}=..."
+            )
+    return None
 
 
 def _options_with(key: str, directories: Collection[Path]) -> str:
@@ -274,15 +279,16 @@ def _values_of_choices(
     parsed: Sequence[Override],
     compose: Callable[[list[str]], Mapping[str, Any]],
     directories: Collection[Path],
+    *more: str,
 ) -> Mapping[str, Any]:
-    """Return the values of the configuration with the options that were chosen, and no more."""
+    """Return the values of the configuration with the options chosen and ``more``, no others."""
     groups = _groups(directories)
     chosen = [
         str(override.input_line)
         for override in parsed
         if override.key_or_group in groups and not override.is_sweep_override()
     ]
-    for choices in (chosen, []):
+    for choices in ([*chosen, *more], []):
         try:
             return compose(choices)
         except Exception:  # another mistake, not the one to explain

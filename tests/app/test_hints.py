@@ -36,6 +36,8 @@ REFUSED = {
     "-m model=mlp,null": "model=null: allowed is an option",
     "-m sweep=5": "sweep.resume=DIR",
     "-m model=mlp,mlp100 model.dropout=0.1": "as all of these have it, write ++model.dropout=...",
+    "-m constraint=ag_si,epiram optimizer.lr_pos=0.1": "as all of these have it, write ++",
+    "-m constraint=ag_si,none optimizer.lr_pos=0.1": "sweep constraint=ag_si on its own",
     "-m model=mlp,cnn21k,mlp100 model.dropout=0.1": "model=cnn21k, which this sweep includes, has "
     "no such key; sweep model=mlp,mlp100 on its own, with ++model.dropout=...",
     "--config-dir own -m seed=0,1 +model.width=3": "nothing reads this key; did you mean model.weig"

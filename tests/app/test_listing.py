@@ -37,7 +37,7 @@ def test_help_lists_commands_examples_choices_and_keys(tmp_path: Path) -> None:
     assert page.startswith("mnist_exp trains small networks")
     assert "powered by Hydra" not in page
     assert all(f"  {word}" in page and text in page for word, text in COMMANDS.items())
-    assert re.search(r"^optimizer: adam, .*sgd$", page, re.MULTILINE)
+    assert re.search(r"^optimizer: adagrad, adam, .*sgd$", page, re.MULTILINE)
     assert "_target_: mnist_exp.models.MLP" in page  # the keys of the options given
     groups = page.partition("Groups and")[2].partition("Keys and")[0]
     assert "recipe" not in groups

@@ -230,7 +230,7 @@ def test_every_option_composes_passes_the_check_and_builds(
 ) -> None:
     group, _, name = option.rpartition("/")
     device = ["constraint=memristor"] * (
-        group in ("constraint/update", "constraint/read")
+        group in ("constraint/update", "constraint/read", "constraint/cost")
     )  # which it goes with
     config = compose_config(*device, f"{group}={name}")
     schema.check(config)

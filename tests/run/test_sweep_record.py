@@ -95,7 +95,12 @@ def test_results_with_a_hash_of_an_older_version_are_those_of_the_job(tmp_path: 
     for key in RUN_KEYS:
         config.pop(key, None)
     config["training"].pop("averaging_warmup")
-    for group, keys in (("model", ("weights", "strict")), ("data", ("class_names", "transpose"))):
+    new_keys = {
+        "model": ("weights", "strict"),
+        "data": ("class_names", "transpose"),
+        "plots": ("format",),
+    }
+    for group, keys in new_keys.items():
         for key in keys:
             config[group].pop(key)
     for group in NEW_GROUPS:
