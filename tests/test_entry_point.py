@@ -16,7 +16,12 @@ from tests.helpers.fault_injection import few_images
 
 REPOSITORY = Path(mnist_exp.__file__).parents[1]
 # As pip writes it for [project.scripts].
-SCRIPT = "import sys\nfrom mnist_exp.__main__ import main\nsys.exit(main())\n"
+SCRIPT = """
+import sys
+from mnist_exp.__main__ import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
 MODEL = """
 from torch import nn
 

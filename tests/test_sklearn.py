@@ -77,7 +77,8 @@ def test_defaults_are_those_of_the_configuration(compose_config: Compose) -> Non
         for name, parameter in inspect.signature(PyTorchNNWrapper).parameters.items()
     }
     constraint = {k: v for k, v in config.constraint.items() if not k.startswith("_target_")}
-    constraint.pop("diagnose_every")
+    for name in device_parameters.NOT_REPORTED:
+        constraint.pop(name)
     constraint["effects"] = tuple(constraint["effects"])
     assert {name: defaults.pop(name) for name in constraint} == constraint
     optimizer = {name: defaults.pop(name) for name in ("lr_pos", "lr_neg", "momentum")}
@@ -357,8 +358,8 @@ def test_usual_features_raise_no_warning(digits: Samples) -> None:
 
 
 def test_every_setting_of_devices_is_a_parameter(digits: Samples) -> None:
-    fields = {f.name for f in dataclasses.fields(DeviceSettings)} - {"diagnose_every"}
-    assert fields <= set(PyTorchNNWrapper().get_params())
+    fields = {f.name for f in dataclasses.fields(DeviceSettings)}
+    assert fields - set(device_parameters.NOT_REPORTED) <= set(PyTorchNNWrapper().get_params())
     page = pydoc.plain(pydoc.render_doc(PyTorchNNWrapper))
     assert "levels: 'int' = 100" in page
     assert "effects: 'Sequence[Effect]' = ()" in page
