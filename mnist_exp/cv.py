@@ -230,6 +230,11 @@ def stratified_subset(indices: Tensor, labels: Tensor, size: int, seed: int) -> 
             f"data.subset={size}: allowed is {num_classes} (one image a class) to "
             f"{len(indices)}, or null for all."
         )
+    if size > len(indices) - num_classes:
+        raise UserError(
+            f"data.subset={size}: leaves fewer than one image of each class of {len(indices)}; "
+            f"allowed is up to {len(indices) - num_classes}, or null for all."
+        )
     _, subset = _stratified(indices.numpy(), labels.numpy(), size, seed)
     return torch.from_numpy(subset)
 

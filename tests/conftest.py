@@ -32,6 +32,9 @@ hypothesis.settings.load_profile("suite")
 Compose = Callable[..., DictConfig]
 
 
+TEMPORARY = pytest.StashKey[Path]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give the tests a temporary directory of their own; pytest's directories stay beside it.
 
@@ -39,12 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit it
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
-        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="tests-")
+        config.stash[TEMPORARY] = made = Path(tempfile.mkdtemp(prefix="tests-"))
+        made.chmod(0o711)  # PostgreSQL's and munge's own users pass through it
+        os.environ["TMPDIR"] = tempfile.tempdir = str(made)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+        shutil.rmtree(config.stash[TEMPORARY], ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

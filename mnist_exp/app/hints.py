@@ -175,6 +175,9 @@ def _about_swept_options(
     swept = [o for o in parsed if o.key_or_group in groups and isinstance(o.value(), ChoiceSweep)]
     for override in sorted(swept, key=lambda o: o.key_or_group != of_key):
         group, options = override.key_or_group, [*override.sweep_string_iterator()]
+        there = {option.name for option in read_options(directories, group)}
+        if not there.issuperset(options):
+            continue  # the job says which options there are
         having = [
             option
             for option in options

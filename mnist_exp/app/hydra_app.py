@@ -259,7 +259,7 @@ def run_job(
     folds = config.cv.get("n_jobs", 1)
     if folds != 1 and (folds or threads_at_most() > (config.threads or 1)):
         fork_server.start_early()
-    # loads torch, scikit-learn and matplotlib, which --help and --cfg do not need
+    # loads torch, which --help and --cfg do not need
     from mnist_exp.experiment.run import run_experiment
 
     hydra_config = HydraConfig.get()

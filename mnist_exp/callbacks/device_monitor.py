@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_exp.device import DeviceConstraint
+from mnist_exp.device.reading.layers import restarted
 from mnist_exp.device.reads import Reads, reads_of_a_sample
 from mnist_exp.run.training_cost import PREFIX
 from mnist_exp.train.callback import Callback
@@ -47,7 +48,8 @@ class DeviceMonitor(Callback):
             return
         inputs, labels = training.images.batch(training.indices[:SAMPLE], None, None)
         state.model.eval()  # draws no random numbers and leaves running statistics alone
-        (training.recipe.loss or F.cross_entropy)(state.model(inputs), labels).backward()
+        with restarted(state.model):
+            (training.recipe.loss or F.cross_entropy)(state.model(inputs), labels).backward()
         for sentence in constraint.warnings(_peak_rate(state)):
             print(f"warning: {sentence}", file=sys.stderr, flush=True)
         state.optimizer.zero_grad()

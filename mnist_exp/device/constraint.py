@@ -129,7 +129,8 @@ class DeviceConstraint(DeviceSettings):
         self._reading = None
         if self.read is not None:
             self._reading = Stream(seed, self._conductances.device)
-            read_layers(model, self.read, self._reading, self.weight_range, self.W_max)
+            on = max(abs(self.W_min), abs(self.W_max))
+            read_layers(model, self.read, self._reading, self.weight_range, on)
         if self.mapping != "direct":
             with torch.no_grad():
                 store(self._conductances, self, self._devices)

@@ -19,7 +19,8 @@ class Cost:
     """Counting of what training takes, and the constants of an estimate.
 
     Write pulses are counted for each device from the first step on; programming the initial weights
-    is left out. A pulse is
+    is left out, but with ``mapping="direct"`` they get within the bounds and onto the levels in the
+    first step, which counts. A pulse is
 
     - with ``pulse_rounding``, one of the whole pulses given to a device. One that does nothing
       counts, such as at a bound or on a stuck device;

@@ -115,12 +115,14 @@ class LayerCalls:
         parts = [tensor.float().split(samples) for tensor in (output, *inputs)]
         self.listens = False
         reading = vars(self.layer).pop("forward", None)  # gradients are those of the exact product
-        for part in zip(*parts, strict=True):
-            for name, values in vmap(of_sample)(*part).items():
-                yield Block(values.flatten(1), self.first[name], 1)
-        if reading is not None:
-            self.layer.forward = reading
-        self.listens = True
+        try:
+            for part in zip(*parts, strict=True):
+                for name, values in vmap(of_sample)(*part).items():
+                    yield Block(values.flatten(1), self.first[name], 1)
+        finally:
+            if reading is not None:
+                self.layer.forward = reading
+            self.listens = True
 
 
 def keep_nothing(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -149,9 +151,11 @@ def listen(
     layers = dict.fromkeys(layer for synapse in synapses for layer, _ in synapse.places)
     kept = []
     for layer in layers:
-        own = {name: first[p] for name, p in layer.named_parameters() if p in first}
-        kept.append(LayerCalls(layer, own))
-        layer.register_forward_hook(kept[-1])
+        trained = {n: p for n, p in layer.named_parameters() if p in first and p.requires_grad}
+        own = {name: first[p] for name, p in trained.items()}
+        if own:
+            kept.append(LayerCalls(layer, own))
+            layer.register_forward_hook(kept[-1])
     model.register_forward_pre_hook(Forget(kept))
     return kept
 

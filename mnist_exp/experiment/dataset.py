@@ -67,5 +67,5 @@ def orientation_warning(config: DictConfig, dataset: Dataset) -> str | None:
         return None
     return (
         f"{dataset.name}: EMNIST's files hold transposed images, here taken as they are. If "
-        "plots/mnist_samples.png shows them lying, add data.transpose=true."
+        f"plots/mnist_samples.{config.plots.format} shows them lying, add data.transpose=true."
     )

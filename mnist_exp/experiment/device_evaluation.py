@@ -35,6 +35,9 @@ from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.run.weights import read_weights
 from mnist_exp.train.evaluate import evaluate
 
+ROUNDING = 1e-6  # of conductances, as shares of the largest
+BATCH_NORM_BATCH = 250  # images
+
 
 def build_evaluation(config: DictConfig) -> DeviceEvaluation:
     """Build the settings of the group ``evaluation``.
@@ -71,11 +74,38 @@ def held_by_devices(
             f"evaluation.reestimate_batch_norm=true: {type(model).__name__} has no BatchNorm; set "
             "it to false."
         )
-    kept = settings.program is False or (
-        settings.program is None and holds_physical_devices(constraint)
-    )
-    arrays, held = as_trained(model, constraint) if kept else (in_pairs(network), IN_PAIRS)
+    if settings.program or (settings.program is None and not holds_physical_devices(constraint)):
+        return network, in_pairs(network), IN_PAIRS
+    arrays, held = as_trained(model, constraint)
+    lowest = min(float(g.min()) for array in arrays for g in array.targets)
+    if lowest < -ROUNDING and settings.program is None:
+        return network, in_pairs(network), IN_PAIRS
+    if lowest < -ROUNDING:
+        raise UserError(
+            f"evaluation.program=false: the run has conductances below 0, down to {lowest:.3g} of "
+            "the largest, which no device can hold; leave it out, and the weights are programmed "
+            "on pairs of devices."
+        )
+    _check_kept(settings, constraint)
     return network, arrays, held
+
+
+def _check_kept(settings: DeviceEvaluation, constraint: object) -> None:
+    """Refuse what is not done to devices that keep what they learned."""
+    for name in ("stuck_at_zero", "stuck_at_max"):
+        if share := getattr(settings, name):
+            raise UserError(
+                f"evaluation.{name}={share}: the run's own devices are kept, and this is for newly "
+                "programmed ones; set evaluation.program=true, or leave it out."
+            )
+    read = settings.read or getattr(constraint, "read", None)
+    paired = getattr(constraint, "mapping", "direct") != "direct"
+    if paired and (wires := getattr(read, "wire_resistance", 0.0)):
+        raise UserError(
+            f"wire_resistance={wires}: currents of wires are not computed for devices that a run "
+            "with constraint.mapping=differential or reference keeps; set evaluation.program=true, "
+            "or a reading with wire_resistance=0."
+        )
 
 
 class DeviceTest:
@@ -99,8 +129,17 @@ class DeviceTest:
         self.config, self.settings = config, settings
         self.images, self.precision = images, precision
 
-    def run(self, split: Split, model: nn.Module) -> Tested:
+    def run(self, split: Split, model: nn.Module, epoch: int) -> Tested:
         """Test a network on the test images of its split, ``repetitions`` times at all times.
+
+        Parameters
+        ----------
+        split : Split
+            The fold's.
+        model : nn.Module
+            The fold's network.
+        epoch : int
+            Of its weights.
 
         Raises
         ------
@@ -126,7 +165,7 @@ class DeviceTest:
                         self._reestimate(network, split)
                     row.append(self._accuracy(network, split))
             accuracies.append(row)
-        return Tested(split.fold, len(split.test), held, before, accuracies)
+        return Tested(split.fold, epoch, len(split.test), held, before, accuracies)
 
     def _devices(
         self, model: nn.Module, constraint: object, fold: int | None
@@ -149,7 +188,7 @@ class DeviceTest:
 
     def _reestimate(self, network: nn.Module, split: Split) -> None:
         chosen = split.train[: self.settings.batch_norm_images].to(self.images.device)
-        size = min(self.config.training.eval_batch_size, len(chosen))
+        size = min(BATCH_NORM_BATCH, len(chosen))
         whole = chosen[: len(chosen) // size * size]  # batches of equal size
         batches = (inputs for inputs, _ in self.images.batches(whole, size))
         reestimate_batch_norm(network, batches)
@@ -161,8 +200,12 @@ def _reading(
     """Read the products of the network in a block, with random numbers of its own."""
     if read is None:
         return nullcontext({})
-    ranges = {array.layer: array.weight_range for array in devices.arrays}
-    known = {name: value for name, value in ranges.items() if value is not None}
+    known = {
+        layer: array.weight_range
+        for array in devices.arrays
+        if array.weight_range is not None
+        for layer in devices.layers_of(array)
+    }
     drawn = torch.empty((), dtype=torch.int64, device=devices.generator.device)
     seed = int(drawn.random_(generator=devices.generator))
     return reading_on(devices.network, read, seed, known)
@@ -185,7 +228,7 @@ def evaluate_run(parts: Parts, directory: Path) -> None:
     for split in parts.splits:
         weights = read_weights(directory, fold=split.fold)
         model = trained_model(config, weights, dataset.num_classes, dataset.image_shape, split.fold)
-        tests.append(test.run(split, model))
+        tests.append(test.run(split, model, weights.epoch))
     found = record(config, settings, directory, tests)
     if not parts.in_sweep:
         print("\n".join(lines(found)))

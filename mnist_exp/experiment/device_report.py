@@ -33,6 +33,8 @@ class Tested:
     ----------
     fold : int or None
         From 1; None for a single split.
+    epoch : int
+        Of the weights.
     images : int
         Number of test images.
     held : str
@@ -44,6 +46,7 @@ class Tested:
     """
 
     fold: int | None
+    epoch: int
     images: int
     held: str
     before: float
@@ -92,6 +95,7 @@ def record(
         "repetitions": settings.repetitions,
         "networks": len(tests),
         "test_images": [test.images for test in tests],
+        "epochs": [test.epoch for test in tests],
         "evaluation": plain_values(config.evaluation),
         "as_trained": mean_and_std([test.before for test in tests]),
         "times": times,

@@ -54,7 +54,10 @@ def grid_figure(
     inch = max(height, width) / SIDE  # in pixels
     lines = max((text.count("\n") + 1 for text in texts), default=0)
     above = max(GAP, lines * text_size * LINE + GAP / 2)
-    across, down = max(height, width) + round(GAP * inch), height + round(above * inch)
+    longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
+    text_width = longest * CHARACTER * text_size / TITLE_SIZE * inch
+    across = max(height, width, round(text_width)) + round(GAP * inch)
+    down = height + round(above * inch)
     mosaic = np.full((rows * down, columns * across, 3), 255, np.uint8)
     left = (across - width) // 2
     corners = [
@@ -87,7 +90,6 @@ def _canvas(mosaic: npt.NDArray[np.uint8], inch: float, title: str) -> tuple[Fig
     # pixels start at whole numbers
     axis.imshow(
         mosaic,
-        interpolation="nearest",
         aspect="auto",
         extent=(0, mosaic.shape[1], mosaic.shape[0], 0),
     )

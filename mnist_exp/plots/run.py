@@ -180,7 +180,7 @@ def _matrix_axes(size: int, longest: int) -> tuple[Figure, Axes, Axes]:
 
     matplotlib's own layout would measure every number of the matrix: as long as drawing them.
     """
-    name = 0.085 * longest  # inches
+    name = 0.11 * longest  # inches, of capitals
     left, bottom = 0.6 + name, 0.65 + (0.7 * name if longest > SHORT else 0)
     side = max(4.0, 0.6 * size + 0.3)
     width, height = left + side + 1.3, bottom + side + 0.4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 from typing import Any
@@ -31,7 +32,8 @@ def _are_increasing(value: Any) -> bool:
         return False
     if not all(isinstance(time, str) and DURATION.fullmatch(time) for time in value):
         return False
-    return all(before < after for before, after in pairwise([0.0, *map(seconds_of, value)]))
+    seconds = [0.0, *map(seconds_of, value)]
+    return all(before < after < math.inf for before, after in pairwise(seconds))
 
 
 TIMES = Rule(

@@ -12,6 +12,7 @@ import pytest
 from tests.benchmarks.bench_startup import RUN
 
 # Each takes half a second or more to import; torch._dynamo is torch.compile.
+REPOSITORY = Path(__file__).parents[2]
 HEAVY = {"sklearn", "scipy", "matplotlib", "torchvision", "pandas", "torch._dynamo"}
 
 
@@ -19,7 +20,7 @@ HEAVY = {"sklearn", "scipy", "matplotlib", "torchvision", "pandas", "torch._dyna
 def test_a_default_run_imports_no_heavy_module_before_its_first_step(tmp_path: Path) -> None:
     # with validation images, which are drawn as scikit-learn draws them
     command = [sys.executable, *RUN, "cv=holdout", f"hydra.run.dir={tmp_path}/run"]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
     assert ended.returncode == 0, ended.stderr
     imported = set(json.loads(ended.stdout.splitlines()[-1]))
     assert "torch" in imported

@@ -18,7 +18,7 @@ from mnist_exp.models import MLP
 from mnist_exp.optim import AsymmetricSGD
 from mnist_exp.train.backprop.autograd import Autograd
 from mnist_exp.train.backprop.choose import fastest_way
-from tests.helpers.device_nets import small_net
+from tests.helpers.device_nets import first_layer, small_net
 from tests.helpers.device_settings import device_settings
 
 FINE: dict[str, Any] = {"pulse_rounding": "nearest", "levels": 20001}  # rounds next to nothing
@@ -285,3 +285,14 @@ def test_networks_with_fast_ways_take_autograd_s() -> None:
     constraint = DeviceConstraint(**device_settings(apply_to="sample", **FINE))
     constraint.attach(model, seed=0)
     assert type(fastest_way(model, 0.0, "fp32")) is Autograd
+
+
+def test_a_frozen_weight_is_never_written() -> None:
+    net = small_net()
+    last = net[3]
+    assert isinstance(last, nn.Linear)
+    last.weight.requires_grad_(False)
+    before = last.weight.clone(), first_layer(net).weight.clone()
+    trained(net, 2, W_min=-1.0, W_max=1.0, **FINE)
+    assert last.weight.equal(before[0])
+    assert not first_layer(net).weight.equal(before[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def test_each_image_lies_in_its_frame_and_nothing_outside(shape: tuple[int, ...]
 
 def test_texts_stand_above_their_images_within_the_figure_and_do_not_touch() -> None:
     images = np.zeros((5, 28, 28), np.uint8)
-    texts = ["one", "#2, norm 3.5\ntrue 2\npredicted 3", "", "four", "five"]
+    texts = ["one", "#2, norm 3.5\ntrue 2\npredicted 3", "", "#59990, norm 1.23e-05", "five"]
     figure = grid_figure(images, "a title\nof two lines", texts=texts, columns=2)
     figure.canvas.draw()
     (axis,) = figure.axes
@@ -46,6 +48,12 @@ def test_texts_stand_above_their_images_within_the_figure_and_do_not_touch() -> 
     tallest = boxes[1]
     assert tallest.y1 < title.y0 < title.y1 <= figure.bbox.y1
     assert boxes[3].x0 > boxes[2].x1
+    assert boxes[1].x0 > boxes[0].x1
+    wide = grid_figure(images, "title", texts=["#59990, norm 1.23e-05"] * 5, columns=5)
+    wide.canvas.draw()
+    (axis,) = wide.axes
+    beside = [text.get_window_extent() for text in axis.texts]
+    assert all(left.x1 < right.x0 for left, right in pairwise(beside))
     assert boxes[3].y1 < tallest.y0
 
 

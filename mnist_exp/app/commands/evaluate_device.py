@@ -72,11 +72,16 @@ def _tested(
     from mnist_exp.experiment.build import build_images
     from mnist_exp.experiment.device_evaluation import DeviceTest
     from mnist_exp.experiment.trained import conditions_of
+    from mnist_exp.run.weights import read_weights
 
     with conditions_of(run.config, run.results) as conditions:
         images = build_images(run.config, run.dataset(), conditions.device)
         test = DeviceTest(run.config, settings, images, conditions.precision)
-        return [test.run(run.split(fold), run.model(epoch, fold)) for fold in folds]
+        epochs = [read_weights(run.directory, epoch, fold).epoch for fold in folds]
+        return [
+            test.run(run.split(fold), run.model(epoch, fold), of_fold)
+            for fold, of_fold in zip(folds, epochs, strict=True)
+        ]
 
 
 def _evaluation(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
@@ -86,7 +91,7 @@ def _evaluation(overrides: Sequence[str], config_dir: str | None) -> DictConfig:
 
     for text in overrides:
         group = key_of(text).partition(".")[0]
-        if ("=" not in text and not text.startswith("~")) or group != "evaluation":
+        if "=" not in text or group != "evaluation":
             raise UserError(
                 f"{text}: evaluate-device takes evaluation=OPTION, evaluation.KEY=VALUE and "
                 f"{TRUST}."

@@ -47,8 +47,21 @@ class ProgrammedNetwork:
     ) -> None:
         self.network, self.arrays, self.settings = network, arrays, settings
         self.new, self.generator = new, generator
+        self._layers: dict[str, list[str]] = {
+            array.name: [
+                name
+                for name, layer in network.named_modules()
+                if vars(layer).get("_parameters", {}).get("weight")
+                is network.get_parameter(array.name)
+            ]
+            for array in arrays
+        }
         self._programmed: list[list[_Devices]] = []
         self._reference: dict[str, Tensor] = {}
+
+    def layers_of(self, array: Array) -> list[str]:
+        """Return the full names of all layers whose weight is the array's; none for a bias."""
+        return self._layers[array.name]
 
     @torch.no_grad()
     def program(self) -> None:
@@ -89,8 +102,10 @@ class ProgrammedNetwork:
             }
         for array, weight in zip(self.arrays, weights, strict=True):
             factor = factors[array.layer]
-            if array.layer in readers and array.name.endswith("weight"):
-                readers[array.layer].output_scale, factor = factor, 1.0
+            if read := [readers[layer] for layer in self.layers_of(array) if layer in readers]:
+                for reader in read:
+                    reader.output_scale = factor
+                factor = 1.0
             self.network.get_parameter(array.name).copy_(weight).mul_(factor)
 
     def _answers(self, weights: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -28,12 +28,15 @@ class Stream:
     """The random numbers of all layers of a network; ``seed`` is non-negative."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self._seed = int(np.random.SeedSequence(seed, spawn_key=(SPAWN_KEY,)).generate_state(1)[0])
-        self.random = RandomSource(self._seed, device)
+        of_training, self._seed = (
+            int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1)[0])
+            for key in ((SPAWN_KEY,), (SPAWN_KEY, 1))
+        )
+        self.random = RandomSource(of_training, device)
 
     @contextmanager
     def restarted(self, device: torch.device) -> Iterator[None]:
-        """Draw from the start in a block, on a device, and continue after it as if nothing was."""
+        """Draw an evaluation's numbers in a block, on a device; continue after it as before."""
         before, self.random = self.random, RandomSource(self._seed, device)
         try:
             yield

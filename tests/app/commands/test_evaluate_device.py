@@ -114,6 +114,24 @@ def test_a_run_on_devices_keeps_them_unless_told_otherwise(
     assert new["devices"].startswith("programmed on pairs")
 
 
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("evaluation.stuck_at_zero=0.5", "evaluation.stuck_at_zero=0.5: the run's own devices are"),
+        (
+            "evaluation.read={_target_: mnist_exp.device.ArrayReading, wire_resistance: 1e-5}",
+            "wire_resistance=1e-05: currents of wires are not computed for devices",
+        ),
+    ],
+)
+def test_what_is_not_done_to_kept_devices_is_refused(
+    setting: str, reason: str, runs: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    assert reason in refused(capsys, runs["devices"], "--output", tmp_path / "new", setting)
+    assert not (tmp_path / "new").exists()
+    evaluated(runs["devices"], tmp_path, *SHORT, setting, "evaluation.program=true")
+
+
 def test_products_may_be_read_from_arrays(runs: dict[str, Path], tmp_path: Path) -> None:
     exact = evaluated(runs["float"], tmp_path / "exact", "evaluation=ideal", *SHORT)
     loud = "{_target_: mnist_exp.device.ArrayReading, output_noise: 30.0}"
@@ -141,6 +159,8 @@ def test_a_drift_of_ones_own(runs: dict[str, Path], tmp_path: Path) -> None:
         (("evaluation.times=[1fortnight]",), "a unit each: s, min, h, d, mo"),
         (("evaluation.times=[0s]",), "increasing times above 0"),
         (("evaluation.times=[-1s]",), "increasing times above 0"),
+        (("evaluation.times=[1e400s]",), "increasing times above 0"),
+        (("~evaluation",), "~evaluation: evaluate-device takes evaluation=OPTION"),
         (
             ("evaluation.repetitions=0",),
             "evaluation.repetitions=0: allowed is a whole number of at",

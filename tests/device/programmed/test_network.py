@@ -7,11 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.device.programmed import DeviceEvaluation, PowerLawDrift, ProgrammedNetwork
-from mnist_exp.device.programmed.arrays import as_trained, holds_physical_devices, in_pairs
+from mnist_exp.device.programmed.arrays import (
+    IN_PAIRS,
+    as_trained,
+    holds_physical_devices,
+    in_pairs,
+)
 from mnist_exp.device.programmed.batch_norm import reestimate_batch_norm
 from mnist_exp.device.reading.array_reading import ArrayReading
 from mnist_exp.device.reading.layers import reading_on
 from mnist_exp.errors import UserError
+from mnist_exp.experiment.device_evaluation import held_by_devices
 from mnist_exp.models import CNN20k
 from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.models.parametrizations import parametrizations
@@ -157,6 +163,28 @@ def test_converters_see_currents_before_the_compensation() -> None:
             assert nets[1](inputs).allclose(expected, atol=1e-6)
     fresh = small_net().get_parameter("1.weight")
     assert nets[1].get_parameter("1.weight").allclose(fresh / 4, atol=1e-7)
+
+
+def test_layers_that_share_a_weight_are_compensated_alike() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    net[1].weight = net[0].weight
+    inputs, expected = torch.randn(5, 4), None
+    exact = ArrayReading(input_bits=None, output_bits=None, output_range=None, output_noise=0)
+    with torch.no_grad():
+        expected = net(inputs)
+        devices = programmed(net, drift=HALVING, compensation="global")
+        with reading_on(net, exact, seed=0) as readers:
+            devices.age(3.0, readers)
+            assert net(inputs).allclose(expected, atol=1e-6)
+
+
+def test_conductances_below_zero_are_programmed_anew_or_refused() -> None:
+    net = small_net()
+    constraint = attached(net, mapping="differential", W_min=0.0, W_max=0.02, clip=False)
+    assert held_by_devices(DeviceEvaluation(), net, constraint)[2] == IN_PAIRS
+    with pytest.raises(UserError, match="conductances below 0, down to -"):
+        held_by_devices(DeviceEvaluation(program=False), net, constraint)
 
 
 def test_a_users_own_drift() -> None:
