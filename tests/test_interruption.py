@@ -14,6 +14,7 @@ import pytest
 from mnist_exp.app import hydra_callback as launch
 from mnist_exp.experiment import build, fold, pictures
 from mnist_exp.gradients import collection
+from mnist_exp.gradients import pictures as gradient_pictures
 from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
 from mnist_exp.plots import run as plots
 from mnist_exp.plots import sweep as sweep_plots
@@ -90,7 +91,7 @@ def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, drawn: Path, number
     ("owner", "name", "call"),
     [
         (pictures, "augmented_examples", 1),
-        (pictures, "draw_gradients", 1),
+        (gradient_pictures, "draw_gradients", 1),
         (fold, "evaluate", 3),  # on the test set, after one per epoch
     ],
 )
