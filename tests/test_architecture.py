@@ -20,6 +20,7 @@ FLOORS = (
     {"run"},
     {"plots"},
     {"gradients", "callbacks", "trackers"},
+    {"report"},
     {"experiment"},
     {"sklearn"},
     {"app"},
