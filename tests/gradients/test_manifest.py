@@ -85,7 +85,7 @@ def test_a_sound_epoch_passes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=16)  # each draws two pictures
+@settings(max_examples=8)  # each draws two pictures
 @given(data=st.data())
 def test_any_content_with_a_checksum_is_refused_or_works(
     tmp_path_factory: pytest.TempPathFactory,

@@ -63,7 +63,7 @@ def test_sound_checkpoints_go_on(stopped: dict[str, Path], name: str, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-@settings(max_examples=20)
+@settings(max_examples=10)  # each trains on
 @given(data=st.data())
 def test_any_content_with_a_checksum_is_refused_or_goes_on(
     tmp_path_factory: pytest.TempPathFactory,
