@@ -156,7 +156,7 @@ def round_counting_moves_(
     before : Tensor
         Values on levels, [N].
     moves : Tensor
-        int64 [N]; by how many levels a value moved from ``before`` is added, unless ``w`` asked for
+        int32 [N]; by how many levels a value moved from ``before`` is added, unless ``w`` asked for
         ``before``.
     offset, slope, W_min, W_max, step, random
         As in `round_stochastic_`.
@@ -173,7 +173,7 @@ def round_counting_moves_(
         round_stochastic_(w, *grid, random=random)
     moved = torch.ne(w, before).logical_and_(asked).nonzero().squeeze(1)
     levels = (w.index_select(0, moved) - before.index_select(0, moved)).abs_().div_(step).round_()
-    moves.index_add_(0, moved, levels.nan_to_num_(0.0, posinf=0.0).long())
+    moves.index_add_(0, moved, levels.nan_to_num_(0.0, posinf=0.0).clamp_(max=1 << 30).int())
     return w
 
 

@@ -104,7 +104,7 @@ class DeviceConstraint(DeviceSettings):
         mapping = self.mapping_module()
         synapses = find_synapses(model, self.bias == "constrained")
         self.layers = [layer for s in synapses for layer, name in s.places if name == "weight"]
-        self._transferred = None
+        self._transferred = self._before = None
         conductances = [map_to_conductances(model, synapse, mapping) for synapse in synapses]
         self._parameters = [parameter for of_synapse in conductances for parameter in of_synapse]
         self._conductances = gather(self._parameters)
@@ -241,7 +241,7 @@ class DeviceConstraint(DeviceSettings):
         for name, values in self._devices.items():
             values.copy_(saved["devices"][name])
         before = saved["before"]
-        self._before = None if before is None else before.to(self._conductances.device)
+        self._before = None if before is None else self._conductances.clone().copy_(before)
         self._tally = Tally(**saved["tally"])
         self._until_sample = saved["until_sample"]
         states = saved.get("effects", [])
@@ -265,11 +265,9 @@ class DeviceConstraint(DeviceSettings):
                 quantize_nearest, W_min=self.W_min, W_max=self.W_max, levels=self.levels
             )
             read = straight_through(on_grid)
-        middle = (self.W_min + self.W_max) / 2
-        if self.mapping == "differential":
-            return partial(DifferentialPair, read, self.gain, middle)
-        if self.mapping == "reference":
-            return partial(ReferenceColumn, read, self.gain, middle)
+        signed = {"differential": DifferentialPair, "reference": ReferenceColumn}
+        if self.mapping in signed:
+            return partial(signed[self.mapping], read, self.gain, (self.W_min + self.W_max) / 2)
         return None if read is read_exactly else partial(Direct, read)
 
     def _start_scheme(self, scheme: UpdateScheme, lines: list[Tensor]) -> None:
@@ -285,15 +283,18 @@ class DeviceConstraint(DeviceSettings):
 
     def _keep_for_next_step(self) -> None:
         effects = (*self._before_update, *self._effects)
-        needed = self._until_sample == 0 or any(effect.needs_before for effect in effects)
-        self._before = self._conductances.clone() if needed else None
+        if self._until_sample > 0 and not any(effect.needs_before for effect in effects):
+            self._before = None
+        elif self._before is None:
+            self._before = self._conductances.clone()
+        else:  # fresh memory in every step takes longer than the copy
+            self._before.copy_(self._conductances)
 
     def _sample(self, asked: Tensor, before: Tensor) -> None:
         self._tally.samples += 1
         if not self.keeps_every_update:
             self._tally.add_updates(asked, self._conductances, before)
         if self.retain:
-            resting = self._devices.get("W_min", self.W_min)
-            if self.retention_target is not None:
-                resting = self.retention_target
+            own = self._devices.get("W_min", self.W_min)
+            resting = own if self.retention_target is None else self.retention_target
             self._tally.drift += float((resting - asked).mean()) * self.retention_rate

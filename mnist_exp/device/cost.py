@@ -64,7 +64,7 @@ class Cost:
         Parameters
         ----------
         pulses : Tensor
-            Given to each device of every array, int64 [devices].
+            Given to each device of every array, int32 [devices].
         reads : mapping
             What was read, by purpose: "forward", "backward", "evaluation", "transfer".
 

@@ -78,7 +78,7 @@ class Clip:
 class Round:
     """Retention, then rounding to a level, fused into one pass over the conductances.
 
-    With ``counts``, int64 [devices], it counts the levels by which devices move that are asked to.
+    With ``counts``, int32 [devices], it counts the levels by which devices move that are asked to.
     """
 
     retention: float
@@ -239,7 +239,7 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
         Only the ones the settings need: ``W_min``, ``W_max``, ``rate_factor``, ``remainder``,
         ``pulse_remainder`` (float32 [count]), ``stuck_indices`` (int64), ``stuck_values``
         (float32), the numbers of a step model under ``curve.``, and the pulses counted, ``written``
-        (int64 [count]).
+        (int32 [count]).
     """
     devices: dict[str, Tensor] = {}
     if any(variation := settings.bound_variations):
@@ -273,5 +273,5 @@ def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> 
         drawn = settings.curve.draw(count, random)
         devices |= {f"{OF_CURVE}{name}": values for name, values in drawn.items()}
     if settings.cost is not None:
-        devices[WRITTEN] = torch.zeros(count, device=random.device, dtype=torch.int64)
+        devices[WRITTEN] = torch.zeros(count, device=random.device, dtype=torch.int32)
     return devices

@@ -37,7 +37,7 @@ class Programming:
     remainder : Tensor or None
         The accumulator, in pulses, [devices].
     counts : Tensor or None
-        Where whole pulses are counted, int64 [devices].
+        Where whole pulses are counted, int32 [devices].
     """
 
     needs_before: ClassVar[bool] = True

@@ -13,11 +13,12 @@ from mnist_exp.device.quantization import Number, at, level_distance, quantize_n
 if TYPE_CHECKING:
     from mnist_exp.device.settings import DeviceSettings
 
+MOST = 1 << 30  # pulses of a step that are counted; only a training that diverged asks for more
 WRITTEN = "written"  # name of the counts among an array's per-device values
 
 
 def pulses_counted(values: dict[str, Tensor]) -> Tensor:
-    """Return the pulses given to the devices of all arrays among ``values``, int64 [devices]."""
+    """Return the pulses given to the devices of all arrays among ``values``, int32 [devices]."""
     return torch.cat([counts for n, counts in values.items() if n.rpartition(".")[2] == WRITTEN])
 
 
@@ -27,13 +28,14 @@ def add_pulses(counts: Tensor, devices: Tensor, pulses: Tensor) -> None:
     Parameters
     ----------
     counts : Tensor
-        Of an array, int64 [devices]; changed in place.
+        Of an array, int32 [devices]; changed in place.
     devices : Tensor
         Indices of those that got pulses, each once.
     pulses : Tensor
         Of each of them, whole numbers; NaN and infinity, of a training that diverged, count as 0.
     """
-    counts.index_add_(0, devices, pulses.abs().nan_to_num_(0.0, posinf=0.0).long())
+    finite = pulses.abs().nan_to_num_(0.0, posinf=0.0).clamp_(max=MOST)
+    counts.index_add_(0, devices, finite.int())
 
 
 class Asked:
@@ -63,10 +65,13 @@ class CountAsked:
     needs_before: ClassVar[bool] = True
     counts: Tensor
 
+    def __post_init__(self) -> None:
+        self.changed = torch.empty_like(self.counts)  # of their dtype: adding booleans is slow
+
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Count; ``w`` stays as it is."""
         assert before is not None, "the constraint keeps it for effects that need it"
-        self.counts += torch.ne(w, before)
+        self.counts += torch.ne(w, before, out=self.changed)
 
 
 @dataclass
@@ -76,7 +81,7 @@ class CountLevels:
     Parameters
     ----------
     counts : Tensor
-        Of the array, int64 [devices].
+        Of the array, int32 [devices].
     asked : Asked
         The first effect of the step.
     W_min, W_max : float or Tensor

@@ -30,7 +30,7 @@ Network = tuple[Array[Convolution], Array[Layer]]
 # offset, slope (level = offset + slope * conductance), W_min, W_max, level spacing
 Grid = tuple[float, float, float, float, float]
 Draw = Callable[[int], tuple[npt.NDArray[np.uint64], float]]
-COUNTING = (torch.float32, torch.int64)  # conductances before, counts of moves
+COUNTING = (torch.float32, torch.int32)  # conductances before, counts of moves
 LARGEST_SIDE = 64  # rows in `orthogonalize`; SIDE in orthogonalize.c
 WHOLE = 16  # products with a background need a multiple of this many outputs
 
@@ -133,7 +133,7 @@ class Kernels:
         To the nearest; with ``draw`` up or down at random, by xorshift64 generators:
         ``draw(count)`` returns their states, one per four conductances, and the offset common to
         all random numbers, called only if the kernel can take ``w``. ``counting``: what ``w`` was
-        before, and int64 counts, to which moves by levels are added where ``w`` differed from it.
+        before, and int32 counts, to which moves by levels are added where ``w`` differed from it.
         """
         plain = [is_plain(t, dtype) for t, dtype in zip(counting, COUNTING, strict=False)]
         sizes = {t.numel() for t in (w, *counting)}

@@ -78,7 +78,7 @@ static void check_rounding(Case *c) {
     uint64_t *lanes = room(c, generators, 8), *before = room(c, generators, 8);
     uint64_t *same_lanes = room(c, generators, 8);
     float *counted = copied(c, nearest, count), *start = copied(c, nearest, count);
-    int64_t *moves = room(c, count, 8);
+    int32_t *moves = room(c, count, 4);
     int to_nearest = below(c, 2);
     for (int64_t i = 0; i < count; i++) {
         moves[i] = 7;
@@ -94,7 +94,7 @@ static void check_rounding(Case *c) {
     round_counting_moves(counted, start, moves, count, 40, 100, -0.4f, 0.5f, 0.01f,
                          to_nearest ? 0 : same_lanes, 0.5f, c->threads);
     take_in(c, counted, count, 4);
-    take_in(c, moves, count, 8);
+    take_in(c, moves, count, 4);
     take_in(c, nearest, count, 4);
     take_in(c, random, count, 4);
     take_in(c, lanes, generators, 8);

@@ -220,7 +220,7 @@ def test_moves_between_levels_are_counted_as_by_torch(
     Round(0.0, 0.1, 0.1, 0.51, 100, None)(before, None)
 
     def rounded() -> Tensor:
-        counts, random = torch.full((count,), 3), RandomSource(seed, CPU)
+        counts, random = torch.full((count,), 3, dtype=torch.int32), RandomSource(seed, CPU)
         effect = Round(0.3, 0.1, 0.1, 0.51, 100, random if stochastic else None, counts)
         w = before.clone()
         w[::3] = numbers(count, seed)[::3]  # the others are asked to stay

@@ -92,7 +92,7 @@ typedef struct {
     uint64_t *lanes; /* states of random generators; null for the nearest level */
     float lowest;
     const float *before; /* null: moves are not counted */
-    int64_t *moves;
+    int32_t *moves;
 } Rounding;
 
 static void to_nearest(const void *task, int64_t from, int64_t to) {
@@ -151,20 +151,20 @@ void round_stochastic(float *w, int64_t count, float offset, float slope, float 
     share(up_or_down, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
-enum { COUNTED = 16 }; /* elements looked at together: few devices move in a step */
-
-/* Add the levels by which at most COUNTED weights moved, where they were asked to. */
+/* Add the levels by which at most 4 * LANES weights moved, where they were asked to: few in a step. */
 static inline void add_moves(const Rounding *r, int64_t start, int64_t here, const float *asked) {
     const float *w = r->w + start, *before = r->before + start;
-    int64_t *moves = r->moves + start;
-    int moved = 0;
+    union {
+        uint8_t moved[4 * LANES];
+        uint64_t words[LANES / 2]; /* of eight flags each, the first in the lowest byte */
+    } flags = {{0}};
     for (int64_t i = 0; i < here; i++)
-        moved |= w[i] != before[i];
-    if (moved)
-        for (int64_t i = 0; i < here; i++) {
+        flags.moved[i] = (w[i] != before[i]) & (asked[i] != before[i]);
+    for (int64_t word = 0; word < LANES / 2; word++)
+        for (uint64_t left = flags.words[word]; left; left &= left - 1) {
+            int64_t i = 8 * word + __builtin_ctzll(left) / 8;
             float levels = nearbyintf(fabsf(w[i] - before[i]) / r->step);
-            int counts = (asked[i] != before[i]) & (levels < 0x1p30f); /* not where it is NaN */
-            moves[i] += counts ? (int32_t)levels : 0;
+            r->moves[start + i] += levels < 0x1p30f ? (int32_t)levels : 0; /* not where it is NaN */
         }
 }
 
@@ -173,19 +173,19 @@ static void round_and_count(const void *task, int64_t from, int64_t to) {
     const Rounding *r = task;
     float asked[4 * LANES];
     for (int64_t start = from; start < to; start += 4 * LANES) {
-        int64_t end = smaller(start + 4 * LANES, to), i = start;
+        int64_t end = smaller(start + 4 * LANES, to);
         memcpy(asked, r->w + start, sizeof(float) * (size_t)(end - start));
         (r->lanes ? up_or_down : to_nearest)(task, start, end);
-        for (; i + COUNTED <= end; i += COUNTED)
-            add_moves(r, i, COUNTED, asked + (i - start));
-        if (i < end)
-            add_moves(r, i, end - i, asked + (i - start));
+        if (end - start == 4 * LANES) /* a call of its own has a constant length */
+            add_moves(r, start, 4 * LANES, asked);
+        else
+            add_moves(r, start, end - start, asked);
     }
 }
 
 /* round_nearest, or with lanes round_stochastic; adds to moves by how many steps the weights moved
    from `before`, if w differed from it */
-void round_counting_moves(float *w, const float *before, int64_t *moves, int64_t count, float offset,
+void round_counting_moves(float *w, const float *before, int32_t *moves, int64_t count, float offset,
                           float slope, float W_min, float W_max, float step, uint64_t *lanes,
                           float lowest, int64_t threads) {
     Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest, before, moves};

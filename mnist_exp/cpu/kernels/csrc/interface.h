@@ -19,7 +19,7 @@ void round_nearest(float *w, int64_t count, float offset, float slope, float W_m
                    float step, int64_t threads);
 void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                       float step, uint64_t *lanes, float lowest, int64_t threads);
-void round_counting_moves(float *w, const float *before, int64_t *moves, int64_t count, float offset,
+void round_counting_moves(float *w, const float *before, int32_t *moves, int64_t count, float offset,
                           float slope, float W_min, float W_max, float step, uint64_t *lanes,
                           float lowest, int64_t threads);
 int64_t nonzero(const float *x, int64_t count);
