@@ -98,7 +98,7 @@ def _check_kept(settings: DeviceEvaluation, constraint: object) -> None:
                 f"evaluation.{name}={share}: the run's own devices are kept, and this is for newly "
                 "programmed ones; set evaluation.program=true, or leave it out."
             )
-    read = settings.read or getattr(constraint, "read", None)
+    read = settings.reading(getattr(constraint, "read", None))
     paired = getattr(constraint, "mapping", "direct") != "direct"
     if paired and (wires := getattr(read, "wire_resistance", 0.0)):
         raise UserError(
@@ -149,7 +149,7 @@ class DeviceTest:
         model = model.to(self.images.device)
         constraint = build_constraint(self.config)
         devices, held = self._devices(model, constraint, split.fold)
-        read = self.settings.read or getattr(constraint, "read", None)
+        read = self.settings.reading(getattr(constraint, "read", None))
         network = devices.network
         accuracies = []
         before = self._accuracy(model, split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,16 @@ def lines(found: dict[str, Any]) -> list[str]:
         *table_lines(rows, str.rjust),
     ]
     return [printable(line) for line in text]
+
+
+def check_writable(directory: Path) -> None:
+    """Raise a UserError if files cannot be written to a directory, which need not exist yet."""
+    whole = directory.absolute()
+    try:
+        with tempfile.TemporaryFile(dir=next(p for p in (whole, *whole.parents) if p.exists())):
+            pass
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written to ({error.strerror}).") from error
 
 
 def write(directory: Path, found: dict[str, Any], dpi: int) -> list[Path]:

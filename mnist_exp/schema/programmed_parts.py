@@ -50,6 +50,8 @@ READ_NOISE = {
     **dict.fromkeys(("t_read", "t0"), ABOVE_0),
 }
 HOME = "mnist_exp.device.programmed"
+EXACT = "exact"  # products that no array's converters take part in
+_READING = _part("mnist_exp.device.ArrayReading")
 DEVICE_EVALUATION = {
     "times": TIMES,
     "repetitions": integer(1),
@@ -58,7 +60,9 @@ DEVICE_EVALUATION = {
     "programming": _part(f"{HOME}.ProgrammingError"),
     "drift": _part(f"{HOME}.PowerLawDrift"),
     "noise": _part(f"{HOME}.ReadNoise"),
-    "read": _part("mnist_exp.device.ArrayReading"),
+    "read": Rule(
+        lambda value: value == EXACT or _READING.accepts(value), f"{EXACT}, {_READING.allowed}"
+    ),
     "stuck_at_zero": SHARE,
     "stuck_at_max": SHARE,
     "compensation": one_of("none", "global"),

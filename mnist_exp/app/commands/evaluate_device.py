@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> int:
     from mnist_exp.experiment.device_evaluation import build_evaluation
 
     settings = build_evaluation(config)
+    if options.output is not None:
+        report.check_writable(options.output)  # rather than after the tests
     run = Run(options.run_dir, trust=trust, key="RUN_DIR")
     epoch = int(options.epoch) if options.epoch.isdecimal() else options.epoch
     folds = run.folds if options.fold is None else [options.fold]

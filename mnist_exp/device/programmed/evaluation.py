@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from mnist_exp.device.programmed.drift import Drift
 from mnist_exp.device.reading.reading import Reading
 from mnist_exp.schema.durations import seconds_of
-from mnist_exp.schema.programmed_parts import DEVICE_EVALUATION
+from mnist_exp.schema.programmed_parts import DEVICE_EVALUATION, EXACT
 from mnist_exp.schema.rule import mistakes, refuse
 
 Programming = Callable[[Tensor, Generator], Tensor]
@@ -43,7 +43,7 @@ class DeviceEvaluation:
         How conductances change with time; None: not at all.
     noise : callable or None
         Noise of reading, such as `ReadNoise`; None: none.
-    read : Reading or None
+    read : Reading, "exact" or None
         How products of the weights are read, such as `ArrayReading`; None: as in training.
     stuck_at_zero, stuck_at_max : float
         Shares of devices that stay at 0 and at ``g_max`` whatever is programmed; of newly
@@ -69,7 +69,7 @@ class DeviceEvaluation:
     programming: Programming | None = None
     drift: Drift | None = None
     noise: Noise | None = None
-    read: Reading | None = None
+    read: Reading | str | None = None
     stuck_at_zero: float = 0.0
     stuck_at_max: float = 0.0
     compensation: str = "none"
@@ -84,6 +84,12 @@ class DeviceEvaluation:
         """The times in seconds."""
         return [seconds_of(time) for time in self.times]
 
+    def reading(self, trained: Reading | None) -> Reading | None:
+        """Return how products are read, those of the training as given; None: exactly."""
+        if isinstance(self.read, str):
+            return None
+        return self.read or trained
+
     def _contradictions(self) -> Iterator[str]:
         if self.drift is not None and not hasattr(self.drift, "start"):
             yield (
@@ -94,7 +100,7 @@ class DeviceEvaluation:
             if not (getattr(self, name) is None or callable(getattr(self, name))):
                 kind = type(getattr(self, name)).__name__
                 yield f"evaluation.{name}: a {kind} cannot be called."
-        if not (self.read is None or isinstance(self.read, Reading)):
+        if not (self.read in (None, EXACT) or isinstance(self.read, Reading)):
             yield (
                 f"evaluation.read: a {type(self.read).__name__} is no reading; derive it from "
                 "mnist_exp.device.Reading."

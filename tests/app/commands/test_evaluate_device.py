@@ -143,6 +143,28 @@ def test_products_may_be_read_from_arrays(runs: dict[str, Path], tmp_path: Path)
     assert found["evaluation"]["read"]["output_noise"] == 30
 
 
+def test_a_run_that_was_read_may_be_tested_with_exact_products(
+    compose_config: Compose, tmp_path: Path
+) -> None:
+    read = ("constraint/read=analog", "constraint.read.output_noise=30")
+    config = compose_config(*SMALL, "constraint=analog", "cv=holdout", "cv.test=200", *read)
+    run_experiment(config, tmp_path / "run")
+    kept = (*SHORT, "evaluation=ideal")
+    as_trained = evaluated(tmp_path / "run", tmp_path / "as_trained", *kept)
+    exact = evaluated(tmp_path / "run", tmp_path / "exact", *kept, "evaluation.read=exact")
+    means = [found["times"][0]["accuracy"]["mean"] for found in (as_trained, exact)]
+    assert means[1] > means[0] + 0.05
+    assert exact["times"][0]["accuracy"]["std"] == 0  # nothing is left to chance
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_tests(
+    runs: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "below"
+    assert "cannot be written to" in refused(capsys, runs["float"], "--output", output, *SHORT)
+
+
 def test_a_drift_of_ones_own(runs: dict[str, Path], tmp_path: Path) -> None:
     drift = f"evaluation.drift={{_target_: {__name__}.Gone, after: 10}}"
     found = evaluated(runs["float"], tmp_path, "evaluation=ideal", drift, *SHORT)
@@ -166,6 +188,7 @@ def test_a_drift_of_ones_own(runs: dict[str, Path], tmp_path: Path) -> None:
             "evaluation.repetitions=0: allowed is a whole number of at",
         ),
         (("evaluation.drift.nu=3",), "evaluation.drift.nu"),
+        (("evaluation.read=exactly",), "evaluation.read=exactly: allowed is exact, null, or a class"),
         (("evaluation=nope",), "evaluation=nope: there is no such option"),
         (("evaluation.read={_target_: mnist_exp.cv.Holdout}",), "evaluation.read: a Holdout is no"),
         (("data=mnist",), "data=mnist: evaluate-device takes evaluation=OPTION"),
