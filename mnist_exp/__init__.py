@@ -15,11 +15,19 @@ TYPE_CHECKING = False  # typing takes milliseconds to load
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["PyTorchNNWrapper", "__version__", "load_run", "load_sweep", "run_experiment"]
+__all__ = [
+    "PyTorchNNWrapper",
+    "__version__",
+    "evaluate_device",
+    "load_run",
+    "load_sweep",
+    "run_experiment",
+]
 
 # What is imported on first use, and the module that has it.
 _LAZY = {
     "PyTorchNNWrapper": "mnist_exp.sklearn",
+    "evaluate_device": "mnist_exp.app.device_evaluation",
     "load_run": "mnist_exp.app.runs",
     "load_sweep": "mnist_exp.app.loaded_sweep",
     "run_experiment": "mnist_exp.app.python_run",

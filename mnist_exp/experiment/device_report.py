@@ -108,11 +108,11 @@ def lines(found: dict[str, Any]) -> list[str]:
     many = found["networks"] > 1
     images = " or ".join(sorted({f"{count:,}" for count in found["test_images"]}))
     before = found["as_trained"]
-    rows = [("time", "accuracy", *(["std over folds"] * many))]
+    shown = [("time", "accuracy", *(["std over folds"] * many))]
     for row in found["times"]:
         accuracy, std = row["accuracy"], row["std_over_folds"]
         spread = (f"{std:.2%}",) if many else ()
-        rows.append((row["time"], shown_accuracy(accuracy["mean"], accuracy["std"]), *spread))
+        shown.append((row["time"], shown_accuracy(accuracy["mean"], accuracy["std"]), *spread))
     tests = counted(found["repetitions"], "repetition")
     over = f"{tests} of each of {found['networks']} folds" if many else tests
     text = [
@@ -122,7 +122,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         + ("re-estimated" if found["reestimate_batch_norm"] else "as trained"),
         f"{images} test images, mean +- sample std over {over}; as trained "
         + shown_accuracy(before["mean"], before["std"]),
-        *table_lines(rows, str.rjust),
+        *table_lines(shown, str.rjust),
     ]
     return [printable(line) for line in text]
 
@@ -159,12 +159,26 @@ def write(directory: Path, found: dict[str, Any], dpi: int) -> list[Path]:
     return paths
 
 
+def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each fold, repetition and time of a record."""
+    return [
+        {
+            "fold": fold["fold"],
+            "repetition": number,
+            "time": at["time"],
+            "seconds": at["seconds"],
+            "accuracy": accuracy,
+        }
+        for at in found["times"]
+        for fold in at["folds"]
+        for number, accuracy in enumerate(fold["accuracies"], start=1)
+    ]
+
+
 def _csv(found: dict[str, Any]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("fold", "repetition", "time", "seconds", "accuracy"))
-    for row in found["times"]:
-        for fold in row["folds"]:
-            for number, accuracy in enumerate(fold["accuracies"], start=1):
-                writer.writerow((fold["fold"], number, row["time"], row["seconds"], accuracy))
+    table = rows(found)
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
     return text.getvalue()

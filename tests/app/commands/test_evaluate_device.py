@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from torch import Generator, Tensor
 
+import mnist_exp
 from mnist_exp.app import commands
 from mnist_exp.device.programmed import Drift
 from mnist_exp.device.programmed.drift import Course
@@ -94,6 +95,32 @@ def test_the_table_the_files_and_their_numbers(
     assert [float(r["accuracy"]) for r in written] == accuracies
     assert found["evaluation"]["drift"]["t0"] == 20
     assert (tmp_path / FILES[2]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_in_python_it_finds_what_the_command_finds(
+    runs: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    by_command = evaluated(runs["folds"], tmp_path, *SHORT)
+    printed = capsys.readouterr().out
+    before = sorted(runs["folds"].iterdir())
+    for run in (runs["folds"], mnist_exp.load_run(runs["folds"])):
+        found = mnist_exp.evaluate_device(run, *SHORT)
+        assert json.loads(json.dumps(found.record)) == by_command
+        assert printed.startswith(f"{found}\n")
+    assert sorted(runs["folds"].iterdir()) == before
+    with open(tmp_path / FILES[0]) as file:
+        written = [float(row["accuracy"]) for row in csv.DictReader(file)]
+    assert list(pandas_free(found.table)) == written
+    assert [text.get_text() for text in found.figure().axes[0].get_xticklabels()] == ["1s", "1d"]
+    second = mnist_exp.evaluate_device(runs["folds"], *SHORT, fold=2)
+    assert second.record["networks"] == 1
+    with pytest.raises(UserError, match="epoch"):
+        mnist_exp.evaluate_device(runs["folds"], *SHORT, epoch=7)
+
+
+def pandas_free(table: Any) -> Any:
+    """Return the accuracies of a table, with pandas or without."""
+    return [row["accuracy"] for row in table] if isinstance(table, list) else table["accuracy"]
 
 
 def test_the_same_seed_gives_the_same_numbers(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -182,7 +209,7 @@ def test_a_drift_of_ones_own(runs: dict[str, Path], tmp_path: Path) -> None:
         (("evaluation.times=[0s]",), "increasing times above 0"),
         (("evaluation.times=[-1s]",), "increasing times above 0"),
         (("evaluation.times=[1e400s]",), "increasing times above 0"),
-        (("~evaluation",), "~evaluation: evaluate-device takes evaluation=OPTION"),
+        (("~evaluation",), "~evaluation: a test on devices takes evaluation=OPTION"),
         (
             ("evaluation.repetitions=0",),
             "evaluation.repetitions=0: allowed is a whole number of at",
@@ -191,8 +218,8 @@ def test_a_drift_of_ones_own(runs: dict[str, Path], tmp_path: Path) -> None:
         (("evaluation.read=exactly",), "evaluation.read=exactly: allowed is exact, null, or a class"),
         (("evaluation=nope",), "evaluation=nope: there is no such option"),
         (("evaluation.read={_target_: mnist_exp.cv.Holdout}",), "evaluation.read: a Holdout is no"),
-        (("data=mnist",), "data=mnist: evaluate-device takes evaluation=OPTION"),
-        (("--nope",), "--nope: evaluate-device takes"),
+        (("data=mnist",), "data=mnist: a test on devices takes evaluation=OPTION"),
+        (("--nope",), "--nope: a test on devices takes"),
         (("evaluation.program=false",), "evaluation.program=false: the run has no devices"),
         (("evaluation.reestimate_batch_norm=true",), "MLP has no BatchNorm"),
         (("--fold", "2"), "fold=2: "),
