@@ -19,7 +19,7 @@ KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
 	test-wheel test-trackers test-training check-model check-params view-results lint bench reproduce \
-	torture sanitize clean clean-checkpoints
+	torture sanitize notebooks clean clean-checkpoints
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ lint: $(DEV) ## ruff and mypy
 bench: $(BENCH) ## time our epochs against the baselines; WHAT=mlp100; AIHWKIT_VENV=path
 	@$(if $(filter aihwkit,$(WHAT)),$(MAKE) --no-print-directory $(AIHWKIT) || true)
 	AIHWKIT_VENV=$(AIHWKIT_VENV) $(PY) -m tests.benchmarks $(WHAT) $(ARGS)
+
+notebooks: $(DEV) ## execute docs/notebooks and store the outputs; WHAT="sweep_with_pandas"
+	$(PY) -m tests.helpers.notebooks $(WHAT)
 
 torture: $(DEV) ## kill, damage and starve runs for half an hour; no result may be lost
 	$(PY) -m tests.torture $(WHAT) $(ARGS)

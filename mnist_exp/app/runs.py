@@ -219,6 +219,16 @@ class Run:
         probabilities = logits.softmax(1)[0 if single else slice(None)]
         return probabilities if isinstance(images, torch.Tensor) else probabilities.numpy()
 
+    def inputs(self, images: Any) -> Tensor:
+        """Return images as `model` takes them, normalised: float32 [N, C, H, W] on the CPU.
+
+        ``images`` are as in `predict`.
+        """
+        from mnist_exp.experiment.trained import as_dataset
+
+        dataset = as_dataset(images, self.class_names, self.results)
+        return self._images(dataset, dataset.images.device).inputs(dataset.images)
+
     def evaluate(
         self,
         dataset: Dataset | None = None,

@@ -107,6 +107,15 @@ def test_predictions_take_pixels_and_keep_their_kind(plain: Run) -> None:
         plain.predict(test.float())
 
 
+def test_inputs_are_what_the_network_takes(plain: Run) -> None:
+    images = plain.dataset().test_images[:5]
+    inputs = plain.inputs(images.numpy())
+    assert inputs.shape == (5, 1, 28, 28)
+    probabilities = plain.model()(inputs).softmax(1)
+    assert torch.allclose(probabilities, plain.predict_proba(images), atol=1e-6)
+    assert torch.equal(plain.inputs(images[0]), inputs[:1])
+
+
 def test_rows_are_a_table(plain: Run) -> None:
     assert list(plain.metrics["epoch"] if hasattr(plain.metrics, "columns") else ()) in ([1, 2], [])
     assert len(plain.metrics) == 2
