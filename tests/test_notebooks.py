@@ -32,15 +32,22 @@ def test_every_notebook_has_small_values() -> None:
     assert [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))] == sorted(SMALL)
 
 
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Any]:
+    for package in ("nbclient", "ipykernel", "pandas"):
+        pytest.importorskip(package, reason="runs notebooks: pip install 'mnist_exp[dev]'")
+    from tests.helpers import notebooks
+
+    with notebooks.kernel() as started:
+        yield started
+
+
 @pytest.mark.slow
 @each_notebook
-def test_a_notebook_runs_without_warnings(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("nbclient", reason="runs notebooks: pip install 'mnist_exp[dev]'")
-    pytest.importorskip("ipykernel", reason="runs notebooks: pip install 'mnist_exp[dev]'")
-    pytest.importorskip("pandas", reason="the notebooks use it: pip install 'mnist_exp[dev]'")
+def test_a_notebook_runs_without_warnings(name: str, kernel: Any, tmp_path: Path) -> None:
     from tests.helpers.notebooks import execute
 
-    book = execute(NOTEBOOKS / f"{name}.ipynb", tmp_path, SMALL[name])
+    book = execute(kernel, NOTEBOOKS / f"{name}.ipynb", tmp_path, SMALL[name])
     assert warnings_in(book) == []
 
 

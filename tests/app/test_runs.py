@@ -112,7 +112,8 @@ def test_inputs_are_what_the_network_takes(plain: Run) -> None:
     inputs = plain.inputs(images.numpy())
     assert inputs.shape == (5, 1, 28, 28)
     probabilities = plain.model()(inputs).softmax(1)
-    assert torch.allclose(probabilities, plain.predict_proba(images), atol=1e-6)
+    expected = torch.as_tensor(plain.predict_proba(images))
+    assert torch.allclose(probabilities, expected, atol=1e-6)
     assert torch.equal(plain.inputs(images[0]), inputs[:1])
 
 
