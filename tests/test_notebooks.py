@@ -25,6 +25,10 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "sweep_with_pandas": {"settings": FEW, "levels": [16, 64], "seeds": [0, 1]},
 }
+# an absolute path, or the address of an object
+PLACE = re.compile(
+    r"(?<![\w.])/(home|root|tmp|Users|private|usr|var|opt|mnt|work)/|[A-Z]:\\|\b0x\w{6}"
+)
 each_notebook = pytest.mark.parametrize("name", SMALL)
 
 
@@ -68,7 +72,7 @@ def test_outputs_name_no_place_of_the_machine_that_made_them(name: str) -> None:
     texts = [text for output in outputs(book) for text in texts_of(output)]
     assert texts
     for text in texts:
-        assert not re.search(r"(?<![\w.>])/(?!\w+>)\w[\w.-]*/|[A-Z]:\\|0x[0-9a-f]{6}", text), text
+        assert not PLACE.search(text), text
 
 
 def outputs(book: Any) -> Iterator[Mapping[str, Any]]:

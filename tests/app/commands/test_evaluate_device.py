@@ -215,7 +215,10 @@ def test_a_drift_of_ones_own(runs: dict[str, Path], tmp_path: Path) -> None:
             "evaluation.repetitions=0: allowed is a whole number of at",
         ),
         (("evaluation.drift.nu=3",), "evaluation.drift.nu"),
-        (("evaluation.read=exactly",), "evaluation.read=exactly: allowed is exact, null, or a class"),
+        (
+            ("evaluation.read=exactly",),
+            "evaluation.read=exactly: allowed is exact, null, or a class",
+        ),
         (("evaluation=nope",), "evaluation=nope: there is no such option"),
         (("evaluation.read={_target_: mnist_exp.cv.Holdout}",), "evaluation.read: a Holdout is no"),
         (("data=mnist",), "data=mnist: a test on devices takes evaluation=OPTION"),
