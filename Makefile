@@ -8,6 +8,8 @@ PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 BENCH := $(VENV)/.bench-installed
+DOCS := $(VENV)/.docs-installed
+GALLERY := build/gallery/.made
 TRACKERS := $(VENV)/.trackers-installed
 ENGINES := $(VENV)/.engines-installed
 RAY_VENV ?= .venv-ray
@@ -19,7 +21,7 @@ KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
 	test-wheel test-trackers test-training check-model check-params view-results lint bench reproduce \
-	torture sanitize notebooks clean clean-checkpoints
+	docs docs-serve torture sanitize notebooks clean clean-checkpoints
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +39,15 @@ $(DEV): $(RUNTIME)
 
 $(BENCH): $(RUNTIME)
 	$(PY) -m pip install --quiet --editable ".[bench]"
+	@touch $@
+
+$(DOCS): $(RUNTIME)
+	$(PY) -m pip install --quiet --editable ".[docs]"
+	@touch $@
+
+# runs whose pictures the site shows: again when the program or its settings have changed
+$(GALLERY): $(DOCS) docs/site/gallery.py $(shell find mnist_exp conf -name '*.py' -o -name '*.yaml')
+	$(PY) docs/site/gallery.py
 	@touch $@
 
 $(TRACKERS): $(DEV)
@@ -104,6 +115,12 @@ view-results: $(RUNTIME) ## list runs; ARGS="--where constraint=memristor --sort
 
 reproduce: $(RUNTIME) ## accuracy over seeds; WHAT="cnn21k mlp300" SEEDS=10
 	$(PY) -m mnist_exp seeds $(WHAT) --seeds $(SEEDS) $(ARGS)
+
+docs: $(GALLERY) ## the documentation site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+docs-serve: $(GALLERY) ## the site on a local port, rebuilt as pages change
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs serve
 
 lint: $(DEV) ## ruff and mypy
 	$(VENV)/bin/ruff check .

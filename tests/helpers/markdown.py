@@ -29,6 +29,12 @@ class Block:
         return None if found is None else found[1]
 
     @property
+    def quoted(self) -> tuple[str, str] | None:
+        """File and function or class of a quotation, ``# mnist_exp/train/loop.py: train``."""
+        found = re.match(r"# (mnist_exp/[\w/]+\.py): (\w+)\n", self.text)
+        return None if found is None else (found[1], found[2])
+
+    @property
     def commands(self) -> list[str]:
         """The lines of a bash block, without comments."""
         lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in self.text.splitlines())
