@@ -93,7 +93,8 @@ def small(arguments: list[str]) -> list[str]:
         return [*arguments, *SMALLER[first]]
     if (is_word and first != "seeds") or any(a.startswith(AS_THEY_ARE) for a in arguments):
         return arguments
-    if "model=mlp100" in arguments and first != "-m":
+    one_split = {"cv=holdout", "cv=none"} & set(arguments)
+    if "model=mlp100" in arguments and first != "-m" and not one_split:
         arguments = [*arguments, "cv.n_jobs=1"]  # folds in processes take seconds to start
         if not any(argument.startswith("cv") for argument in arguments[:-1]):
             arguments += ["cv.n_splits=2"]

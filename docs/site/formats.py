@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import html
+import io
+import re
 from typing import Any
 
-from latex2mathml.converter import convert
+import matplotlib as mpl
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import math_to_image
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from pymdownx.slugs import slugify
+
+POINTS = 12  # of the letters in a formula, which the page shows at the size of its text
+INK = "#123456"  # to be found and replaced
 
 
 def on_config(config: MkDocsConfig) -> None:
@@ -22,8 +29,27 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def formula(source: str, *_: Any, **__: Any) -> str:
-    """Return a LaTeX formula as MathML, which browsers draw without a script."""
-    return f'<div class="math">{convert(source.strip(), display="block")}</div>'
+    """Return a LaTeX formula as SVG in the colour of the text.
+
+    As MathML it would need a mathematical font, which not every reader has.
+    """
+    latex, drawing = " ".join(source.split()), io.StringIO()
+    settings = {"svg.fonttype": "path", "mathtext.fontset": "cm", "savefig.transparent": True}
+    with mpl.rc_context(settings):
+        prop = FontProperties(size=POINTS)
+        text = latex.replace(r"\frac", r"\dfrac")  # as LaTeX draws it where a line is its own
+        math_to_image(f"${text}$", drawing, prop=prop, format="svg", color=INK)
+    found = re.search(
+        r'<svg .*?width="([\d.]+)pt" height="([\d.]+)pt".*?>', drawing.getvalue(), re.S
+    )
+    if found is None:
+        raise PluginError(f"math: {latex}: cannot be drawn")
+    width, height = (float(number) for number in found.groups())
+    box = f'viewBox="0 0 {width} {height}" style="width: {width / POINTS}em"'
+    paths = drawing.getvalue()[found.end() :].replace(INK, "currentColor")
+    paths = re.sub(r"<metadata>.*?</metadata>|\n\s*", " ", paths, flags=re.S)
+    label = html.escape(latex, quote=True)
+    return f'<div class="math"><svg role="img" aria-label="{label}" {box}>{paths}</div>'
 
 
 def floors(source: str, *_: Any, **__: Any) -> str:

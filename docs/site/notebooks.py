@@ -60,6 +60,7 @@ def shown(
             yield f"![Output of the cell above]({picture})"
         elif "text/html" in data:
             table = re.sub(r"<style.*?</style>|\n\s*", "", "".join(data["text/html"]), flags=re.S)
+            table = re.sub(r"<table[^>]*>", "<table>", table)  # in the style of the site
             yield f'<div class="output" markdown="0">{table}</div>'
         elif text:
-            yield f"{FENCE}text\n{ESCAPES.sub('', ''.join(text)).rstrip()}\n{FENCE}\n{{ .output }}"
+            yield f"{FENCE}{{.text .output}}\n{ESCAPES.sub('', ''.join(text)).rstrip()}\n{FENCE}"
