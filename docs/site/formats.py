@@ -34,8 +34,9 @@ def formula(source: str, *_: Any, **__: Any) -> str:
     As MathML it would need a mathematical font, which not every reader has.
     """
     latex, drawing = " ".join(source.split()), io.StringIO()
-    settings = {"svg.fonttype": "path", "mathtext.fontset": "cm", "savefig.transparent": True}
-    with mpl.rc_context(settings):
+    with mpl.rc_context(
+        {"svg.fonttype": "path", "mathtext.fontset": "cm", "savefig.transparent": True}
+    ):
         prop = FontProperties(size=POINTS)
         text = latex.replace(r"\frac", r"\dfrac")  # as LaTeX draws it where a line is its own
         math_to_image(f"${text}$", drawing, prop=prop, format="svg", color=INK)

@@ -82,7 +82,7 @@ EXHIBITS = [
             "training.epochs=1 optimizer.lr_pos=0.05,0.1,0.2 optimizer.lr_neg=0.05,0.1,0.2"
         ],
         "sweep",
-        {"sweep.png": "Test accuracy over the two rates; the frame is chosen by validation images."},
+        {"sweep.png": "Test accuracy over both rates; validation images choose the frame."},
         ["hydra.sweep.dir=sweep"],
     ),
     Exhibit(

@@ -42,6 +42,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     if uri.startswith("sources/"):
         return markdown
+    if not uri.startswith("notebooks/"):  # whose pages offer the file itself
+        markdown = re.sub(r"(\]\(notebooks/\w+)\.ipynb\)", r"\1.md)", markdown)
 
     def link(found: re.Match[str]) -> str:
         target = outside(uri, found[1])
