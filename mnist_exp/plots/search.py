@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from math import prod
 
 from mnist_exp.plots.figures import Figure, Normalize, ScalarMappable, in_percent, plain_log
-from mnist_exp.plots.sweep_figures import RING
+from mnist_exp.plots.sweep_figures import FAILED, RING
 from mnist_exp.plots.sweep_points import (
     COLOURS,
-    FAILED,
     Points,
     axis_label,
     best_of,

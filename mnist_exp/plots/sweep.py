@@ -9,24 +9,21 @@ from mnist_exp.plots.figures import BLUE, Figure, write_picture
 from mnist_exp.plots.search import is_scattered, scatter_figure
 from mnist_exp.plots.sweep_figures import curve_figure, maps_figure
 from mnist_exp.plots.sweep_points import (
-    Points,
     accuracy_label,
-    best_of,
+    best_words,
     gather_points,
     is_numeric,
     sorted_values,
     wrapped,
 )
-from mnist_exp.run.objective import MINIMIZE, Ranking
 from mnist_exp.run.over_seeds import SEED, over_seeds
 from mnist_exp.run.sweep_jobs import (
-    OPTIMISTIC,
     Row,
     count_by_status,
     ranking_of,
     swept_settings,
 )
-from mnist_exp.run.text_table import Share, shown_accuracy, shown_number
+from mnist_exp.run.text_table import shown_accuracy
 from mnist_exp.wording import counted
 
 
@@ -73,7 +70,8 @@ def sweep_figure(rows: Sequence[Row], names: Sequence[str]) -> Figure:
     if names == [SEED]:
         title += _mean_over_seeds(rows, figure)
     else:
-        title += _best(points, names, ranking_of(rows), mark)
+        words = best_words(points, names, ranking_of(rows))
+        title += [f"{mark}: {words}"] * bool(words)
     fewer = sum(bool(point.missing) for point in points.values())
     if fewer:
         title.append(f"{fewer} of {len(points)} means lack a job (marked n)")
@@ -91,19 +89,3 @@ def _mean_over_seeds(rows: Sequence[Row], figure: Figure) -> list[str]:
     axis.axhline(mean, color=BLUE, alpha=0.5)
     axis.axhspan(mean - std, mean + std, color=BLUE, alpha=0.1)
     return [f"mean ± sample std over {group.n} seeds: {shown_accuracy(mean, std, ' ± ')} (band)"]
-
-
-def _best(points: Points, names: Sequence[str], ranking: Ranking | None, mark: str) -> list[str]:
-    best = best_of(points)
-    if ranking is None or not best:
-        return []
-    point = points[best[0]]
-    settings = ", ".join(f"{name}={value}" for name, value in zip(names, best[0], strict=True))
-    missing = f" ({point.missing})" if point.missing else ""
-    images = f"({OPTIMISTIC})" if ranking.held_out else "on test images"
-    objective = ""
-    if ranking.value != "accuracy":
-        lowest = "lowest, " * (ranking.direction == MINIMIZE)
-        objective = f" ({lowest}{shown_number(point.score)})"
-    accuracy = shown_number(Share(point.accuracy or 0.0))
-    return [f"{mark}: best by {ranking}{objective}: {accuracy}{missing} {images} with {settings}"]

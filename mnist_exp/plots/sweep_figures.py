@@ -13,6 +13,7 @@ import numpy as np
 from mnist_exp.plots.figures import (
     BLUE,
     SLANTED,
+    VERMILION,
     Axes,
     Figure,
     Normalize,
@@ -22,9 +23,7 @@ from mnist_exp.plots.figures import (
     plain_log,
 )
 from mnist_exp.plots.sweep_points import (
-    BEST,
     COLOURS,
-    FAILED,
     LETTER,
     MOST_ANNOTATED,
     Point,
@@ -38,6 +37,7 @@ from mnist_exp.plots.sweep_points import (
 )
 from mnist_exp.run.over_seeds import SEED
 
+BEST = FAILED = VERMILION
 Grid = list[list[tuple[Point | None, bool]]]  # rows of cells: point, and whether it is the best
 RING: dict[str, Any] = {"s": 130, "facecolors": "none", "edgecolors": BEST, "linewidths": 2}
 LABEL_GAP = 0.22  # inches between slanted tick labels

@@ -1,4 +1,7 @@
-"""What the pictures of a sweep share: the means they draw, and the words at their axes."""
+"""What the pictures of a sweep share: the means they draw, and the words at their axes.
+
+Plain numbers and words, which pages use too; loads no matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from mnist_exp.plots.figures import VERMILION
+from mnist_exp.run.objective import MINIMIZE, Ranking
 from mnist_exp.run.over_seeds import SEED, over_seeds
-from mnist_exp.run.sweep_jobs import Row, ranking_of, value_of
+from mnist_exp.run.sweep_jobs import OPTIMISTIC, Row, ranking_of, value_of
+from mnist_exp.run.text_table import Share, shown_number
 from mnist_exp.wording import counted
 
 COLOURS = "viridis"
-BEST = FAILED = VERMILION
 MOST_ANNOTATED = 12  # largest number of values along an axis that are all written out
 LONGEST_LABEL = 24  # characters of a value at an axis
 LETTER = 0.085  # inches, about the width of a letter
@@ -89,6 +92,23 @@ def best_of(points: Points) -> list[tuple[str, ...]]:
     places = {key: point.place for key, point in points.items() if point.place is not None}
     best = min(places.values(), default=None)
     return [key for key, place in places.items() if place == best]
+
+
+def best_words(points: Points, names: Sequence[str], ranking: Ranking | None) -> str:
+    """Say which point is the best, by what, and on which images; empty if nothing ranks them."""
+    best = best_of(points)
+    if ranking is None or not best:
+        return ""
+    point = points[best[0]]
+    settings = ", ".join(f"{name}={value}" for name, value in zip(names, best[0], strict=True))
+    missing = f" ({point.missing})" if point.missing else ""
+    images = f"({OPTIMISTIC})" if ranking.held_out else "on test images"
+    objective = ""
+    if ranking.value != "accuracy":
+        lowest = "lowest, " * (ranking.direction == MINIMIZE)
+        objective = f" ({lowest}{shown_number(point.score)})"
+    accuracy = shown_number(Share(point.accuracy or 0.0))
+    return f"best by {ranking}{objective}: {accuracy}{missing} {images} with {settings}"
 
 
 def accuracy_label(rows: Sequence[Row], points: Points) -> str:
