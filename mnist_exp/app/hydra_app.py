@@ -37,6 +37,7 @@ from mnist_exp.app.sweep.launching import (
     stop_jobs,
     tied_to_launcher,
 )
+from mnist_exp.app.sweep.pace import has_page
 from mnist_exp.app.sweep.resume import resumed_arguments
 from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.cpu import fork_server
@@ -215,7 +216,7 @@ def run_sweep_job(config: DictConfig, directory: Path, signals: StopSignals) -> 
         print(f"error: {printable_lines(error)}", file=sys.stderr)
     finally:
         job.end()
-        job.pace.update_table(job.sweep_dir)
+        job.pace.update(job.sweep_dir, page=has_page(config))
         print(job.line(), flush=True)
     signals.check()
     return job.objective(config)

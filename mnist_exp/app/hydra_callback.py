@@ -97,7 +97,7 @@ class Directories(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the sweep's table; exit with 1 unless every job is completed or pruned."""
         try:
-            rows = report(Path(config.hydra.sweep.dir))
+            rows = report(Path(config.hydra.sweep.dir), config)
         except Exception as error:
             refuse(error)
         print_table(rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import prod
 
 from mnist_exp.plots.figures import Figure, Normalize, ScalarMappable, in_percent, plain_log
 from mnist_exp.plots.sweep_figures import FAILED, RING
@@ -16,12 +15,6 @@ from mnist_exp.plots.sweep_points import (
     is_numeric,
     wrapped,
 )
-
-
-def is_scattered(points: Points, values: dict[str, list[str]]) -> bool:
-    """Whether jobs fill less than half of the grid of their settings, two of them numbers."""
-    numeric = [name for name, texts in values.items() if is_numeric(texts)]
-    return len(numeric) > 1 and 2 * len(points) < prod(map(len, values.values()))
 
 
 def scatter_figure(points: Points, values: dict[str, list[str]], label: str) -> Figure:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_exp.plots.figures import BLUE, Figure, write_picture
-from mnist_exp.plots.search import is_scattered, scatter_figure
+from mnist_exp.plots.search import scatter_figure
 from mnist_exp.plots.sweep_figures import curve_figure, maps_figure
 from mnist_exp.plots.sweep_points import (
     accuracy_label,
     best_words,
     gather_points,
     is_numeric,
+    is_scattered,
     sorted_values,
     wrapped,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, prod
 
 from mnist_exp.run.objective import MINIMIZE, Ranking
 from mnist_exp.run.over_seeds import SEED, over_seeds
@@ -100,7 +100,8 @@ def best_words(points: Points, names: Sequence[str], ranking: Ranking | None) ->
     if ranking is None or not best:
         return ""
     point = points[best[0]]
-    settings = ", ".join(f"{name}={value}" for name, value in zip(names, best[0], strict=True))
+    texts = zip(names, map(short_value, best[0]), strict=True)
+    settings = ", ".join(f"{name}={value}" for name, value in texts)
     missing = f" ({point.missing})" if point.missing else ""
     images = f"({OPTIMISTIC})" if ranking.held_out else "on test images"
     objective = ""
@@ -140,6 +141,12 @@ def is_logarithmic(numbers: Sequence[float]) -> bool:
     return min(numbers) > 0 and max(numbers) >= RATIO * min(numbers)
 
 
+def is_scattered(points: Points, values: dict[str, list[str]]) -> bool:
+    """Whether jobs fill less than half of the grid of their settings, two of them numbers."""
+    numeric = [name for name, texts in values.items() if is_numeric(texts)]
+    return len(numeric) > 1 and 2 * len(points) < prod(map(len, values.values()))
+
+
 def sorted_values(rows: Sequence[Row], name: str) -> list[str]:
     """Return the values of a setting, sorted if numeric, else in job order."""
     in_job_order = sorted(rows, key=lambda row: (len(row.job), row.job))
@@ -150,12 +157,17 @@ def sorted_values(rows: Sequence[Row], name: str) -> list[str]:
 def short_labels(values: Sequence[str]) -> list[str]:
     """Return tick labels: numbers of over 7 characters and long words shortened, none twice."""
     if is_numeric(values):
-        return [value if len(value) <= 7 else f"{float(value):g}" for value in values]
+        return [*map(short_value, values)]
     for length in range(LONGEST_LABEL, max(map(len, values)), 4):
         labels = [_shortened(value, length) for value in values]
         if len({*labels}) == len({*values}):
             return labels
     return [value or "default" for value in values]
+
+
+def short_value(text: str) -> str:
+    """Return a setting as typed; a number of over 7 characters, as a search proposes, rounded."""
+    return f"{float(text):g}" if len(text) > 7 and is_numeric([text]) else text
 
 
 def _shortened(value: str, length: int) -> str:

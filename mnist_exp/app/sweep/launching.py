@@ -11,8 +11,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mnist_exp.app.run_directories import Claim
+from mnist_exp.app.sweep.pace import has_page
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import StopSignals
 from mnist_exp.run.lock import is_locked, last_holder
@@ -106,7 +108,7 @@ def end_early(claim: Claim, reason: str) -> None:
     """Stop the sweep's jobs; print the table, why the sweep ended, and how to go on with it."""
     stop_jobs(claim)
     try:
-        print_table(report(claim.directory))
+        print_table(report(claim.directory, claim.config))
     except (Exception, KeyboardInterrupt) as error:  # the reason is what the user needs to see
         print(f"warning: no table of {claim.directory}: {error}", file=sys.stderr)
     if in_queue(claim):
@@ -125,10 +127,17 @@ def engine_reason(error: BaseException, sweep_dir: Path, traceback: str) -> str:
     return text
 
 
-def report(sweep_dir: Path) -> list[Row]:
-    """Write sweep.csv and sweep.png for the jobs now in a sweep directory; return its rows."""
+def report(sweep_dir: Path, config: Any) -> list[Row]:
+    """Write tables, sweep.png and report.html of the jobs now in a directory; return their rows.
+
+    ``config`` is the sweep's configuration.
+    """
     from mnist_exp.plots.sweep import draw
 
     rows = write_table(sweep_dir)
     draw(rows, sweep_dir / "sweep.png")
+    if has_page(config):
+        from mnist_exp.report.sweep_page import write_sweep_report
+
+        write_sweep_report(sweep_dir, rows, ended=True)
     return rows

@@ -1,4 +1,4 @@
-"""How fast this process gets through the jobs of its sweep, and the table it writes as it goes."""
+"""How fast this process gets through its sweep, and the table and page it writes as it goes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from mnist_exp.callbacks.sweep_place import SweepPlace, time_left
 from mnist_exp.errors import UserError
 from mnist_exp.run.sweep_table import write_table
 
-TABLE_SHARE = 50  # times what a table took pass before the next: a fiftieth of the time at most
+SHARE = 50  # times what table and page took pass before the next: a fiftieth of the time at most
+PAGE_SECONDS = 10.0  # between two pages of a sweep, whichever of its processes write them
 
 
 @dataclass
@@ -26,14 +30,14 @@ class Pace:
         When that began, Unix time.
     ended : float or None
         When that ended, on the monotonic clock.
-    table_due : float
-        When the next table may be written, on the monotonic clock.
+    due : float
+        When table and page may be written next, on the monotonic clock.
     """
 
     first: int | None = None
     started: float = 0.0
     ended: float | None = None
-    table_due: float = 0.0
+    due: float = 0.0
 
     def begin(self, place: SweepPlace) -> None:
         """Note that a job begins to train."""
@@ -56,21 +60,41 @@ class Pace:
             return None
         return time_left(place.jobs - place.number - 1, (time.monotonic() - self.ended) / done)
 
-    def update_table(self, sweep_dir: Path) -> None:
+    def update(self, sweep_dir: Path, page: bool) -> None:
         """Write the table of the jobs so far unless it is too soon; only warn if that fails.
 
         It reads every job, so that writing it after every job would cost the square of their
-        number. The end of the sweep writes it in any case.
+        number. The end of the sweep writes it in any case. With ``page``, report.html is written
+        too unless it is younger than `PAGE_SECONDS`.
         """
         started = time.monotonic()
-        if started < self.table_due:
+        if started < self.due:
             return
         try:
-            write_table(sweep_dir)
+            rows = write_table(sweep_dir)
+            if page and _is_old(sweep_dir / "report.html"):
+                # loads Jinja2, which --help and --cfg do not need
+                from mnist_exp.report.sweep_page import write_sweep_report
+
+                write_sweep_report(sweep_dir, rows)
         except (OSError, UserError) as error:
             print(f"warning: the table of {sweep_dir} is not up to date: {error}", file=sys.stderr)
         ended = time.monotonic()
-        self.table_due = ended + TABLE_SHARE * (ended - started)
+        self.due = ended + SHARE * (ended - started)
+
+
+def has_page(config: Any) -> bool:
+    """Whether a sweep has a page; ``report.enabled`` null leaves out those of its jobs alone."""
+    return OmegaConf.select(config, "report.enabled") is not False
+
+
+def _is_old(page: Path) -> bool:
+    """Whether the page is due, by the time at which any process wrote it."""
+    try:
+        age = time.time() - page.stat().st_mtime
+    except OSError:
+        return True
+    return not 0 <= age < PAGE_SECONDS  # of a clock that went back, it is as good as old
 
 
 _paces: dict[Path, Pace] = {}

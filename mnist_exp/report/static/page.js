@@ -27,6 +27,7 @@ const chartConfig = () => {
     background: "transparent",
     font: "system-ui, sans-serif",
     view: { stroke: "transparent" },
+    mark: { color: colour("accent") },
     axis: {
       labelColor: colour("faint"), titleColor: colour("text"), domainColor: colour("line"),
       tickColor: colour("line"), gridColor: colour("line"), titleFontWeight: "normal",
@@ -36,6 +37,7 @@ const chartConfig = () => {
     title: { color: colour("text"), fontWeight: "normal", fontSize: 13 },
     text: { color: colour("text") },
     rule: { color: colour("faint") },
+    style: { halo: { stroke: colour("page"), strokeWidth: 4, strokeOpacity: 0.85, strokeJoin: "round" } },
     range: {
       category: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f"],
       heatmap: { scheme: "viridis" },
@@ -54,6 +56,7 @@ const drawChart = async (container) => {
   });
   container.view = result.view;
   container.dataset.drawn = "true";
+  container.dispatchEvent(new Event("drawn", { bubbles: true }));
 };
 const drawAll = () => Promise.all(
   [...document.querySelectorAll(".chart:not([data-drawn])")].map(drawChart));

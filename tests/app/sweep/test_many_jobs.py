@@ -107,15 +107,15 @@ def test_the_first_step_is_tried_once_for_jobs_that_differ_in_seed_and_rate(
 def test_the_table_is_written_when_its_last_one_is_long_enough_ago(tmp_path: Path) -> None:
     write_sweep(tmp_path, SweepRecord(["seed=1"], [], {}, jobs=[AskedJob(0, ["seed=1"], "0")]))
     pace, table = Pace(), tmp_path / "sweep.csv"
-    pace.update_table(tmp_path)
+    pace.update(tmp_path, page=False)
     table.unlink()
-    pace.table_due = time.monotonic() + 60
-    pace.update_table(tmp_path)
+    pace.due = time.monotonic() + 60
+    pace.update(tmp_path, page=False)
     assert not table.exists()
-    pace.table_due = time.monotonic()
-    pace.update_table(tmp_path)
+    pace.due = time.monotonic()
+    pace.update(tmp_path, page=False)
     assert table.exists()
-    assert pace.table_due > time.monotonic()
+    assert pace.due > time.monotonic()
 
 
 def test_the_time_left_counts_the_jobs_that_others_trained_meanwhile() -> None:
