@@ -210,7 +210,8 @@ def heat_map(swept: Swept) -> Picture:
           "axis": {"labelExpr": LABEL}}  # fmt: skip
     colour = {"field": "y", **axis(swept.label), "scale": {"scheme": "viridis", "zero": False},
               "legend": {"format": ".1%", "orient": "bottom", "direction": "horizontal",
-                         "title": _in_lines(swept.label), "titleLimit": 0, "gradientLength": 220}}  # fmt: skip
+                         "title": _in_lines(swept.label), "titleLimit": 0,
+                         "gradientLength": 220}}  # fmt: skip
     layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "rect", "cursor": "pointer"},
