@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mnist_exp.callbacks.sweep_place import time_left
 from mnist_exp.errors import UserError
@@ -112,26 +113,31 @@ def repeat_command(record: SweepRecord) -> str:
 DEFAULT_NAME = ("config_name", "config")
 
 
-def _headline(rows: Sequence[Row], settings: Sequence[str]) -> dict[str, str]:
-    """Return the result in one line: its number, what it is, and the words around it."""
+class Headline(NamedTuple):
+    """The result in a line: its number, what that is, and which settings led to it."""
+
+    number: str
+    words: str
+    best: str = ""
+
+
+def _headline(rows: Sequence[Row], settings: Sequence[str]) -> Headline:
     swept = Swept(rows)
-    if swept.names == [SEED] or (not settings and rows):
+    if swept.names in ([], [SEED]) and any(row.accuracy is not None for row in rows):
         (group,) = over_seeds(rows, [])
         mean, std = group.over(lambda row: row.accuracy)
-        words = f"{swept.label.partition(' (')[0]}, mean over {group.n} seeds"
-        return {"number": shown_accuracy(mean, std, " ± "), "words": words if settings else ""}
+        over = f", mean ± sample std over {group.n} seeds" if settings else ""
+        words = f"{swept.label.partition(' (')[0]}{over}"
+        return Headline(shown_accuracy(mean, std, " ± "), words)
     best = best_of(swept.points)
     if not best:
         completed = any(row.accuracy is not None for row in rows)
         why = "none is called best: not every job has a number of validation images to rank by"
-        return {"number": "", "words": why if completed else "no job has a result yet"}
+        return Headline("", why if completed else "no job has a result yet")
     point = swept.points[best[0]]
     words = best_words(swept.points, swept.names, ranking_of(rows))
-    return {
-        "number": shown_accuracy(point.accuracy, point.std, " ± "),
-        "words": swept.label,
-        "best": words[:1].upper() + words[1:],
-    }
+    number = shown_accuracy(point.accuracy, point.std, " ± ")
+    return Headline(number, swept.label, words[:1].upper() + words[1:])
 
 
 def _facts(sweep_dir: Path, rows: Sequence[Row], running: bool) -> list[tuple[str, str]]:

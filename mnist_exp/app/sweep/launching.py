@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.app.run_directories import Claim
-from mnist_exp.app.sweep.pace import has_page
+from mnist_exp.app.sweep.pace import has_page, write_page
 from mnist_exp.errors import UserError
 from mnist_exp.interruption import StopSignals
 from mnist_exp.run.lock import is_locked, last_holder
@@ -137,7 +137,5 @@ def report(sweep_dir: Path, config: Any) -> list[Row]:
     rows = write_table(sweep_dir)
     draw(rows, sweep_dir / "sweep.png")
     if has_page(config):
-        from mnist_exp.report.sweep_page import write_sweep_report
-
-        write_sweep_report(sweep_dir, rows, ended=True)
+        write_page(sweep_dir, rows, ended=True)
     return rows

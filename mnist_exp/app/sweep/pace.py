@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 
 from mnist_exp.callbacks.sweep_place import SweepPlace, time_left
 from mnist_exp.errors import UserError
+from mnist_exp.run.sweep_jobs import Row
 from mnist_exp.run.sweep_table import write_table
 
 SHARE = 50  # times what table and page took pass before the next: a fiftieth of the time at most
@@ -73,10 +75,7 @@ class Pace:
         try:
             rows = write_table(sweep_dir)
             if page and _is_old(sweep_dir / "report.html"):
-                # loads Jinja2, which --help and --cfg do not need
-                from mnist_exp.report.sweep_page import write_sweep_report
-
-                write_sweep_report(sweep_dir, rows)
+                write_page(sweep_dir, rows)
         except (OSError, UserError) as error:
             print(f"warning: the table of {sweep_dir} is not up to date: {error}", file=sys.stderr)
         ended = time.monotonic()
@@ -86,6 +85,17 @@ class Pace:
 def has_page(config: Any) -> bool:
     """Whether a sweep has a page; ``report.enabled`` null leaves out those of its jobs alone."""
     return OmegaConf.select(config, "report.enabled") is not False
+
+
+def write_page(sweep_dir: Path, rows: Sequence[Row], ended: bool = False) -> None:
+    """Write a sweep's page (`write_sweep_report`); if that fails, only warn: jobs go on."""
+    try:
+        # loads Jinja2, which --help and --cfg do not need
+        from mnist_exp.report.sweep_page import write_sweep_report
+
+        write_sweep_report(sweep_dir, rows, ended)
+    except Exception as error:
+        print(f"warning: the page of {sweep_dir} is not up to date: {error!r}", file=sys.stderr)
 
 
 def _is_old(page: Path) -> bool:
