@@ -1,0 +1,159 @@
+"""The page that compares runs, sweeps, folds and seeds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mnist_exp.errors import UserError
+from mnist_exp.files.atomic import write_atomic
+from mnist_exp.report.comparison_charts import Compared, accuracies, by_class, curves, times
+from mnist_exp.report.page import render
+from mnist_exp.report.sweep_tables import PAGE, short_names
+from mnist_exp.report.tables import link, view
+from mnist_exp.run.command_line import command
+from mnist_exp.run.find_runs import FoundRun, find_runs, without_repeats
+from mnist_exp.run.over_seeds import SEED
+from mnist_exp.run.results import finished_results
+from mnist_exp.run.run_columns import differing, ordered, setting
+from mnist_exp.run.run_table import groups_over_seeds, table_of_runs, table_over_seeds
+from mnist_exp.run.sweep_jobs import count_by_status
+from mnist_exp.run.table_formats import Column
+from mnist_exp.run.text_table import shown_accuracy, shown_time
+from mnist_exp.wording import counted
+
+MOST_DRAWN = 30  # runs in the charts; the table has all
+LONGEST_LABEL = 60  # characters
+
+
+def write_comparison(paths: Sequence[Path], output: Path) -> Path:
+    """Write a page that compares runs, and return its path.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Directories of runs and sweeps; those that hold several are searched, and a sweep is its
+        jobs. Of several directories, runs with the settings and the seed of another are left out.
+    output : Path
+        File to write.
+
+    Raises
+    ------
+    UserError
+        If a path is no directory, or holds no run.
+    OSError
+        If the page cannot be written.
+    """
+    runs: list[FoundRun] = []
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path}: there is no such directory.")
+        found = list(find_runs(path))
+        if not found:
+            raise UserError(f"{path}: holds no run. Give directories of runs or sweeps.")
+        runs += found
+    unique = {run.directory.resolve(): run for run in reversed(runs)}
+    runs = [run for run in runs if unique[run.directory.resolve()] is run]
+    repeats: list[FoundRun] = []
+    if len(paths) > 1:
+        runs, repeats = without_repeats(runs)
+    again = command("report", *map(str, paths))
+    write_atomic(output, comparison_html(runs, repeats, output.parent, again).encode())
+    return output
+
+
+def comparison_html(
+    runs: Sequence[FoundRun], repeats: Sequence[FoundRun], start: Path, again: str
+) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    runs, repeats : sequence of FoundRun
+        Those compared, and those left out since another has their settings and seed.
+    start : Path
+        Directory of the page, which links are relative to.
+    again : str
+        The command that writes the page.
+    """
+    runs = ordered(runs, lambda run: run.accuracy, highest_first=True)
+    labels = labels_of(runs)
+    drawn = [
+        Compared(label, results)
+        for label, run in zip(labels, runs, strict=True)
+        if run.status == "completed" and (results := finished_results(run.directory)) is not None
+    ][:MOST_DRAWN]
+    over_epochs = curves(drawn)
+    charts = {name: drawn_curve for name, (_, drawn_curve) in over_epochs.items()}
+    if drawn:
+        charts |= {"accuracy": accuracies(drawn), "classes": by_class(drawn), "times": times(drawn)}
+    completed = sum(run.status == "completed" for run in runs)
+    return render(
+        "comparison.html",
+        title=f"Comparison of {counted(len(runs), 'run')}",
+        charts=charts,
+        data={"runs": _table(runs, start)},
+        scripts=["table.js"],
+        facts=_facts(runs),
+        drawn=len(drawn),
+        left_out=completed - len(drawn),
+        curves={name: title for name, (title, _) in over_epochs.items()},
+        several_folds=any(len(run.folds) > 1 for run in drawn),
+        rules=sorted({run.selection_rule for run in runs if run.selection_rule}),
+        repeats=[str(run.directory) for run in repeats],
+        again=again,
+    )
+
+
+def labels_of(runs: Sequence[FoundRun]) -> list[str]:
+    """Return a short text for each run that no other has: what differs, else the directory."""
+    names = differing(runs)
+    short = short_names(names)
+    labels = [
+        ", ".join(f"{short[name]}={text}" for name in names if (text := setting(run, name)))
+        for run in runs
+    ]
+    unique = len({*labels}) == len(labels) and all(
+        0 < len(text) <= LONGEST_LABEL for text in labels
+    )
+    if unique:
+        return labels
+    directories = [run.directory.absolute() for run in runs]
+    if len({*directories}) == 1:
+        return [directory.name for directory in directories]
+    common = Path(os.path.commonpath(directories))
+    return [directory.relative_to(common).as_posix() for directory in directories]
+
+
+def _table(runs: Sequence[FoundRun], start: Path) -> dict[str, Any]:
+    pages = [link(run.directory / PAGE, start) for run in runs]
+    columns = [column for column in table_of_runs(runs, "csv") if not _is_alike(column)]
+    rules = Column("rule", [run.selection_rule for run in runs])
+    if len({*rules.values}) > 1:
+        columns.append(rules)
+    directory = columns.pop(next(n for n, c in enumerate(columns) if c.name == "directory"))
+    views = [view("each run", [directory, *columns], directory=pages)]
+    groups = groups_over_seeds(runs)
+    if len(groups) < len(runs) and any(SEED in run.overrides for run in runs):
+        views.append(view("mean over seeds", table_over_seeds(groups)))
+    return {"views": views}
+
+
+def _is_alike(column: Column) -> bool:
+    """Whether a column says the same of all of several runs, and is none of the results."""
+    always = ("test accuracy", "validation accuracy", "seconds", "directory")
+    return column.name not in always and len(column.values) > 1 and len({*column.values}) == 1
+
+
+def _facts(runs: Sequence[FoundRun]) -> list[tuple[str, str]]:
+    facts = [("runs", count_by_status(runs))]
+    known = [run for run in runs if run.accuracy is not None and run.status == "completed"]
+    if known:
+        low, high = known[-1].accuracy, known[0].accuracy
+        facts.append(("test accuracy", f"{shown_accuracy(low)} to {shown_accuracy(high)}"))
+    models = dict.fromkeys(run.model for run in runs if run.model)
+    facts.append(("networks", ", ".join(models) or "–"))
+    return [*facts, ("written", shown_time(time.time()))]
