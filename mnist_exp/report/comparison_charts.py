@@ -61,7 +61,8 @@ def accuracies(runs: Sequence[Compared]) -> Chart:
          f"{fold['accuracy']:.2%}"}
         for run in runs if len(run.folds) > 1 for fold in run.folds
     ]  # fmt: skip
-    across = {"field": "mean", **axis("test accuracy", axis={"format": ".1%"})}
+    across = {"field": "mean", **axis("test accuracy", axis={"format": ".1%", "tickCount": 6}),
+              "scale": {"zero": False, "padding": 12}}  # fmt: skip
     tooltip = [{"field": "run"}, {"field": "shown", "title": "test accuracy"}]
     return chart(
         rows,
@@ -75,7 +76,7 @@ def accuracies(runs: Sequence[Compared]) -> Chart:
             {
                 "transform": [{"filter": "isValid(datum.low)"}],
                 "mark": {"type": "rule", "strokeWidth": 2},
-                "encoding": {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}},
+                "encoding": {"x": {**across, "field": "low"}, "x2": {"field": "high"}},
             },
             {"mark": {"type": "point", "filled": True, "size": 80, "opacity": 1}},
         ],
@@ -151,7 +152,12 @@ def times(runs: Sequence[Compared]) -> Chart:
         mark={"type": "bar", "height": BAR * 0.6},
         encoding={
             "y": _runs(runs),
-            "x": {"field": "seconds", "type": "quantitative", "title": "seconds"},
+            "x": {
+                "field": "seconds",
+                "type": "quantitative",
+                "title": "seconds",
+                "axis": {"tickCount": 6},
+            },
             "tooltip": [{"field": "run"}, {"field": "seconds", "format": ",.1f"}],
         },
     )
@@ -191,7 +197,8 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
     shown = {"condition": {"param": "kept", "value": 1}, "value": 0.06}
     colour = {"field": "run", "type": "nominal", "title": None, "sort": [label for _, label in ids],
               "legend": {"labelLimit": 240, "symbolLimit": len(ids), "orient": "bottom",
-                         "columns": {"expr": "max(1, floor(width / 250))"}}}  # fmt: skip
+                         "columns": 1, "symbolOpacity": 1, "symbolType": "stroke",
+                         "symbolStrokeWidth": 3}}  # fmt: skip
     across = {"field": "e", "type": "quantitative", "title": "epoch",
               "axis": {"tickMinStep": 1, "format": "d"}}  # fmt: skip
     kept = {"name": "kept", "select": {"type": "point", "fields": ["run"]}, "bind": "legend"}
@@ -210,13 +217,13 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
             {
                 "transform": [{"filter": "isValid(datum.low)"}],
                 "mark": "area",
-                "encoding": {"y": {"field": "low", **axis(title, axis={"format": form})},
+                "encoding": {"y": {"field": "low", **axis("", axis={"format": form})},
                              "y2": {"field": "high"}, "opacity": band},
             },
             {
                 "params": [kept],
                 "mark": {"type": "line", "point": len({row["e"] for row in rows}) < 2},
-                "encoding": {"y": {"field": "y", **axis(title)}, "opacity": shown},
+                "encoding": {"y": {"field": "y", **axis("", axis={"format": form})}, "opacity": shown},
             },
             {
                 "transform": [{"pivot": "id", "value": "y", "groupby": ["e"]}],
