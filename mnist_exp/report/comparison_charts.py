@@ -13,6 +13,7 @@ from mnist_exp.run.formats import FINITE
 
 BAR = 24  # pixels of a run's line
 AROUND = 70  # pixels of a chart's axis and title
+COLOURS = 8  # of the pages
 ANNOTATED = 14  # runs whose cells of a heat map are written out
 LABEL_LIMIT = {"expr": "width < 520 ? 110 : 260"}  # pixels
 # Columns of a row of metrics.jsonl, and what they are
@@ -195,12 +196,17 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
     tooltip += [{"field": key, "type": "quantitative", "format": form.replace(".1", ".2"),
                  "title": label} for key, label in ids]  # fmt: skip
     shown = {"condition": {"param": "kept", "value": 1}, "value": 0.06}
-    colour = {"field": "run", "type": "nominal", "title": None, "sort": [label for _, label in ids],
-              "legend": {"labelLimit": 240, "symbolLimit": len(ids), "orient": "bottom",
+    colour = {"field": "run", "type": "nominal", "title": None,
+              # of all runs, so that one has the same colour in each chart
+              "scale": {"domain": [run.label for run in runs],
+                        **({"scheme": "tableau20"} if len(runs) > COLOURS else {})},
+              "legend": {"values": [label for _, label in ids],
+                         "labelLimit": 240, "symbolLimit": len(ids), "orient": "bottom",
                          "columns": 1, "symbolOpacity": 1, "symbolType": "stroke",
                          "symbolStrokeWidth": 3}}  # fmt: skip
     across = {"field": "e", "type": "quantitative", "title": "epoch",
               "axis": {"tickMinStep": 1, "format": "d"}}  # fmt: skip
+    up = axis("", axis={"format": form})
     kept = {"name": "kept", "select": {"type": "point", "fields": ["run"]}, "bind": "legend"}
     cursor = {
         "name": "cursor",
@@ -217,13 +223,13 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
             {
                 "transform": [{"filter": "isValid(datum.low)"}],
                 "mark": "area",
-                "encoding": {"y": {"field": "low", **axis("", axis={"format": form})},
+                "encoding": {"y": {"field": "low", **up},
                              "y2": {"field": "high"}, "opacity": band},
             },
             {
                 "params": [kept],
                 "mark": {"type": "line", "point": len({row["e"] for row in rows}) < 2},
-                "encoding": {"y": {"field": "y", **axis("", axis={"format": form})}, "opacity": shown},
+                "encoding": {"y": {"field": "y", **up}, "opacity": shown},
             },
             {
                 "transform": [{"pivot": "id", "value": "y", "groupby": ["e"]}],

@@ -39,7 +39,7 @@ class Browser:
         )
         page = context.new_page()
         address = path.resolve().as_uri()
-        page.on("console", lambda line: self._console(line))
+        page.on("console", self._console)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self._request(request.url, address))
         page.goto(address)
