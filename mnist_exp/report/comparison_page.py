@@ -27,6 +27,15 @@ from mnist_exp.wording import counted
 
 MOST_DRAWN = 30  # runs in the charts; the table has all
 LONGEST_LABEL = 60  # characters
+FACTS = (
+    "folds",
+    "model",
+    "parameters",
+    "threads",
+    "host",
+    "status",
+    "sweep",
+)  # shown if they differ
 
 
 def write_comparison(paths: Sequence[Path], output: Path) -> Path:
@@ -143,9 +152,8 @@ def _table(runs: Sequence[FoundRun], start: Path) -> dict[str, Any]:
 
 
 def _is_alike(column: Column) -> bool:
-    """Whether a column says the same of all of several runs, and is none of the results."""
-    always = ("test accuracy", "validation accuracy", "seconds", "directory")
-    return column.name not in always and len(column.values) > 1 and len({*column.values}) == 1
+    """Whether a column says the same of all runs that have a value, and may be left out then."""
+    return column.name in FACTS and len({*column.values} - {None, ""}) == 1
 
 
 def _facts(runs: Sequence[FoundRun]) -> list[tuple[str, str]]:

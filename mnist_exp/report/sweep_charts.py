@@ -124,13 +124,18 @@ class Swept:
         )
 
 
+def with_settings(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the jobs without those whose settings are unknown, since their record is damaged."""
+    return [row for row in rows if row.overrides] or rows
+
+
 def pictures(rows: Sequence[Row]) -> tuple[list[Picture], list[Picture]]:
     """Return the main charts of a sweep, and small ones of each setting; none without settings.
 
     One setting makes a curve, two a heat map; three and more, and a search, whose jobs fill no
     grid, parallel coordinates, and a small chart of the objective over each setting.
     """
-    swept = Swept(rows)
+    swept = Swept(with_settings(rows))
     if not swept.names or not any(point.accuracy is not None for point in swept.points.values()):
         return [], []
     if len(swept.names) == 1:

@@ -15,7 +15,7 @@ from mnist_exp.files.atomic import write_atomic
 from mnist_exp.plots.sweep_points import best_of, best_words
 from mnist_exp.report.importance import RULE, Importance, importance
 from mnist_exp.report.page import render
-from mnist_exp.report.sweep_charts import Swept, pictures
+from mnist_exp.report.sweep_charts import Swept, pictures, with_settings
 from mnist_exp.report.sweep_tables import PAGE, table_of_sweep
 from mnist_exp.run.command_line import command, resume_command
 from mnist_exp.run.lock import is_locked
@@ -122,7 +122,7 @@ class Headline(NamedTuple):
 
 
 def _headline(rows: Sequence[Row], settings: Sequence[str]) -> Headline:
-    swept = Swept(rows)
+    swept = Swept(with_settings(rows))
     if swept.names in ([], [SEED]) and any(row.accuracy is not None for row in rows):
         (group,) = over_seeds(rows, [])
         mean, std = group.over(lambda row: row.accuracy)
@@ -162,10 +162,11 @@ def _pace(sweep_dir: Path, rows: Sequence[Row]) -> str:
     Files tell, since jobs may end in other processes and on other machines.
     """
     started = _changed(sweep_dir / SWEEP_FILE)
-    number = {row.job: row.status for row in rows}
-    waiting = sum(status in (NEVER_BEGAN, "running") for status in number.values())
+    statuses = [row.status for row in rows]
+    waiting = statuses.count(NEVER_BEGAN) + statuses.count("running")
+    # a job's record is written when it begins and when it ends
     ended = [t for t in map(_changed, (sweep_dir / JOBS).glob("*.json")) if t > started]
-    over = len(ended) - sum(status == "running" for status in number.values())
+    over = len(ended) - statuses.count("running")
     if over < 1 or not started:
         return "no job has ended yet"
     each = (max(ended) - started) / over

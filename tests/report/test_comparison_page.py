@@ -65,7 +65,8 @@ def test_runs_and_the_jobs_of_sweeps_are_compared_without_repeats(page: Path) ->
     assert HOSTILE not in text
     assert re.search(r"<li>[^<]*copy</li>", text)
     band = data(page, "chart-train_accuracy")["data"]["values"]
-    assert {row["run"] for row in band if "low" in row} == {"b"}
+    (label,) = {row["run"] for row in band if "low" in row}
+    assert label == f"lr=0.1, x={HOSTILE}, seed=0"
     assert len(data(page, "chart-times")["data"]["values"]) == 4
 
 
