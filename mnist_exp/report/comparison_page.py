@@ -27,7 +27,8 @@ from mnist_exp.wording import counted
 
 MOST_DRAWN = 30  # runs in the charts; the table has all
 LONGEST_LABEL = 60  # characters
-FACTS = (
+# shown if they differ
+FACTS = ("folds", "model", "parameters", "threads", "host", "status", "sweep")
     "folds",
     "model",
     "parameters",
