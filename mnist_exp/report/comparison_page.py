@@ -27,16 +27,8 @@ from mnist_exp.wording import counted
 
 MOST_DRAWN = 30  # runs in the charts; the table has all
 LONGEST_LABEL = 60  # characters
-# shown if they differ
+# columns of the table that are left out if all runs say the same
 FACTS = ("folds", "model", "parameters", "threads", "host", "status", "sweep")
-    "folds",
-    "model",
-    "parameters",
-    "threads",
-    "host",
-    "status",
-    "sweep",
-)  # shown if they differ
 
 
 def write_comparison(paths: Sequence[Path], output: Path) -> Path:
