@@ -14,7 +14,7 @@ import numpy as np
 from mnist_exp.run.results import write_results
 from mnist_exp.run.sweep_record import AskedJob, JobRecord, SweepRecord, write_job, write_sweep
 
-CLASSES = [str(label) for label in range(10)]
+CLASSES = ["0", "1", "2"]
 
 
 def results_of(

@@ -76,7 +76,7 @@ def test_the_comparison_works_in_a_browser(browser: Browser, page: Path) -> None
     opened.wait_for_selector('[data-chart="times"] svg')
     assert opened.locator('[data-chart="validation_loss"] svg .mark-line path').count() == 3
     opened.locator('[data-chart="train_loss"]').scroll_into_view_if_needed()
-    opened.locator('[data-chart="train_loss"] svg').hover(position={"x": 200, "y": 80})
+    opened.locator('[data-chart="train_loss"] svg.marks').hover(position={"x": 200, "y": 80})
     opened.wait_for_selector("#vg-tooltip-element.visible")
     assert "epoch" in opened.locator("#vg-tooltip-element").inner_text()
     opened.get_by_label("filter").fill("lr=0.02 status=completed")
