@@ -24,6 +24,11 @@ def chart(rows: Rows, **spec: Any) -> Chart:
     }
 
 
+def many_marks(rows: Rows, most: int = 2000) -> dict[str, Any]:
+    """Return the setting that draws a chart of more marks as pixels, since SVG is slow then."""
+    return {"usermeta": {"embedOptions": {"renderer": "canvas"}}} if len(rows) > most else {}
+
+
 def axis(title: str, **more: Any) -> dict[str, Any]:
     """Return a quantitative channel's title, without forcing zero into the axis."""
     return {"type": "quantitative", "title": title, "scale": {"zero": False}, **more}

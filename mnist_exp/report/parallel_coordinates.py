@@ -10,7 +10,7 @@ from math import log10
 from typing import Any, NamedTuple
 
 from mnist_exp.plots.sweep_points import MOST_ANNOTATED, is_logarithmic, is_numeric
-from mnist_exp.report.charts import axis, chart
+from mnist_exp.report.charts import axis, chart, many_marks
 from mnist_exp.report.page import Chart
 
 RAMP = {"scheme": "viridis", "extent": [0.1, 0.8]}  # its ends are lost on dark and on light
@@ -129,6 +129,7 @@ def parallel_coordinates(
     hovered = {"param": "hovered", "empty": False}
     return chart(
         rows,
+        **many_marks(rows),
         height=HEIGHT,
         encoding={"x": across, "y": up},
         layer=[

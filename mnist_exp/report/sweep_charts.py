@@ -20,7 +20,7 @@ from mnist_exp.plots.sweep_points import (
     short_value,
     sorted_values,
 )
-from mnist_exp.report.charts import axis, chart
+from mnist_exp.report.charts import axis, chart, many_marks
 from mnist_exp.report.page import Chart
 from mnist_exp.report.parallel_coordinates import Axis, Line, parallel_coordinates
 from mnist_exp.report.sweep_tables import short_names
@@ -183,7 +183,7 @@ def curve(swept: Swept) -> Picture:
 
 def _failed() -> dict[str, Any]:
     """Return the layer that marks where no mean is by the status of what should be there."""
-    text = {"type": "text", "angle": 270, "color": MARKED, "dx": -70, "dy": -6}
+    text = {"type": "text", "angle": 270, "color": MARKED, "align": "left", "dx": 8, "dy": -6}
     return {
         "transform": [{"filter": "!isValid(datum.y)"}],
         "layer": [
@@ -290,6 +290,7 @@ def against(swept: Swept, index: int) -> Picture:
     ring = {"type": "point", "size": 200, "strokeWidth": 2.5, "color": MARKED}
     drawn = chart(
         records,
+        **many_marks(records, 500),
         height=180,
         encoding={
             "x": _place(values, name, numeric),
@@ -311,14 +312,17 @@ def _place(values: Sequence[str], name: str, numeric: bool) -> dict[str, Any]:
                 "axis": {**_slanted(words), "labelLimit": 140}}  # fmt: skip
     numbers = [float(value) for value in values]
     scale: dict[str, Any] = {"zero": False, "padding": 12, "nice": False}
-    ticks: dict[str, Any] = {"format": "~r", "labelOverlap": "greedy", "tickCount": 5}
+    # an expression, since the format of a logarithmic axis drops labels
+    ticks: dict[str, Any] = {"labelExpr": "format(datum.value, '~g')", "labelOverlap": "greedy"}
     if is_logarithmic(numbers):
         scale |= {"type": "log"}
     if len(numbers) <= MOST_ANNOTATED:
         ticks |= {"values": numbers}
-    elif "type" in scale:
+    elif "type" not in scale:
+        ticks |= {"tickCount": 5}
+    else:
         low, high = floor(log10(min(numbers))), ceil(log10(max(numbers)))
-        ticks |= {"values": [10.0**power for power in range(low, high + 1)], "format": "~g"}
+        ticks |= {"values": [10.0**power for power in range(low, high + 1)]}
     return {"field": "x", "type": "quantitative", "title": name, "scale": scale, "axis": ticks}
 
 

@@ -1,7 +1,7 @@
 // Tables from data: views, sorting, a filter of words and conditions, rows drawn as they are needed.
 "use strict";
 
-const ROWS_AT_ONCE = 100;
+const ROWS_AT_ONCE = 50;
 const LONGEST_CELL = 90; // characters shown of a sentence before it is opened
 const same = (a, b) => a === b || Math.abs(a - b) <= 1e-6 * Math.abs(b); // numbers are rounded
 const COMPARE = {
@@ -118,7 +118,7 @@ class DataTable {
     this.scroll.append(this.table, this.end);
     box.append(controls, this.scroll);
     new IntersectionObserver((seen) => { if (seen.some((entry) => entry.isIntersecting)) this.more(); },
-      { root: this.scroll, rootMargin: "400px" }).observe(this.end);
+      { root: this.scroll, rootMargin: "600px" }).observe(this.end);
     addEventListener("beforeprint", () => this.more(Infinity));
     this.open(0);
   }
