@@ -13,7 +13,7 @@ from mnist_exp.plots.sweep_points import MOST_ANNOTATED, is_logarithmic, is_nume
 from mnist_exp.report.charts import axis, chart, many_marks
 from mnist_exp.report.page import Chart
 
-RAMP = {"scheme": "viridis", "extent": [0.1, 0.8]}  # its ends are lost on dark and on light
+RAMP = {"scheme": {"name": "viridis", "extent": [0.1, 0.8]}}  # its ends are lost on dark and light
 HEIGHT = 320  # pixels
 LONGEST_LABEL = 14  # characters
 CLOSEST = 0.05  # of the height between two labels
