@@ -15,8 +15,9 @@ from mnist_exp.files.atomic import write_atomic
 from mnist_exp.plots.sweep_points import best_of, best_words
 from mnist_exp.report.importance import RULE, Importance, importance
 from mnist_exp.report.page import render
-from mnist_exp.report.sweep_charts import Swept, pictures, with_settings
+from mnist_exp.report.sweep_charts import pictures
 from mnist_exp.report.sweep_tables import PAGE, table_of_sweep
+from mnist_exp.report.swept import Swept, with_settings
 from mnist_exp.run.command_line import command, resume_command
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.over_seeds import SEED, over_seeds
