@@ -12,16 +12,19 @@ DOCS := $(VENV)/.docs-installed
 GALLERY := build/gallery/.made
 TRACKERS := $(VENV)/.trackers-installed
 ENGINES := $(VENV)/.engines-installed
+DIST := $(VENV)/.dist-installed
 RAY_VENV ?= .venv-ray
 RAY := $(RAY_VENV)/.installed
+LOWEST_VENV ?= .venv-lowest
+LOWEST := $(LOWEST_VENV)/.installed
 AIHWKIT_VENV ?= .venv-aihwkit
 AIHWKIT := $(AIHWKIT_VENV)/.installed
 KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
-	test-wheel test-trackers test-training check-model check-params view-results lint bench reproduce \
-	docs docs-serve torture sanitize notebooks clean clean-checkpoints
+	test-lowest test-trackers test-training check-model check-params view-results lint bench dist \
+	docs docs-serve reproduce torture sanitize notebooks clean clean-checkpoints
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +61,18 @@ $(ENGINES): $(DEV)
 	$(PY) -m pip install --quiet --editable ".[joblib,slurm,optuna]" "psycopg[binary]>=3.2"
 	@touch $@
 
+$(DIST): $(DEV)
+	$(PY) -m pip install --quiet --editable ".[dist]"
+	@touch $@
+
+# every "name>=version" of pyproject.toml, as name==version
+$(LOWEST): pyproject.toml setup.py $(KERNELS)
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	grep -oE '"[A-Za-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+' pyproject.toml \
+	  | sed 's/"//; s/\[.*\]//; s/>=/==/' > $(LOWEST_VENV)/lowest.txt
+	$(LOWEST_VENV)/bin/python -m pip install --quiet -c $(LOWEST_VENV)/lowest.txt --editable ".[dev]"
+	@touch $@
+
 $(RAY): pyproject.toml setup.py $(KERNELS)
 	$(PYTHON) -m venv $(RAY_VENV)
 	$(RAY_VENV)/bin/python -m pip install --quiet --editable ".[dev,ray]"
@@ -92,8 +107,8 @@ test-trackers: $(TRACKERS) ## the trackers against the real programs, and their 
 test-engines: $(ENGINES) ## sweeps on joblib, submitit and Slurm; searches with Optuna, on PostgreSQL
 	$(PY) -m pytest -m engines $(ARGS)
 
-test-wheel: $(DEV) ## wheels, with a compiler and without one
-	$(PY) -m pytest -m wheel $(ARGS)
+test-lowest: $(LOWEST) ## all tests, with the lowest versions that pyproject.toml names
+	$(LOWEST_VENV)/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-ray: $(RAY) ## sweeps on Ray, in an environment of its own: RAY_VENV=path
 	$(RAY_VENV)/bin/python -m pytest -m engines tests/app/sweep/engines/test_ray.py $(ARGS)
@@ -125,7 +140,19 @@ docs-serve: $(GALLERY) ## the site on a local port, rebuilt as pages change
 lint: $(DEV) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	# Windows reads text in another encoding, unless it is named
+	$(VENV)/bin/ruff check --preview --select PLW1514 mnist_exp hydra_plugins
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --platform win32 --cache-dir .mypy_cache/windows -p mnist_exp
+	$(VENV)/bin/mypy --platform darwin --cache-dir .mypy_cache/macos -p mnist_exp
+
+dist: $(DIST) ## sdist and wheels, with and without kernels, each installed and run without a compiler
+	rm -rf dist
+	$(PY) -m build --sdist
+	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist dist/*.tar.gz
+	MNIST_EXP_KERNELS=torch $(PY) -m pip wheel --quiet --no-deps --wheel-dir dist dist/*.tar.gz
+	$(PY) -m twine check --strict dist/*
+	$(PY) -m pytest -m wheel $(ARGS)
 
 bench: $(BENCH) ## time our epochs against the baselines; WHAT=mlp100; AIHWKIT_VENV=path
 	@$(if $(filter aihwkit,$(WHAT)),$(MAKE) --no-print-directory $(AIHWKIT) || true)

@@ -1,9 +1,13 @@
-"""Build of the C kernels, once per relevant instruction set.
+"""Build of the C kernels, once per relevant instruction set, on x86-64 Linux.
 
-If they do not compile (no compiler, another processor), the installation continues without them and
-torch does the work. All other settings are in pyproject.toml.
+If they do not compile (no compiler), the installation continues without them and torch does the
+work. ``MNIST_EXP_KERNELS=torch`` leaves them out: the wheel is then one for every platform. All
+other settings are in pyproject.toml.
 """
 
+import os
+import platform
+import sys
 from glob import glob
 
 from setuptools import Extension, setup
@@ -19,6 +23,12 @@ BUILDS = {
     "avx2": ["-mavx2", "-mfma"],
 }
 
+WANTED = (
+    sys.platform == "linux"
+    and platform.machine() == "x86_64"
+    and os.environ.get("MNIST_EXP_KERNELS") != "torch"  # as at run time
+)
+
 if __name__ == "__main__":
     setup(
         ext_modules=[
@@ -33,5 +43,6 @@ if __name__ == "__main__":
                 optional=True,
             )
             for build, instructions in BUILDS.items()
+            if WANTED
         ]
     )

@@ -1,3 +1,3 @@
-"""The version, in a module that imports nothing."""
+"""The version, in a module that imports nothing; pyproject.toml reads it from here."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-# A closing terminal sends SIGHUP; Windows lacks it.
-STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+CLOSING = "SIGHUP", "SIGBREAK"  # what a closing terminal sends; the second on Windows
+STOPPING = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    *(getattr(signal, name) for name in CLOSING if hasattr(signal, name)),
+)
 SUBMITTED = "SUBMITIT_EXECUTOR" in os.environ  # whose local jobs get each Ctrl-C twice
 # A job of submitit gets this one before Slurm preempts it, and queues itself again.
 PREEMPTION = (

@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +30,14 @@ from mnist_exp.data import Dataset, load_mnist
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("suite")
+
+# Tests that fork, send signals, limit resources or read /proc run on Linux alone.
+LINUX_ALONE = re.compile(r"fault_injection|os\.fork|fcntl|termios|import resource|/proc/|SIGKILL")
+collect_ignore = [
+    str(path)
+    for path in Path(__file__).parent.rglob("test_*.py")
+    if sys.platform != "linux" and LINUX_ALONE.search(path.read_text(encoding="utf-8"))
+]
 
 Compose = Callable[..., DictConfig]
 

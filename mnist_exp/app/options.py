@@ -64,7 +64,7 @@ def _options_in(root: Path, group: str) -> Iterator[Option]:
             continue
         try:
             settings = _settings(root, path)
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
         except Exception:  # a user's file; composing it says what is wrong
             continue
         head = [line for line in text.splitlines() if not line.startswith(GLOBAL)]
@@ -78,7 +78,7 @@ def _comments_first(lines: list[str]) -> int:
 
 def _settings(root: Path, path: Path, package: str | None = None) -> Settings:
     """Return the settings of an option's file and of those it starts from."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if package is None:
         package = "" if GLOBAL in text else path.parent.relative_to(root).as_posix()
     settings: Settings = {}
@@ -106,7 +106,7 @@ def _own_settings(path: Path, package: str) -> Settings:
     if not isinstance(values, dict):
         return {}
     values.pop("defaults", None)
-    written = _written(path.read_text())
+    written = _written(path.read_text(encoding="utf-8"))
     prefix = f"{package}." if package else ""
     return {
         f"{prefix}{key}": Setting(value, *written.get(key, (str(value), "")))

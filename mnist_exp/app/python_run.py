@@ -98,8 +98,7 @@ def run_experiment(
             _raise_stopped(error, outcome)
         raise
     finally:
-        if held.lock is not None:
-            held.lock.release()
+        held.release()
     return Run(held.wanted, trust=True)
 
 

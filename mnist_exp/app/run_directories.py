@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -67,9 +68,17 @@ class Claim:
         directory.mkdir()
         self.made.append(directory)
 
+    def release(self) -> None:
+        """Release the lock, if it is held."""
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
     def unmake(self) -> None:
         """Remove the lock file and directories it created; directories with other files stay."""
         if self.made_lock:
+            if sys.platform == "win32":  # which deletes no open file
+                self.release()
             (self.directory / LOCK_FILE).unlink(missing_ok=True)
         for path in reversed(self.made):
             with contextlib.suppress(OSError):
@@ -113,8 +122,7 @@ def claims() -> Iterator[list[Claim]]:
     finally:
         _CLAIMS.reset(token)
         for each in claimed:
-            if each.lock is not None:
-                each.lock.release()
+            each.release()
 
 
 def run_claim() -> Claim:
@@ -174,8 +182,7 @@ def claim_directory(
     try:
         _take(claimed, named, key or f"hydra.{kind}.dir")
     except BaseException:
-        if claimed.lock is not None:
-            claimed.lock.release()
+        claimed.release()
         claimed.unmake()
         raise
     return claimed

@@ -13,20 +13,20 @@ from mnist_exp.cpu.cores import cores
 from mnist_exp.interruption import STOPPING
 
 if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext, SpawnContext
+    from multiprocessing.context import BaseContext
 
-FORKS = sys.platform == "linux"  # elsewhere, system libraries may not survive a fork
+# Linux alone forks: elsewhere, system libraries may not survive it, or there is no fork.
 # torch._dynamo: the first torch optimizer imports it, which takes a second
 IMPORTED = ("mnist_exp.app.hydra_app", "mnist_exp.experiment.fold_processes", "torch._dynamo")
 
 
 def start_early() -> None:
     """Start the server's imports, which take seconds, if a second core is free for them."""
-    if FORKS and cores() > 1:
+    if sys.platform == "linux" and cores() > 1:
         process_context()
 
 
-def process_context() -> ForkServerContext | SpawnContext:
+def process_context() -> BaseContext:
     """Return the multiprocessing context that starts the fold processes.
 
     A fork of the server starts at once, where a new interpreter needs seconds to import torch. It
@@ -36,7 +36,7 @@ def process_context() -> ForkServerContext | SpawnContext:
     the whole process group and the server must live to report how the folds end. Fold processes
     inherit the block and lift it with `take_signals`.
     """
-    if not FORKS:
+    if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver, resource_tracker
 
@@ -53,13 +53,13 @@ def process_context() -> ForkServerContext | SpawnContext:
 
 def take_signals() -> None:
     """Unblock the stopping signals, which processes of the server start with blocked."""
-    if FORKS:
+    if sys.platform == "linux":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def kill() -> None:
     """Kill the server; the exit status of its forked processes is lost."""
-    if FORKS:
+    if sys.platform == "linux":
         from multiprocessing import forkserver
 
         server: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]

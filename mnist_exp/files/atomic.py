@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mnist_exp.files.regular import open_own
+
+# Seconds to wait for a program that has the old file open, which Windows does not replace.
+REPLACE_SECONDS = 2.0 if os.name == "nt" else 0.0
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -27,7 +31,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     flush_directory(path.parent)
@@ -71,6 +75,18 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         except OSError:
             file.truncate(size)
             raise
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    deadline = time.monotonic() + REPLACE_SECONDS
+    while True:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _make(path: Path) -> int:

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 PROGRAM = "python -m mnist_exp"
 # Values that Hydra's grammar takes as text without quotes: paths of plain characters, and words.
@@ -16,7 +16,8 @@ WORD = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][A-Za-z0-9_.-]*", re.
 
 def override(key: str, text: str | os.PathLike[str]) -> str:
     """Return the override that sets ``key`` to exactly this text, for Hydra's parser."""
-    text = os.fspath(text)
+    # Windows takes slashes too, and they need no quotes
+    text = text.as_posix() if isinstance(text, PurePath) else os.fspath(text)
     plain = PATH.fullmatch(text) or WORD.fullmatch(text)
     return f"{key}={text if plain else quoted(text)}"
 

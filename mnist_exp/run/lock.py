@@ -122,6 +122,7 @@ def _open_locked(directory: Path, deadline: float) -> IO[bytes]:
         file = open_own(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
         while not _try_lock(file, shared=False):
             if time.monotonic() > deadline:
+                file.seek(0)  # Windows locks a byte further on
                 holder = file.read(HOLDER_BYTES).decode(errors="replace").strip()
                 file.close()
                 raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class Worker:
         return not self.failed
 
     def _run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):  # they are for the main thread to see at once
+        if sys.platform != "win32":  # they are for the main thread to see at once
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         while True:
             stopping = self._stopping  # read first: tasks added before it was set are done

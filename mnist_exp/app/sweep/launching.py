@@ -68,9 +68,7 @@ def tied_to_launcher(sweep_dir: Path, signals: StopSignals) -> Iterator[None]:
 
 def stop_jobs(claim: Claim) -> None:
     """Release a sweep, which stops its jobs, and wait until they have written their checkpoints."""
-    if claim.lock is not None:
-        claim.lock.release()
-        claim.lock = None
+    claim.release()
     if in_queue(claim):
         return
     deadline = time.monotonic() + STOP_SECONDS
@@ -122,7 +120,7 @@ def engine_reason(error: BaseException, sweep_dir: Path, traceback: str) -> str:
     first = next((line for line in str(error).splitlines() if line.strip()), "")
     text = f"stopped: {type(error).__name__}: {first}"[:LONGEST_REASON]
     with contextlib.suppress(OSError):
-        (sweep_dir / ERROR_FILE).write_text(traceback)
+        (sweep_dir / ERROR_FILE).write_text(traceback, encoding="utf-8")
         text += f" (more in {sweep_dir / ERROR_FILE})"
     return text
 
