@@ -10,7 +10,7 @@ import platform
 import sys
 from glob import glob
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_namespace_packages, find_packages, setup
 
 PACKAGE = "mnist_exp.cpu.kernels"
 SOURCES = "mnist_exp/cpu/kernels/csrc"
@@ -31,6 +31,11 @@ WANTED = (
 
 if __name__ == "__main__":
     setup(
+        packages=[
+            *find_packages(include=["mnist_exp", "mnist_exp.*"]),
+            *find_namespace_packages(include=["hydra_plugins.*"]),
+            "mnist_exp.conf",
+        ],
         ext_modules=[
             Extension(
                 f"{PACKAGE}._{build}",
@@ -44,5 +49,5 @@ if __name__ == "__main__":
             )
             for build, instructions in BUILDS.items()
             if WANTED
-        ]
+        ],
     )

@@ -39,7 +39,7 @@ ORDINARY = {"mapping": "direct", "clip": False, "quantize": False, "retain": Fal
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:X. network inputs")  # of check_class_weight_classifiers
-@parametrize_with_checks([PyTorchNNWrapper()], xfail_strict=True)
+@parametrize_with_checks([PyTorchNNWrapper()])
 def test_scikit_learns_own_checks_pass_without_exception(estimator: Any, check: Any) -> None:
     check(estimator)
 
