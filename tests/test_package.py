@@ -87,8 +87,8 @@ def test_sdist_holds_what_people_read_and_the_tests() -> None:
 def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install a file into an empty environment without a compiler; return its ``bin``.
 
-    torch takes minutes and gigabytes, so the environment finds pip and the dependencies in that of the
-    tests, by a .pth file: pip takes them for installed, and the editable mnist_exp is not seen.
+    torch takes minutes and gigabytes, so the environment finds pip and the dependencies in that of
+    the tests, by a .pth file: pip takes them for installed, and the editable mnist_exp is not seen.
     """
     environment = tmp_path_factory.mktemp("installed") / "env"
     make = [sys.executable, "-m", "venv", "--without-pip", str(environment)]
