@@ -13,7 +13,14 @@ from mnist_exp.cpu.cores import cores
 from mnist_exp.interruption import STOPPING
 
 if TYPE_CHECKING:
-    from multiprocessing.context import BaseContext
+    from multiprocessing.context import SpawnContext
+
+    if sys.platform == "win32":
+        Context = SpawnContext
+    else:
+        from multiprocessing.context import ForkServerContext
+
+        Context = ForkServerContext | SpawnContext
 
 # Linux alone forks: elsewhere, system libraries may not survive it, or there is no fork.
 # torch._dynamo: the first torch optimizer imports it, which takes a second
@@ -26,7 +33,7 @@ def start_early() -> None:
         process_context()
 
 
-def process_context() -> BaseContext:
+def process_context() -> Context:
     """Return the multiprocessing context that starts the fold processes.
 
     A fork of the server starts at once, where a new interpreter needs seconds to import torch. It

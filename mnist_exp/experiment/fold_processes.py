@@ -111,7 +111,7 @@ def _start(
     finally:
         sender.close()
         if process.pid is not None:
-            running[process] = receiver
+            running[process] = receiver  # type: ignore[assignment, unused-ignore]  # of Windows
 
 
 def wait_for_orphans(run_directory: Path) -> None:
