@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
         Context = ForkServerContext | SpawnContext
 
-# Linux alone forks: elsewhere, system libraries may not survive it, or there is no fork.
 # torch._dynamo: the first torch optimizer imports it, which takes a second
 IMPORTED = ("mnist_exp.app.hydra_app", "mnist_exp.experiment.fold_processes", "torch._dynamo")
 
@@ -37,7 +36,8 @@ def process_context() -> Context:
     """Return the multiprocessing context that starts the fold processes.
 
     A fork of the server starts at once, where a new interpreter needs seconds to import torch. It
-    is also safe, where a fork of a process that has used torch may hang on torch's threads.
+    is also safe, where a fork of a process that has used torch may hang on torch's threads. Only
+    Linux forks: elsewhere, system libraries may not survive it, or there is no fork.
 
     The server blocks the stopping signals, since terminals and most job schedulers send them to
     the whole process group and the server must live to report how the folds end. Fold processes
