@@ -137,10 +137,10 @@ docs: $(GALLERY) ## the documentation site, in build/site
 docs-serve: $(GALLERY) ## the site on a local port, rebuilt as pages change
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs serve
 
-lint: $(DEV) ## ruff and mypy
+# PLW1514: Windows reads text in another encoding, unless it is named
+lint: $(DEV) ## ruff and mypy, also as on Windows and macOS
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	# Windows reads text in another encoding, unless it is named
 	$(VENV)/bin/ruff check --preview --select PLW1514 mnist_exp hydra_plugins
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy --platform win32 --cache-dir .mypy_cache/windows -p mnist_exp
