@@ -41,6 +41,7 @@ from mnist_exp.run.saved_config import save_config, training_config
 from mnist_exp.run.saved_state import check_plain
 from mnist_exp.terminal import printable, printable_lines
 from mnist_exp.train.callback import Callback
+from mnist_exp.train.state import state_of
 
 SCALE_SAMPLE = 1000  # training images used to check the scale of network inputs
 # torch's default, before a sweep's job changes it; less where an engine gave fewer cores
@@ -225,7 +226,7 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     parts, model, indices = first.parts, first.state.model, first.train_indices
     config = parts.config
     if first.state.scheduler is not None:
-        check_plain(first.state.scheduler.state_dict(), "scheduler.state_dict()")
+        check_plain(state_of(first.state.scheduler), "scheduler.state_dict()")
     # forked: training continues the random stream that drew the model's weights
     with torch.random.fork_rng([parts.device] if parts.device.type == "cuda" else []):
         try:

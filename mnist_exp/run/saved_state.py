@@ -22,7 +22,7 @@ from mnist_exp.run.formats import (
     shown,
 )
 from mnist_exp.schema import LENGTH_ARGUMENTS, Rule, integer, optional
-from mnist_exp.train.state import STATEFUL, TrainState
+from mnist_exp.train.state import STATEFUL, TrainState, state_of
 
 # includes NaN and infinities: batches with such a loss may be skipped
 FLOAT = Rule(lambda value: isinstance(value, float | int), "a number")
@@ -124,7 +124,7 @@ def _misfits(saved: Mapping[str, Any], state: TrainState) -> Iterator[str]:
             yield f"{name} is {shown(saved[name])}"
             return
     if state.scheduler is not None:
-        fresh, restored = state.scheduler.state_dict(), saved["scheduler"]
+        fresh, restored = state_of(state.scheduler), saved["scheduler"]
         yield from _differences(restored, fresh, "scheduler")
         for key in LENGTH_ARGUMENTS:
             if restored.get(key) != fresh.get(key):

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import SWALR, AveragedModel
 
 if TYPE_CHECKING:
     from mnist_exp.device import DeviceConstraint
@@ -25,6 +25,14 @@ PLAIN = (
 )
 # Attributes with a state_dict of their own; None where the run has no such part.
 STATEFUL = ("model", "optimizer", "scheduler", "constraint", "averaged")
+
+
+def state_of(part: Any) -> dict[str, Any]:
+    """Return the state of an optimizer, schedule or other part, as a checkpoint can hold it."""
+    state: dict[str, Any] = part.state_dict()
+    if isinstance(part, SWALR):  # torch 2.9 adds a function, which its constructor makes
+        state.pop("anneal_func", None)
+    return state
 
 
 @dataclass
@@ -156,7 +164,7 @@ class TrainState:
         device = self.generator.device
         return {
             **{name: getattr(self, name) for name in PLAIN},
-            **{name: part and part.state_dict() for name, part in parts.items()},
+            **{name: part and state_of(part) for name, part in parts.items()},
             "generator": self.generator.get_state(),
             "torch_random": torch.get_rng_state(),
             "device_random": torch.get_device_module(device).get_rng_state()
