@@ -1,13 +1,5 @@
-"""Location of the package's own configuration."""
+"""Location of the package's own configuration, under the name that it had in this room."""
 
-from __future__ import annotations
+from mnist_exp.files.shipped_config import CONFIG_DIRECTORIES, config_directory
 
-from pathlib import Path
-
-# In an installed package, and at the top of a checkout.
-CONFIG_DIRECTORIES = (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf")
-
-
-def config_directory() -> Path:
-    """Return the directory with config.yaml."""
-    return next(path for path in CONFIG_DIRECTORIES if (path / "config.yaml").is_file())
+__all__ = ["CONFIG_DIRECTORIES", "config_directory"]

@@ -21,7 +21,7 @@ from mnist_exp.experiment import build
 from mnist_exp.experiment.callbacks import build_callbacks
 from mnist_exp.experiment.mlp_weights import export_weights
 from mnist_exp.experiment.parts import Parts
-from mnist_exp.experiment.sweep_defaults import checkpoints_kept
+from mnist_exp.experiment.sweep_defaults import checkpoints_kept, keeps_predictions
 from mnist_exp.interruption import StopSignals
 from mnist_exp.models.parametrizations import count_parameters, state_sha256
 from mnist_exp.run.directory import RunDirectory, read_steps
@@ -123,6 +123,7 @@ class Fold:
             signals=signals,
         )
         self.by_validation = by_validation(config, split)
+        self.keep_logits = keeps_predictions(config, parts.in_sweep)
         keep = checkpoints_kept(config, parts.in_sweep)
         self.callbacks = build_callbacks(
             config, run, self.by_validation, display, keep, parts.callbacks
@@ -194,7 +195,7 @@ class Fold:
             fold=self.split.fold,
             seed=self.seed,
             epoch=best["epoch"],
-            evaluation=self.evaluate_on(model, self.split.test),
+            evaluation=self.evaluate_on(model, self.split.test, keep_logits=self.keep_logits),
             history=self.state.history,
             steps=read_steps(self.run.path, self.split.fold),
             stopped=self.state.stopped,
@@ -247,7 +248,9 @@ class Fold:
                 "of the same names every time, NaN where there is none."
             )
 
-    def evaluate_on(self, model: nn.Module, indices: Tensor) -> Evaluation:
+    def evaluate_on(
+        self, model: nn.Module, indices: Tensor, keep_logits: bool = False
+    ) -> Evaluation:
         """Evaluate ``model`` on the images at ``indices``.
 
         Raises
@@ -262,6 +265,7 @@ class Fold:
             batch_size=self.parts.config.training.eval_batch_size,
             precision=self.parts.recipe.precision,
             metrics=self.parts.metrics,
+            keep_logits=keep_logits,
         )
         if not math.isfinite(evaluation.loss):
             raise LossNotFinite(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from mnist_exp.experiment.fold import Fold
 from mnist_exp.experiment.parts import Parts
+from mnist_exp.experiment.run_report import augmented_inputs
 from mnist_exp.files.names import check_plain_name
 from mnist_exp.plots import run as plots
 from mnist_exp.plots.figures import write_picture
@@ -53,12 +53,5 @@ def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
 
 def augmented_examples(parts: Parts, indices: Tensor) -> Tensor | None:
     """Return inputs [7, 8, C, H, W]: an image and 7 augmentations per row; None without any."""
-    images, augmentation = parts.images, parts.recipe.augmentation
-    if augmentation is None:
-        return None
-    pixels = images.pixels[indices[:7].to(images.device)]
-    generator = Generator(images.device).manual_seed(parts.config.seed)
-    originals = images.inputs(pixels)  # (7, C, H, W)
-    draws = images.inputs(torch.cat([pixels] * 7), augmentation, generator)
-    columns = torch.cat([originals, draws]).unflatten(0, (-1, len(originals)))
-    return columns.transpose(0, 1).cpu()
+    augmentation = parts.recipe.augmentation
+    return augmented_inputs(parts.images, augmentation, indices, parts.config.seed)

@@ -29,7 +29,7 @@ from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.logits import check_logits
 from mnist_exp.experiment.parts import build_parts
 from mnist_exp.experiment.summary import facts, selection_rule, summary
-from mnist_exp.experiment.sweep_defaults import draws
+from mnist_exp.experiment.sweep_defaults import draws, keeps_predictions, reports
 from mnist_exp.interruption import StopSignals
 from mnist_exp.run.directory import RunDirectory, check_links, load_checkpoints
 from mnist_exp.run.fold_result import FoldResult
@@ -146,6 +146,11 @@ def run_experiment(
                 evaluate_run(first.parts, directory)
         for callback in first.callbacks.values():
             callback.on_run_end(results, directory)
+        if reports(config, parts.in_sweep) or keeps_predictions(config, parts.in_sweep):
+            from mnist_exp.experiment.run_report import write_report  # loads Jinja2
+
+            with signals.at_once():  # as above
+                write_report(first, folds, results)
         signals.check()
     return results
 

@@ -16,6 +16,18 @@ def draws(config: DictConfig, in_sweep: bool) -> bool:
     return not in_sweep if enabled is None else enabled
 
 
+def reports(config: DictConfig, in_sweep: bool) -> bool:
+    """Whether report.html is written at the end (``report.enabled``)."""
+    enabled: bool | None = config.report.enabled
+    return not in_sweep if enabled is None else enabled
+
+
+def keeps_predictions(config: DictConfig, in_sweep: bool) -> bool:
+    """Whether predictions.npz is written at the end (``report.predictions``)."""
+    predictions: bool | None = config.report.predictions
+    return reports(config, in_sweep) if predictions is None else predictions
+
+
 def checkpoints_kept(config: DictConfig, in_sweep: bool) -> int:
     """Return how many of the newest checkpoints are kept (``checkpoints.keep``)."""
     keep: int | None = config.checkpoints.keep

@@ -28,6 +28,7 @@ def render(
     charts: Mapping[str, Chart],
     data: Mapping[str, Any],
     scripts: Sequence[str] = (),
+    styles: Sequence[str] = (),
     **values: Any,
 ) -> str:
     """Return the HTML of a page.
@@ -44,6 +45,8 @@ def render(
         JSON values by name, which the page's scripts read; numbers that are not finite are null.
     scripts : sequence of str
         Files in ``static`` that the page needs besides ``page.js``.
+    styles : sequence of str
+        Files in ``static`` that the page needs besides ``page.css``.
     **values
         Everything else that the template names; text is escaped.
     """
@@ -56,7 +59,7 @@ def render(
             charts={name: embedded_json(spec) for name, spec in charts.items()},
             data={name: embedded_json(value) for name, value in data.items()},
             libraries=[library(name) for name in LIBRARIES] if charts else [],
-            style=Markup(static("page.css")),
+            style=Markup("").join(Markup(static(name)) for name in ("page.css", *styles)),
             scripts=[Markup(static(name)) for name in ("page.js", *scripts)],
             **values,
         )

@@ -14,6 +14,7 @@ from mnist_exp.files.regular import read_regular
 from mnist_exp.run.config_differences import flat
 from mnist_exp.run.formats import check_format
 from mnist_exp.run.saved_config import (
+    AFTERWARDS,
     CONFIG_FILE,
     RUN_KEYS,
     config_file,
@@ -24,7 +25,7 @@ from mnist_exp.run.saved_config import (
 from mnist_exp.run.yaml_files import LARGEST, load_overrides, load_plain, parse_plain
 
 # Keys and sections that change what a run writes and how long it takes, not its results.
-NO_EFFECT = (*RUN_KEYS, "plots", "checkpoints", "verbose", "tracker", "cv.n_jobs", "evaluation")
+NO_EFFECT = (*RUN_KEYS, "plots", "checkpoints", "verbose", "tracker", "cv.n_jobs", *AFTERWARDS)
 # The options chosen, as Hydra saves them in hydra.yaml, of which the rest takes longer to parse.
 CHOICES = re.compile(rb"^    choices:\n((?:      .*\n?)+)", re.MULTILINE)
 

@@ -21,7 +21,8 @@ from mnist_exp.schema import resolved_values, unresolved
 
 # keys that select a run and do not affect its training
 RUN_KEYS = ("resume", "reproduce", "sweep", "trust")
-AFTERWARDS = "evaluation"  # group of what happens to the network after its training
+# Groups of what happens after the training: to the network, and a page about the run.
+AFTERWARDS = ("evaluation", "report")
 # Keys missing from configurations saved by older versions, with the value that reproduces the
 # behaviour of that time.
 OLD_BEHAVIOUR: dict[str, dict[str, Any]] = {
@@ -42,6 +43,7 @@ PLAIN_LOSS = {"_target_": "mnist_exp.train.losses.cross_entropy", "weight": None
 # Groups missing there, with the content that reproduces that behaviour.
 NEW_GROUPS: dict[str, dict[str, Any]] = {
     **{"callbacks": {}, "metrics": {}, "extra": {}},
+    "report": {"enabled": None, "predictions": None},
     "loss": PLAIN_LOSS,
 }
 # Version 0.1 had one tracker, without a name: null, or TensorBoard's writer.
@@ -84,7 +86,7 @@ def writable(config: DictConfig) -> Iterator[None]:
 
 def training_config(config: DictConfig) -> dict[str, Any]:
     """Return the settings that affect training, resolved, as plain values."""
-    return without_old_behaviour(_without(resolved_values(config), (*RUN_KEYS, AFTERWARDS)))
+    return without_old_behaviour(_without(resolved_values(config), (*RUN_KEYS, *AFTERWARDS)))
 
 
 def with_values(config: DictConfig) -> DictConfig:

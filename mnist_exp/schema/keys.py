@@ -120,6 +120,8 @@ RULES: dict[str, Rule] = {
     "plots.dpi": integer(10, 2400),
     "plots.format": one_of("png", "svg", "pdf"),
     "plots.num_samples": integer(1),
+    "report.enabled": optional(BOOLEAN),
+    "report.predictions": optional(BOOLEAN),
     "checkpoints.keep": optional(integer(1)),
     "data._target_": TEXT,
     "data.classes": optional(LABELS),

@@ -31,6 +31,8 @@ class Evaluation:
         int64 [N], in the order of the evaluated indices.
     metrics : dict
         Values of the metrics asked for, by name; None for one that is not finite.
+    logits : Tensor or None
+        float32 [N, num_classes] on the CPU, where asked for.
     """
 
     loss: float
@@ -38,6 +40,7 @@ class Evaluation:
     confusion_matrix: Tensor
     predictions: Tensor
     metrics: dict[str, float | None] = field(default_factory=dict)
+    logits: Tensor | None = None
 
     @property
     def per_class_accuracy(self) -> list[float]:
@@ -55,6 +58,7 @@ def evaluate(
     batch_size: int,
     precision: str,
     metrics: Mapping[str, Metric] | None = None,
+    keep_logits: bool = False,
 ) -> Evaluation:
     """Evaluate ``model`` in eval mode on ``images`` at ``indices``, then restore its mode.
 
@@ -71,17 +75,19 @@ def evaluate(
                 logits = model(inputs)
             loss += F.cross_entropy(logits.float(), labels, reduction="sum").cpu()
             predictions.append(logits.argmax(1))
-            if metrics:
+            if metrics or keep_logits:
                 kept.append(logits.float().cpu())
     model.train(was_training)
     predicted = torch.cat(predictions).cpu()
     true = images.labels[indices].cpu()
+    all_logits = torch.cat(kept) if kept else None
     return Evaluation(
         loss=loss.item() / len(indices),
         accuracy=(predicted == true).double().mean().item(),
         confusion_matrix=confusion_matrix(true, predicted, logits.shape[1]),
         predictions=predicted,
-        metrics=measure(metrics, torch.cat(kept), true) if metrics else {},
+        metrics=measure(metrics, all_logits, true) if metrics and all_logits is not None else {},
+        logits=all_logits if keep_logits else None,
     )
 
 

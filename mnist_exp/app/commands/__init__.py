@@ -17,6 +17,7 @@ from mnist_exp.terminal import printable_lines
 # The command view-results is the module view_results.
 COMMANDS = {
     "view-results": "list, filter, sort and export runs and sweeps, also as means over seeds",
+    "report": "write the page of a run or sweep, or one that compares several",
     "reproduce": "run a finished run again and compare the results",
     "evaluate": "test the network of a run again, on its own test images or on other data",
     "seeds": "train recipes with several seeds: mean and spread of the accuracy",

@@ -46,7 +46,7 @@ const chartConfig = () => {
 };
 const drawChart = async (container) => {
   drawnCharts.add(container);
-  const spec = readJson(`chart-${container.dataset.chart}`);
+  const spec = container.spec ?? readJson(`chart-${container.dataset.chart}`);
   container.view?.finalize();
   const result = await vegaEmbed(container, spec, {
     ast: true, renderer: "svg", config: chartConfig(), tooltip: { theme: document.documentElement.dataset.theme },

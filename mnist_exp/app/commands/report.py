@@ -1,0 +1,79 @@
+"""``python -m mnist_exp report DIR [DIR ...]``: the page of a run or sweep, or of several."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_exp.app.commands import argument_parser
+from mnist_exp.errors import UserError
+from mnist_exp.run.results import NAME as RESULTS
+from mnist_exp.run.saved_config import CONFIG_FILE, config_file, run_directory
+from mnist_exp.run.sweep_record import SWEEP_FILE
+
+if TYPE_CHECKING:
+    from mnist_exp.report.images import RunImages
+
+TRUST = "trust=true"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page and print its path."""
+    parser = argument_parser("report")
+    parser.usage = f"%(prog)s [-h] DIR [DIR ...] [--output FILE] [{TRUST}]"
+    parser.epilog = (
+        "The page is one file that opens from disk, without a network. A run that did not finish "
+        "gets one too, of what there is. Images are taken from the run's data, where that is "
+        f"unchanged; {TRUST} allows classes of your own that load it."
+    )
+    parser.add_argument("directories", metavar="DIR", nargs="+", type=Path, help="a run or a sweep")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path,
+        help="the file, replaced if there is one (default: report.html in DIR; comparison.html here "
+        "if there are several)",
+    )  # fmt: skip
+    words = [word for word in arguments if word != TRUST]
+    options = parser.parse_args(words)
+    directories = [_checked(path) for path in options.directories]
+    try:
+        path = _write(directories, options.output, trust=len(words) < len(arguments))
+    except OSError as error:
+        where = error.filename or options.output or directories[0]
+        raise UserError(f"{where}: cannot be written ({error.strerror or error}).") from error
+    print(path)
+    return 0
+
+
+def _checked(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"{path}: there is no such directory.")
+    directory = run_directory(path)
+    if not directory.is_dir():
+        raise UserError(f"{path}: is a file; give the directory of a run or sweep.")
+    return directory
+
+
+def _write(directories: list[Path], output: Path | None, trust: bool) -> Path:
+    """Write the page of one run; what sweeps and comparisons need comes from other modules."""
+    directory = directories[0]
+    known = (directory / RESULTS, directory / CONFIG_FILE, config_file(directory))
+    if not any(map(os.path.isfile, known)):
+        raise UserError(
+            f"{directory}: there is no run in it. Give the directory that holds {RESULTS}, or the "
+            f"one of a sweep, which holds {SWEEP_FILE}."
+        )
+    from mnist_exp.report.run_page import write_run_report
+
+    images, reason = _images(directory, trust)
+    return write_run_report(directory, images, no_images=reason, output=output)
+
+
+def _images(directory: Path, trust: bool) -> tuple[RunImages | None, str]:
+    """Return the images of a run's data, or why there are none."""
+    from mnist_exp.app.runs import Run
+
+    try:
+        return Run(directory, trust=trust, key="DIR").shown_images(), ""
+    except UserError as error:
+        return None, str(error)

@@ -1,0 +1,186 @@
+"""What a run left in its directory, as far as it can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mnist_exp.errors import UserError
+from mnist_exp.files.regular import read_json
+from mnist_exp.gradients.location import located
+from mnist_exp.gradients.manifest import read_manifest
+from mnist_exp.run.directory import STEPS
+from mnist_exp.run.formats import FINITE, SHARE, STRING, ListOf, Shape, check_format
+from mnist_exp.run.overview import read_overview
+from mnist_exp.run.predictions import Predictions, read_predictions
+from mnist_exp.run.results import COMPLETED, read_results
+from mnist_exp.run.rows import read_rows
+from mnist_exp.run.run_settings import RunSettings, read_settings
+from mnist_exp.schema import optional
+
+T = TypeVar("T")
+Row = dict[str, Any]
+LARGEST = 1 << 26  # bytes of device_evaluation.json
+DEVICE_EVALUATION: Shape = {
+    "devices": STRING,
+    "compensation": STRING,
+    "as_trained": {"mean": SHARE},
+    "times": ListOf(
+        {"time": STRING, "seconds": FINITE, "accuracy": {"mean": SHARE, "std": optional(FINITE)}}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CollectedEpoch:
+    """Statistics of the samples' gradients in one epoch of one fold (``gradient_stats.json``)."""
+
+    fold: int
+    epoch: int
+    statistics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run left.
+
+    Attributes
+    ----------
+    directory : Path
+        The run directory.
+    status, error : str
+        As `mnist_exp.run.overview.RunOverview`.
+    results : dict
+        Content of results.json; empty for a run that never began.
+    settings : RunSettings
+        The configuration, and what was typed.
+    rows, steps : list of dict
+        Of metrics.jsonl and steps.jsonl, by fold and time; ``fold`` is 1 where there is one split.
+    predictions : Predictions or None
+        Of the test images.
+    device_evaluation : dict or None
+        Content of device_evaluation.json.
+    gradients : list of CollectedEpoch
+        By fold and epoch.
+    problems : list of str
+        What could not be read.
+    """
+
+    directory: Path
+    status: str
+    error: str
+    results: dict[str, Any]
+    settings: RunSettings
+    rows: list[Row]
+    steps: list[Row]
+    predictions: Predictions | None
+    device_evaluation: dict[str, Any] | None
+    gradients: list[CollectedEpoch]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run reached its end."""
+        return self.status == COMPLETED
+
+    @property
+    def folds(self) -> list[int]:
+        """Numbers of the folds that left anything, from 1."""
+        found = {row["fold"] for row in (*self.results.get("folds", ()), *self.rows, *self.steps)}
+        return sorted(found) or [1]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The name of each label; none for a run that never began."""
+        return list(self.results.get("class_names", ()))
+
+
+def read_run(directory: Path, results: dict[str, Any] | None = None) -> RunFiles:
+    """Read a run; ``results`` are those that a run which is just ending has not written yet.
+
+    Raises
+    ------
+    UserError
+        If results.json is damaged.
+    """
+    status, error = COMPLETED, ""
+    if results is None:
+        overview = read_overview(directory)
+        status, error = overview.status, overview.error
+        results = read_results(directory) or {}
+    problems: list[str] = []
+
+    def tried(read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except UserError as failure:
+            problems.append(str(failure))
+        except OSError as failure:
+            problems.append(f"{failure.filename}: cannot be read ({failure.strerror}).")
+        return otherwise
+
+    settings = read_settings(directory)
+    if settings.problem:
+        problems.append(settings.problem)
+    rows = tried(lambda: _numbered(read_rows(directory / "metrics.jsonl"), "epoch"), [])
+    classes = len(results.get("class_names", ()))
+    return RunFiles(
+        directory=directory,
+        status=status,
+        error=error,
+        results=results,
+        settings=settings,
+        rows=rows or _epochs_of(results),
+        steps=tried(lambda: _numbered(read_rows(directory / STEPS), "step"), []),
+        predictions=tried(lambda: read_predictions(directory, classes), None),
+        device_evaluation=tried(lambda: _device_evaluation(directory), None),
+        gradients=tried(lambda: _collected(directory, settings), []),
+        problems=problems,
+    )
+
+
+def _numbered(rows: list[Row], count: str) -> list[Row]:
+    """Return the rows that have a number, by fold and number."""
+    sound = [
+        {**row, "fold": row.get("fold", 1)}
+        for row in rows
+        if isinstance(row.get(count), int) and isinstance(row.get("fold", 1), int)
+    ]
+    return sorted(sound, key=lambda row: (row["fold"], row[count]))
+
+
+def _epochs_of(results: dict[str, Any]) -> list[Row]:
+    """Return the epochs in results.json, where metrics.jsonl is missing."""
+    return [
+        {**row, "fold": fold["fold"]}
+        for fold in results.get("folds", ())
+        for row in fold.get("epochs", ())
+    ]
+
+
+def _device_evaluation(directory: Path) -> dict[str, Any] | None:
+    path = directory / "device_evaluation.json"
+    try:
+        found: dict[str, Any] = read_json(path, LARGEST)
+    except FileNotFoundError:
+        return None
+    check_format(found, DEVICE_EVALUATION, path)
+    return found
+
+
+def _collected(directory: Path, settings: RunSettings) -> list[CollectedEpoch]:
+    """Read the statistics of collected gradients, without their arrays."""
+    name = settings.config.get("gradients", {}).get("directory")
+    if not isinstance(name, str):
+        return []
+    found = []
+    for place in [directory / name, *directory.glob(f"fold_*/{name}")]:
+        number = place.relative_to(directory).parts[0].removeprefix("fold_")
+        for epoch in sorted(located(place).glob("epoch_*")):
+            if epoch.name[6:].isdecimal():
+                _, statistics = read_manifest(epoch)
+                fold = int(number) if number.isdecimal() else 1
+                found.append(CollectedEpoch(fold, int(epoch.name[6:]), statistics))
+    return sorted(found, key=lambda one: (one.fold, one.epoch))

@@ -1,0 +1,207 @@
+"""report.html: the page of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnist_exp.files.atomic import write_atomic
+from mnist_exp.report import confusion, quantities, run_charts, run_facts
+from mnist_exp.report.configuration import config_tree
+from mnist_exp.report.images import RunImages, Sprite
+from mnist_exp.report.page import Chart, render
+from mnist_exp.report.run_files import CollectedEpoch, RunFiles, read_run
+
+NAME = "report.html"
+SAMPLES = 24  # images of each kind
+AUGMENTED_ROWS = 5
+MOST_HISTOGRAMS = 1000  # levels of a histogram that is drawn
+
+
+@dataclass
+class Content:
+    """What the template gets: charts, data for scripts, values."""
+
+    charts: dict[str, Chart] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def write_run_report(
+    directory: Path,
+    images: RunImages | None = None,
+    *,
+    results: dict[str, Any] | None = None,
+    no_images: str = "",
+    output: Path | None = None,
+) -> Path:
+    """Write the page of a run and return its file.
+
+    Parameters
+    ----------
+    directory : Path
+        The run directory; what it lacks, the page leaves out.
+    images : RunImages or None
+        The data set's; without them the page shows no images.
+    results : dict or None
+        Those of a run that is just ending; None: read from results.json.
+    no_images : str
+        Why there are no images, for the page.
+    output : Path or None
+        The file; None: report.html in ``directory``.
+
+    Raises
+    ------
+    UserError
+        If results.json is damaged.
+    OSError
+        If the file cannot be written.
+    """
+    page = run_page(read_run(directory, results), images, no_images)
+    path = output or directory / NAME
+    write_atomic(path, page.encode())
+    return path
+
+
+def run_page(run: RunFiles, images: RunImages | None = None, no_images: str = "") -> str:
+    """Return the HTML of a run's page; parameters as in `write_run_report`."""
+    content, sprite = Content(), Sprite(images)
+    content.values |= run_facts.facts(run) | {"no_images": no_images, "run": run}
+    _add_curves(content, run)
+    _add_confusion(content, run, sprite)
+    _add_gradients(content, run, sprite)  # its images first, if all are too many
+    _add_predictions(content, run, sprite)
+    _add_samples(content, sprite)
+    _add_devices(content, run)
+    content.values["tree_nodes"] = config_tree(run.settings)
+    content.data |= {"sprite": sprite.content(), "names": run.class_names}
+    return render(
+        "run.html",
+        run_facts.title(run),
+        content.charts,
+        content.data,
+        scripts=["run.js"],
+        styles=["run.css"],
+        **content.values,
+    )
+
+
+def _add_curves(content: Content, run: RunFiles) -> None:
+    percent = {name for name, found in run.results.get("metrics", {}).items() if found.get("percent")}
+    content.data["curves"] = {
+        "epochs": quantities.over_epochs(run.rows, percent),
+        "steps": quantities.over_steps(run.steps, run.rows),
+    }
+    content.data["folds"] = run.folds
+    for x in ("epochs", "steps"):
+        content.charts[x] = run_charts.curves(x.removesuffix("s"))
+    one_epoch = len({row["epoch"] for row in run.rows}) < 2
+    content.values["curves"] = {
+        x: found
+        for x, found in content.data["curves"].items()
+        if found and not (x == "epochs" and one_epoch)  # nothing to see: a point of each
+    }
+
+
+def _add_confusion(content: Content, run: RunFiles, sprite: Sprite) -> None:
+    names = run.class_names
+    known = "confusion_matrix" in run.results and bool(names)
+    content.values |= {"classes": [], "matrix": known and len(names) <= confusion.MOST_CLASSES}
+    content.values["cell_images"] = run.predictions is not None
+    if not known:
+        return
+    matrices = confusion.matrices(run.results)
+    content.values["classes"] = confusion.class_rows(matrices["all"], names)
+    if not content.values["matrix"]:
+        return
+    content.data["matrices"] = matrices
+    if run.predictions is not None:
+        content.data["cells"] = confusion.shown_images(run.predictions, sprite)
+
+
+def _add_predictions(content: Content, run: RunFiles, sprite: Sprite) -> None:
+    content.values |= {"predictions": False, "mistakes": False}
+    if run.predictions is None:
+        return
+    rows = confusion.sample_rows(run.predictions, SAMPLES)
+    worst = confusion.confident_mistakes(run.predictions, SAMPLES)
+    content.data["predictions"] = confusion.described(run.predictions, rows, sprite)
+    content.data["mistakes"] = confusion.described(run.predictions, worst, sprite)
+    content.values |= {"predictions": sprite.images is not None, "mistakes": len(worst) > 0}
+
+
+def _add_samples(content: Content, sprite: Sprite) -> None:
+    images = sprite.images
+    content.values |= {"samples": images is not None, "augmented": False}
+    if images is None:
+        return
+    content.data["samples"] = [
+        {"row": int(row), "true": int(images.labels[row]), "tile": sprite.row(int(row))}
+        for row in images.train[:SAMPLES]
+    ]
+    if images.augmented is not None:
+        rows = images.augmented[:AUGMENTED_ROWS]
+        content.data["augmented"] = [[{"tile": sprite.add(image)} for image in row] for row in rows]
+        content.values["augmented"] = True
+
+
+def _add_devices(content: Content, run: RunFiles) -> None:
+    shares = run_charts.device_shares(run.rows, run.folds)
+    content.charts |= shares
+    content.values |= {"shares": list(shares), "levels": False, "over_time": False}
+    own = [
+        row for row in run.rows
+        if row["fold"] == run.folds[0] and _has_histogram(row.get("level_histogram"))
+    ]  # fmt: skip
+    if own:
+        content.charts["levels"] = run_charts.levels(own[0], own[-1])
+        content.values["levels"] = True
+    if run.device_evaluation is not None and run.device_evaluation["times"]:
+        content.charts["over-time"] = run_charts.over_time(run.device_evaluation)
+        content.values["over_time"] = True
+
+
+def _has_histogram(found: Any) -> bool:
+    columns = [found.get(key) for key in ("levels", "counts")] if isinstance(found, dict) else []
+    return (
+        len(columns) == 2
+        and all(isinstance(column, list) for column in columns)
+        and 0 < len(columns[0]) == len(columns[1]) <= MOST_HISTOGRAMS
+        and all(isinstance(number, int | float) for column in columns for number in column)
+    )
+
+
+def _add_gradients(content: Content, run: RunFiles, sprite: Sprite) -> None:
+    epochs = [one for one in run.gradients if one.fold == run.gradients[0].fold]
+    content.values["gradients"] = _gradient_facts(epochs, run.class_names)
+    if not epochs:
+        return
+    content.charts["norms-by-class"] = run_charts.norms_by_class(epochs, run.class_names)
+    if len(epochs) > 1:
+        content.charts["norms-over-epochs"] = run_charts.norms_over_epochs(epochs)
+    content.data["hardest"] = [
+        {
+            "row": sample["sample_id"], "true": sample["label"],
+            "predicted": sample.get("predicted"), "norm": sample["norm"], "loss": sample["loss"],
+            "tile": sprite.row(sample["sample_id"]),
+        }
+        for sample in epochs[-1].statistics["hardest"][:SAMPLES]
+        if sample["label"] < len(run.class_names)
+    ]  # fmt: skip
+
+
+def _gradient_facts(epochs: Sequence[CollectedEpoch], names: Sequence[str]) -> dict[str, Any] | None:
+    if not epochs or not names:
+        return None
+    last = epochs[-1]
+    total = last.statistics["total"]
+    return {
+        "epoch": last.epoch,
+        "epochs": len(epochs),
+        "samples": last.statistics["num_samples"],
+        "median": total["norm"]["p50"],
+        "mean_gradient": total["mean_gradient_norm"],
+        "fold": last.fold,
+    }
