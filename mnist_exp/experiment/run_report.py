@@ -9,8 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from mnist_exp.data import Dataset
-from mnist_exp.data.augment import Augmentation
-from mnist_exp.data.batches import Images
+from mnist_exp.data.batches import Augmentation, Images
 from mnist_exp.experiment.fold import Fold
 from mnist_exp.experiment.sweep_defaults import keeps_predictions, reports
 from mnist_exp.report.images import RunImages

@@ -22,7 +22,10 @@ def matrices(results: dict[str, Any]) -> dict[str, Any]:
     """Return the counts over all folds, and of each fold, [K][K]: rows true, columns predicted."""
     of_folds = [row["confusion_matrix"] for row in results["folds"] if "confusion_matrix" in row]
     if not of_folds:  # a run of an earlier version
-        return {"all": [[round(n) for n in row] for row in results["confusion_matrix"]], "folds": {}}
+        return {
+            "all": [[round(n) for n in row] for row in results["confusion_matrix"]],
+            "folds": {},
+        }
     total = np.asarray(of_folds).sum(0).astype(np.int64)
     folds = {row["fold"]: row["confusion_matrix"] for row in results["folds"]}
     return {"all": total.tolist(), "folds": folds if len(folds) > 1 else {}}

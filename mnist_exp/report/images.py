@@ -72,7 +72,10 @@ class Sprite:
         return len(self._tiles) - 1
 
     def content(self) -> dict[str, Any] | None:
-        """Return what the page's script reads; None without images. Tiles past ``count`` are dropped."""
+        """Return what the page's script reads; None without images.
+
+        Tiles from ``count`` on are dropped.
+        """
         if not self._tiles:
             return None
         height, width = self._tiles[0].shape[:2]
@@ -89,7 +92,7 @@ class Sprite:
 
 
 def tiled(images: list[Array], columns: int) -> Array:
-    """Return images [H, W] or [H, W, 3] side by side, ``columns`` a row, black where none is left."""
+    """Return images [H, W] or [H, W, 3] side by side, ``columns`` a row, black at the end."""
     height, width, *channels = images[0].shape
     rows = -(-len(images) // columns)
     grid = np.zeros((rows * columns, height, width, *channels), np.uint8)

@@ -80,12 +80,16 @@ def _quantities(rows: Sequence[Row], x: str, percent: Collection[str], thin: Any
                 points = lines.setdefault(key, {}).setdefault((row["fold"], part), [])
                 points.append((row[x], value))
     most = max(FEWEST, MOST_POINTS // max(1, len({row["fold"] for row in rows})))
-    ordered = sorted(lines, key=lambda key: (key not in FIRST, FIRST.index(key) if key in FIRST else 0))
+    ordered = sorted(
+        lines, key=lambda key: (key not in FIRST, FIRST.index(key) if key in FIRST else 0)
+    )
     return [
         {
             "key": key,
             "title": TITLES.get(key, key.replace("_", " ")),
-            "percent": key == "accuracy" or key.startswith("share_") or key.partition(".")[0] in percent,
+            "percent": key == "accuracy"
+            or key.startswith("share_")
+            or key.partition(".")[0] in percent,
             "lines": [
                 {"fold": fold, "part": part, **_columns(thin(points, most))}
                 for (fold, part), points in sorted(lines[key].items(), key=_by_fold_and_part)

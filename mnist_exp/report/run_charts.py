@@ -98,7 +98,13 @@ def levels(first: Row, last: Row) -> Chart:
         mark={"type": "line", "interpolate": "step"},
         encoding={
             "x": {"field": "level", **axis("conductance")},
-            "y": {"field": "devices", "type": "quantitative", "title": "devices", "scale": scale, "axis": {"format": "~s"}},
+            "y": {
+                "field": "devices",
+                "type": "quantitative",
+                "title": "devices",
+                "scale": scale,
+                "axis": {"format": "~s"},
+            },
             "color": {"field": "after", "type": "nominal", "title": None, "sort": None},
             "tooltip": [{"field": name} for name in ("level", "devices", "after")],
         },
@@ -151,11 +157,12 @@ def over_time(found: dict[str, Any]) -> Chart:
 
 
 def norms_by_class(epochs: Sequence[CollectedEpoch], names: Sequence[str]) -> Chart:
-    """Return the samples' gradient norms in each class over a fold's epochs: median and quartiles."""
+    """Return the samples' gradient norms by class: medians over epochs, or one's quartiles."""
     points = [
         {
             "epoch": one.epoch, "class": names[int(label)],
-            "median": rounded(norm["p50"]), "low": rounded(norm["p25"]), "high": rounded(norm["p75"]),
+            "median": rounded(norm["p50"]),
+            "low": rounded(norm["p25"]), "high": rounded(norm["p75"]),
         }
         for one in epochs
         for label, found in one.statistics["classes"].items()
@@ -164,16 +171,23 @@ def norms_by_class(epochs: Sequence[CollectedEpoch], names: Sequence[str]) -> Ch
     ]  # fmt: skip
     log = {"scale": {"type": "log"}}
     if len(epochs) > 1:
-        spec = lines(points, "epoch", "median", "class", "epoch", "median norm of a sample's gradient")
+        spec = lines(
+            points, "epoch", "median", "class", "epoch", "median norm of a sample's gradient"
+        )
         return _over_few_epochs(spec, points, len(names))
     tooltip = [{"field": name} for name in ("class", "low", "median", "high")]
-    x = {"type": "quantitative", "title": "norm of a sample's gradient: quartiles and median", **log}
+    x = {
+        "type": "quantitative",
+        "title": "norm of a sample's gradient: quartiles and median",
+        **log,
+    }
     y = {"field": "class", "type": "nominal", "sort": None, "title": None}
     return chart(
         points,
         layer=[
             {"mark": {"type": "bar", "size": 6, "opacity": 0.5},
-             "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}, "y": y, "tooltip": tooltip}},
+             "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}, "y": y,
+                          "tooltip": tooltip}},
             {"mark": {"type": "point", "filled": True, "size": 60},
              "encoding": {"x": {"field": "median", **x}, "y": y, "tooltip": tooltip}},
         ],

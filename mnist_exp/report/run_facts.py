@@ -6,19 +6,18 @@ from typing import Any
 
 from mnist_exp.report.run_files import RunFiles
 from mnist_exp.run.command_line import command, resume_command
-from mnist_exp.run.overview import DAMAGED, DEAD
+from mnist_exp.run.overview import DAMAGED, DEAD, last_written
 from mnist_exp.run.saved_config import RUN_KEYS, key_of
 from mnist_exp.run.text_table import shown_accuracy, shown_number, shown_time
-from mnist_exp.run.overview import last_written
 from mnist_exp.wording import counted
 
 Pairs = list[tuple[str, str]]
 STOPPED = {
-    "interrupted": "interrupted",
-    "failed": "failed",
-    "running": "still running",
-    DEAD: "stopped: its process is gone",
-    DAMAGED: "damaged",
+    "interrupted": "This run was interrupted.",
+    "failed": "This run failed.",
+    "running": "This run is still going on.",
+    DEAD: "This run stopped before its end.",
+    DAMAGED: "The files of this run are damaged.",
 }
 UNITS = {"energy_estimate": "J", "time_estimate": "s"}
 COSTS = {
@@ -99,7 +98,7 @@ def _overview(run: RunFiles) -> Pairs:
 def _epochs(run: RunFiles) -> str:
     done = sorted({max(r["epoch"] for r in run.rows if r["fold"] == f) for f in run.folds
                    if any(r["fold"] == f for r in run.rows)})  # fmt: skip
-    asked = run.settings.config.get("training", {}).get("epochs")
+    asked = run.section("training").get("epochs")
     shown = str(done[0]) if len(done) == 1 else f"{done[0]} to {done[-1]}" if done else "0"
     return shown if asked is None or done == [asked] else f"{shown} of {asked}"
 
@@ -112,7 +111,9 @@ def _metrics(run: RunFiles) -> Pairs:
         elif value.get("percent"):
             shown = shown_accuracy(value["mean"], value["std"], " ± ")
         else:
-            shown = f"{value['mean']:.4g}" + ("" if value["std"] is None else f" ± {value['std']:.2g}")
+            shown = f"{value['mean']:.4g}" + (
+                "" if value["std"] is None else f" ± {value['std']:.2g}"
+            )
         found.append((name.replace("_", " "), shown))
     return found
 
@@ -132,7 +133,9 @@ def _commands(run: RunFiles) -> list[tuple[str, str]]:
     if run.settings.config:
         found.append(("Train the same once more", command(*words)))
     if run.completed:
-        found.append(("Train it again and compare every result", command("reproduce", str(run.directory))))
+        found.append(
+            ("Train it again and compare every result", command("reproduce", str(run.directory)))
+        )
     return found
 
 
@@ -154,12 +157,11 @@ def _device_facts(run: RunFiles) -> Pairs:
         values = [row[column] for row in last if isinstance(row.get(column), int | float)]
         return sum(values) / len(values) if values else None
 
-    histogram = next((row["level_histogram"] for row in last if "level_histogram" in row), None)
     found: Pairs = []
     if (used := mean("distinct_levels")) is not None:
-        of = f" of {len(histogram['counts'])}" if isinstance(histogram, dict) and run.settings.config.get(
-            "constraint", {}).get("quantize") and "counts" in histogram else ""  # fmt: skip
-        found.append(("levels in use", f"{used:.4g}{of}"))
+        constraint = run.section("constraint")
+        levels = constraint.get("levels") if constraint.get("quantize") else None
+        found.append(("levels in use", f"{used:.4g}" + (f" of {levels}" if levels else "")))
     named = {
         "share_rounded_away": "updates rounded away",
         "share_at_min": "conductances at W_min",
@@ -175,7 +177,7 @@ def _device_facts(run: RunFiles) -> Pairs:
 
 def _environment(run: RunFiles) -> Pairs:
     results = run.results
-    found = [(name, str(value)) for name, value in results.get("versions", {}).items()]
+    found = [(name, str(value)) for name, value in run.versions.items()]
     for key, name in {
         "cpu": "processor", "gpu": "GPU", "threads": "threads", "host": "machine",
         "precision": "precision", "float32_products": "float32 products", "kernels": "kernels",
@@ -186,7 +188,9 @@ def _environment(run: RunFiles) -> Pairs:
         if results.get(key) not in (None, ""):
             value = results[key]
             shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-            found.append((name, shown[:12] if key.endswith(("sha256", "hash", "commit")) else shown))
+            found.append(
+                (name, shown[:12] if key.endswith(("sha256", "hash", "commit")) else shown)
+            )
     if "weights_from" in results:
         found.append(("started from the weights of", results["weights_from"]["path"]))
     return found
@@ -203,7 +207,9 @@ def _times(run: RunFiles) -> list[dict[str, Any]]:
     loops = sum(folds)
     parts = [("training steps", training), ("collecting gradients", collecting)]
     if folds:
-        parts.append(("evaluation after epochs, checkpoints, callbacks", loops - training - collecting))
+        parts.append(
+            ("evaluation after epochs, checkpoints, callbacks", loops - training - collecting)
+        )
     if folds and loops <= total:
         parts.append(("test, pictures and everything else", total - loops))
     whole = max(total, sum(seconds for _, seconds in parts))
@@ -230,7 +236,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _loss_note(run: RunFiles) -> str:
-    smoothing = run.settings.config.get("training", {}).get("label_smoothing")
+    smoothing = run.section("training").get("label_smoothing")
     if not smoothing:
         return ""
     return f"The training loss is with label smoothing ({shown_number(smoothing)}), others without."

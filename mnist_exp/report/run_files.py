@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mnist_exp.errors import UserError
+from mnist_exp.files.names import is_plain_name
 from mnist_exp.files.regular import read_json
 from mnist_exp.gradients.location import located
 from mnist_exp.gradients.manifest import read_manifest
 from mnist_exp.run.directory import STEPS
-from mnist_exp.run.formats import FINITE, SHARE, STRING, ListOf, Shape, check_format
+from mnist_exp.run.formats import (
+    FINITE,
+    NUMBERS,
+    SHARE,
+    STRING,
+    ListOf,
+    Shape,
+    check_complete,
+    check_format,
+)
 from mnist_exp.run.overview import read_overview
 from mnist_exp.run.predictions import Predictions, read_predictions
 from mnist_exp.run.results import COMPLETED, read_results
+from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.rows import read_rows
 from mnist_exp.run.run_settings import RunSettings, read_settings
 from mnist_exp.schema import optional
 
 T = TypeVar("T")
 Row = dict[str, Any]
+PAST_END = {*NUMBERS, "metrics", "cost"}  # keys of results.json that a finished training has
 LARGEST = 1 << 26  # bytes of device_evaluation.json
 DEVICE_EVALUATION: Shape = {
     "devices": STRING,
@@ -92,6 +104,16 @@ class RunFiles:
         return sorted(found) or [1]
 
     @property
+    def versions(self) -> Mapping[str, Any]:
+        """Versions of the packages that computed the results."""
+        found = self.results.get("versions")
+        return found if isinstance(found, Mapping) else {}
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """Return a group of the configuration; empty if there is none."""
+        return section(self.settings, name)
+
+    @property
     def class_names(self) -> list[str]:
         """The name of each label; none for a run that never began."""
         return list(self.results.get("class_names", ()))
@@ -109,7 +131,7 @@ def read_run(directory: Path, results: dict[str, Any] | None = None) -> RunFiles
     if results is None:
         overview = read_overview(directory)
         status, error = overview.status, overview.error
-        results = read_results(directory) or {}
+        results = _consistent(read_results(directory) or {}, directory / RESULTS)
     problems: list[str] = []
 
     def tried(read: Callable[[], T], otherwise: T) -> T:
@@ -124,7 +146,8 @@ def read_run(directory: Path, results: dict[str, Any] | None = None) -> RunFiles
     settings = read_settings(directory)
     if settings.problem:
         problems.append(settings.problem)
-    rows = tried(lambda: _numbered(read_rows(directory / "metrics.jsonl"), "epoch"), [])
+    no_rows: list[Row] = []
+    rows = tried(lambda: _numbered(read_rows(directory / "metrics.jsonl"), "epoch"), no_rows)
     classes = len(results.get("class_names", ()))
     return RunFiles(
         directory=directory,
@@ -133,12 +156,30 @@ def read_run(directory: Path, results: dict[str, Any] | None = None) -> RunFiles
         results=results,
         settings=settings,
         rows=rows or _epochs_of(results),
-        steps=tried(lambda: _numbered(read_rows(directory / STEPS), "step"), []),
+        steps=tried(lambda: _numbered(read_rows(directory / STEPS), "step"), no_rows),
         predictions=tried(lambda: read_predictions(directory, classes), None),
         device_evaluation=tried(lambda: _device_evaluation(directory), None),
         gradients=tried(lambda: _collected(directory, settings), []),
         problems=problems,
     )
+
+
+def section(settings: RunSettings, name: str) -> Mapping[str, Any]:
+    """Return a group of a configuration; empty if there is none."""
+    found = settings.config.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _consistent(results: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the results without numbers that are incomplete, which only unfinished runs have."""
+    try:
+        check_complete(results, path)
+    except UserError:
+        if results.get("status") == COMPLETED:
+            raise
+        kept = {"wall_seconds", "parameters"}
+        return {key: value for key, value in results.items() if key in kept or key not in PAST_END}
+    return results
 
 
 def _numbered(rows: list[Row], count: str) -> list[Row]:
@@ -172,11 +213,11 @@ def _device_evaluation(directory: Path) -> dict[str, Any] | None:
 
 def _collected(directory: Path, settings: RunSettings) -> list[CollectedEpoch]:
     """Read the statistics of collected gradients, without their arrays."""
-    name = settings.config.get("gradients", {}).get("directory")
-    if not isinstance(name, str):
+    name = section(settings, "gradients").get("directory")
+    if not is_plain_name(name):
         return []
     found = []
-    for place in [directory / name, *directory.glob(f"fold_*/{name}")]:
+    for place in [directory / str(name), *directory.glob(f"fold_*/{name}")]:
         number = place.relative_to(directory).parts[0].removeprefix("fold_")
         for epoch in sorted(located(place).glob("epoch_*")):
             if epoch.name[6:].isdecimal():

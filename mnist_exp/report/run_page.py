@@ -89,7 +89,9 @@ def run_page(run: RunFiles, images: RunImages | None = None, no_images: str = ""
 
 
 def _add_curves(content: Content, run: RunFiles) -> None:
-    percent = {name for name, found in run.results.get("metrics", {}).items() if found.get("percent")}
+    percent = {
+        name for name, found in run.results.get("metrics", {}).items() if found.get("percent")
+    }
     content.data["curves"] = {
         "epochs": quantities.over_epochs(run.rows, percent),
         "steps": quantities.over_steps(run.steps, run.rows),
@@ -164,12 +166,14 @@ def _add_devices(content: Content, run: RunFiles) -> None:
 
 
 def _has_histogram(found: Any) -> bool:
-    columns = [found.get(key) for key in ("levels", "counts")] if isinstance(found, dict) else []
+    levels, counts = (
+        (found.get("levels"), found.get("counts")) if isinstance(found, dict) else (0, 0)
+    )
     return (
-        len(columns) == 2
-        and all(isinstance(column, list) for column in columns)
-        and 0 < len(columns[0]) == len(columns[1]) <= MOST_HISTOGRAMS
-        and all(isinstance(number, int | float) for column in columns for number in column)
+        isinstance(levels, list)
+        and isinstance(counts, list)
+        and 0 < len(levels) == len(counts) <= MOST_HISTOGRAMS
+        and all(isinstance(number, int | float) for number in (*levels, *counts))
     )
 
 
@@ -192,7 +196,9 @@ def _add_gradients(content: Content, run: RunFiles, sprite: Sprite) -> None:
     ]  # fmt: skip
 
 
-def _gradient_facts(epochs: Sequence[CollectedEpoch], names: Sequence[str]) -> dict[str, Any] | None:
+def _gradient_facts(
+    epochs: Sequence[CollectedEpoch], names: Sequence[str]
+) -> dict[str, Any] | None:
     if not epochs or not names:
         return None
     last = epochs[-1]

@@ -65,7 +65,12 @@ class Predictions:
 def joined(folds: Iterable[tuple[int, Array, Array, Array]]) -> Predictions:
     """Return predictions from the number, indices, labels and probabilities of each fold."""
     rows = [
-        (np.full(len(index), fold, np.int16), index.astype(np.int64), label.astype(np.int16), shares)
+        (
+            np.full(len(index), fold, np.int16),
+            index.astype(np.int64),
+            label.astype(np.int16),
+            shares,
+        )
         for fold, index, label, shares in folds
     ]
     return Predictions(*map(np.concatenate, zip(*rows, strict=True)))

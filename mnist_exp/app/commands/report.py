@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("directories", metavar="DIR", nargs="+", type=Path, help="a run or a sweep")
     parser.add_argument(
         "--output", metavar="FILE", type=Path,
-        help="the file, replaced if there is one (default: report.html in DIR; comparison.html here "
-        "if there are several)",
+        help="the file, replaced if there is one (default: report.html in DIR; comparison.html "
+        "here if there are several)",
     )  # fmt: skip
     words = [word for word in arguments if word != TRUST]
     options = parser.parse_args(words)

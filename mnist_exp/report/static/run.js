@@ -113,13 +113,14 @@ const showCell = (button, t, p) => {
   const shown = cells.true.flatMap((label, i) => (
     label === t && cells.predicted[i] === p && (fold === "" || cells.fold[i] === Number(fold))
       ? [Object.fromEntries(Object.entries(cells).map(([key, column]) => [key, column[i]]))] : []));
+  shown.sort((a, b) => (t === p ? a.p - b.p : b.p - a.p));
   const count = Number(button.dataset.count);
   const what = t === p ? `${classNames[t]}, recognised` : `true ${classNames[t]}, predicted ${classNames[p]}`;
   const images = shown.map((image) => {
     const figure = figureOf({ ...image, predicted: undefined });
     figure.className = t === p ? "right-image" : "wrong-image";
-    const lines = [`label ${classNames[t]}`, `predicted ${classNames[p]} ${shownPercent(image.p)}`];
-    if (t !== p) lines.push(`true class ${shownPercent(image.p_true)}`);
+    const lines = [`label ${classNames[t]}`, `predicted ${classNames[p]}`, `p = ${shownPercent(image.p)}`];
+    if (t !== p) lines.push(`p(label) = ${shownPercent(image.p_true)}`);
     lines.push(`no. ${image.row}`);
     figure.querySelector("figcaption").replaceChildren(...lines.flatMap((line, i) => (i ? [element("br"), line] : [line])));
     return figure;
