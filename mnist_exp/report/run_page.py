@@ -166,9 +166,9 @@ def _add_devices(content: Content, run: RunFiles) -> None:
 
 
 def _has_histogram(found: Any) -> bool:
-    levels, counts = (
-        (found.get("levels"), found.get("counts")) if isinstance(found, dict) else (0, 0)
-    )
+    if not isinstance(found, dict):
+        return False
+    levels, counts = found.get("levels"), found.get("counts")
     return (
         isinstance(levels, list)
         and isinstance(counts, list)

@@ -70,10 +70,11 @@ const curvesOf = (container, quantity, fold) => {
     { x, y: line.y[i], series: series(line), colour: name(line), part: line.part })));
   const spec = structuredClone(readJson(`chart-${container.dataset.chart}`));
   const format = quantity.percent ? ".3~%" : ".4~g";
+  const title = parts.size === 1 ? [...parts, quantity.title].filter((word) => word !== "").join(" ") : quantity.title;
   const least = Math.min(...lines.map((line) => line.x.length));
   spec.data.values = rows;
   spec.layer.forEach(({ encoding }) => {
-    if (encoding.y) Object.assign(encoding.y, { title: quantity.title, axis: { format } });
+    if (encoding.y) Object.assign(encoding.y, { title, axis: { format } });
     if (encoding.color && folds.size * parts.size === 1) encoding.color.legend = null;
     else if (encoding.color) encoding.color.legend = { columns: innerWidth < 600 ? 3 : 1 };
     if (encoding.tooltip) {

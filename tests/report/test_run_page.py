@@ -1,0 +1,262 @@
+"""The page of a run, in a browser and as text."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from mnist_exp.app.commands import run as run_command
+from mnist_exp.errors import UserError
+from mnist_exp.experiment.run import run_experiment
+from mnist_exp.experiment.sweep_defaults import keeps_predictions, reports
+from mnist_exp.report.run_files import read_run
+from mnist_exp.report.run_page import run_page
+from mnist_exp.run.predictions import NAME as PREDICTIONS
+from mnist_exp.run.predictions import read_predictions
+from mnist_exp.run.results import read_results, write_results
+from mnist_exp.run.saved_config import training_config
+from tests.conftest import Compose
+from tests.report.conftest import Browser
+
+OLD_RUNS = Path(__file__).parents[1] / "old_runs"
+OVERRIDES = (
+    "model=mlp100", "constraint=memristor", "gradients=epoch", "training.epochs=2",
+    "data.subset=400", "cv.n_splits=2", "augmentation=light", "plots.enabled=false",
+)  # fmt: skip
+HOSTILE = "<script>window.harmed=1</script>&amp;"
+
+
+def as_hydra_leaves(directory: Path, overrides: tuple[str, ...], **choices: str) -> None:
+    (directory / ".hydra").mkdir(exist_ok=True)
+    (directory / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*overrides]))
+    hydra = {"hydra": {"runtime": {"choices": choices}}}
+    (directory / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(hydra))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, compose_config: Compose) -> Path:
+    """Two folds on memristors with collected gradients; the page is written again from disk."""
+    directory = tmp_path_factory.mktemp("report") / "run"
+    run_experiment(compose_config(*OVERRIDES), directory)
+    assert (directory / "report.html").is_file()
+    as_hydra_leaves(
+        directory, OVERRIDES, model="mlp100", constraint="memristor", optimizer="_recipe_memristor"
+    )
+    assert run_command("report", str(directory)) == 0
+    return directory
+
+
+@pytest.fixture
+def changed(run: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be changed."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def rewrite(directory: Path, **entries: Any) -> None:
+    results = read_results(directory)
+    assert results is not None
+    write_results(directory, {**results, **entries})
+
+
+def text_of(directory: Path) -> str:
+    """Return what a page shows before its scripts run, without tags."""
+    body = run_page(read_run(directory)).partition("<body>")[2].partition("<script")[0]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
+
+
+def test_cells_show_their_misclassified_images(run: Path, browser: Browser) -> None:
+    page = browser.open(run / "report.html")
+    predictions = read_predictions(run, 10)
+    assert predictions is not None
+    predicted = predictions.predicted
+    cells = np.zeros((10, 10), int)
+    np.add.at(cells, (predictions.label, predicted), 1)
+    np.fill_diagonal(cells, 0)
+    true, guess = np.unravel_index(cells.argmax(), cells.shape)
+    page.locator("#matrix tbody tr").nth(0).locator("button").first.click()
+    page.locator("#matrix tbody tr").nth(int(true)).locator("td").nth(int(guess)).click()
+    assert page.locator("#cell h3").inner_text() == (
+        f"true {true}, predicted {guess}: {cells.max()}"
+    )
+    figures = page.locator("#cell figure")
+    assert figures.count() == min(20, cells.max())
+    own = np.flatnonzero((predictions.label == true) & (predicted == guess))
+    for caption in figures.locator("figcaption").all_inner_texts():
+        label, given, share, _, number = caption.split("\n")
+        assert (label, given) == (f"label {true}", f"predicted {guess}")
+        (row,) = [i for i in own if predictions.index[i] == int(number.removeprefix("no. "))]
+        assert abs(float(share[4:-1]) / 100 - predictions.confidence[row]) < 1e-3
+    page.wait_for_selector("#cell canvas[data-drawn]")
+    bright = page.evaluate(
+        "(() => { const c = document.querySelector('#cell canvas');"
+        "return Math.max(...c.getContext('2d').getImageData(0, 0, c.width, c.height).data"
+        ".filter((_, i) => i % 4 < 3)) })()"
+    )
+    assert bright > 128
+    total = page.locator("#matrix tbody td").all_inner_texts()
+    page.select_option("#matrix-fold", "2")
+    of_fold = page.locator("#matrix tbody td").all_inner_texts()
+    assert sum(map(int, total)) == 400
+    assert sum(map(int, of_fold)) == 200
+
+
+def test_the_reader_chooses_curves_copies_and_searches(run: Path, browser: Browser) -> None:
+    page = browser.open(run / "report.html")
+    page.evaluate("drawAll()")
+    assert page.locator(".chart svg").count() == page.locator(".chart").count() >= 8
+    first = page.locator("#curves .columns > div").first
+    first.locator("select").select_option(label="share of updates rounded away")
+    page.wait_for_function(
+        "document.querySelector('#curves .chart').textContent.includes('rounded away')"
+    )
+    assert "fold 2" in first.locator(".chart").inner_text()
+    page.select_option("#curve-fold", "1")
+    page.wait_for_function("!document.querySelector('#curves .chart').textContent.includes('fold')")
+    page.locator("#repeat button.copy").first.click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == "python -m mnist_exp " + " ".join(OVERRIDES)
+    visible = "#config li:not(:has(li)):visible"
+    everything = page.locator(visible).count()
+    page.fill("#config-search", "lr_pos")
+    assert page.locator(visible).all_inner_texts() == ["lr_pos: 0.12"]
+    page.fill("#config-search", "")
+    page.check("#config-marked")
+    marked = page.locator(visible).all_inner_texts()
+    assert 5 < len(marked) < everything / 2
+    assert "epochs: 2 default 10" in marked
+    assert "label_smoothing: 0.1 default 0.0" in marked
+    headers = page.locator("#confusion th", has_text="recall")
+    headers.click()
+    shown = page.locator("#confusion table.sortable td:nth-child(3)").all_inner_texts()
+    shares = [float(text.rstrip("%")) for text in shown]
+    assert shares == sorted(shares)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone_in_either_theme(run: Path, browser: Browser, dark: bool) -> None:
+    page = browser.open(run / "report.html", width=390, dark=dark)
+    page.evaluate("drawAll()")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    colour = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(colour)
+    assert (before == "rgb(255, 255, 255)") == (not dark)
+    page.click("#theme")
+    assert page.evaluate(colour) != before
+
+
+def test_names_and_errors_show_as_text(changed: Path, browser: Browser) -> None:
+    names = [HOSTILE, *"123456789"]
+    rewrite(changed, model=HOSTILE, class_names=names, status="failed", error=HOSTILE)
+    as_hydra_leaves(changed, (f"model.name={HOSTILE}",), model=HOSTILE)
+    assert run_command("report", str(changed)) == 0
+    page = browser.open(changed / "report.html")
+    assert page.locator("h1").inner_text().startswith(HOSTILE)
+    assert page.locator("pre.error").inner_text() == HOSTILE
+    assert page.locator("#matrix tbody th").first.inner_text() == HOSTILE
+    assert HOSTILE in page.locator("#confusion table.sortable td").first.inner_text()
+    assert page.evaluate("window.harmed") is None
+
+
+def test_without_predictions_the_page_says_how_to_get_them(changed: Path, browser: Browser) -> None:
+    (changed / PREDICTIONS).unlink()
+    assert "report.predictions=true" in text_of(changed)
+    (changed / "report.html").write_text(run_page(read_run(changed)))
+    page = browser.open(changed / "report.html")
+    assert page.locator("#matrix button").count() == 0
+    assert page.locator("#matrix span").count() == 100
+    assert page.locator("#predictions").count() == 0
+
+
+def test_damaged_files_are_left_out_with_a_reason(changed: Path) -> None:
+    (changed / PREDICTIONS).write_bytes(b"PK")
+    (changed / "metrics.jsonl").write_text("{\n")
+    (changed / "device_evaluation.json").write_text('{"times": 1}')
+    next(changed.glob("fold_1/gradients/epoch_1/gradient_stats.json")).write_text("{}")
+    text = text_of(changed)
+    for name in (PREDICTIONS, "metrics.jsonl", "device_evaluation.json", "gradient_stats.json"):
+        assert re.search(rf"Left out: \S*{name}", text)
+    results = json.loads((changed / "results.json").read_text())
+    (changed / "results.json").write_text(json.dumps({**results, "seed": 1}))
+    with pytest.raises(UserError, match="checksum"):
+        read_run(changed)
+
+
+@pytest.mark.parametrize("name", ["finished", "interrupted"])
+def test_old_runs_have_a_page(name: str, browser: Browser, tmp_path: Path) -> None:
+    page_file = tmp_path / "old.html"
+    assert run_command("report", str(OLD_RUNS / name), "--output", str(page_file)) == 0
+    page = browser.open(page_file)
+    page.evaluate("drawAll()")
+    shown = page.locator("header").inner_text()
+    assert ("55.68%" in shown) == (name == "finished")
+    assert ("was interrupted" in shown) == (name == "interrupted")
+    assert (page.locator("#repeat").inner_text().count("resume=") == 1) == (name == "interrupted")
+
+
+def test_page_of_a_run_is_small(run: Path) -> None:
+    assert (run / "report.html").stat().st_size < 2_000_000
+
+
+def test_the_command_says_what_is_wrong(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("report", str(tmp_path / "none")) == 2
+    assert "none: there is no such directory" in capsys.readouterr().err
+    assert run_command("report", str(tmp_path)) == 2
+    assert "there is no run in it" in capsys.readouterr().err
+    assert run_command("report", str(run), "--output", str(tmp_path)) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+    assert run_command("report", str(run / "results.json")) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+
+
+def test_without_its_data_the_page_has_no_images(changed: Path) -> None:
+    rewrite(changed, data_sha256="0" * 64)
+    assert run_command("report", str(changed)) == 0
+    page = (changed / "report.html").read_text()
+    assert "is no longer the data of the run" in page
+    assert 'id="data-sprite">null' in page
+
+
+def test_jobs_of_a_sweep_write_neither_unless_asked(compose_config: Compose) -> None:
+    plain, asked = compose_config(), compose_config("report.predictions=true")
+    assert (reports(plain, True), keeps_predictions(plain, True)) == (False, False)
+    assert (reports(plain, False), keeps_predictions(plain, False)) == (True, True)
+    assert (reports(asked, True), keeps_predictions(asked, True)) == (False, True)
+    none = compose_config("report.enabled=false")
+    assert (reports(none, False), keeps_predictions(none, False)) == (False, False)
+    assert training_config(asked) == training_config(plain)  # a run resumes with either
+
+
+def test_a_page_that_cannot_be_written_fails_the_run_and_resuming_writes_it(
+    tmp_path: Path, compose_config: Compose
+) -> None:
+    config = compose_config(
+        "model=mlp100", "cv=holdout", "cv.validation=50", "cv.test=100", "data.subset=200",
+        "training.epochs=1", "plots.enabled=false",
+    )  # fmt: skip
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(UserError, match=r"report\.html: "):
+        run_experiment(config, tmp_path)
+    failed = read_results(tmp_path)
+    assert failed is not None
+    assert failed["status"] == "failed"
+    (tmp_path / "report.html").rmdir()
+    run_experiment(config, tmp_path)
+    assert (tmp_path / "report.html").is_file()
+    assert not [*tmp_path.glob(".*.tmp")]
+    (tmp_path / "report.html").unlink()
+    (tmp_path / PREDICTIONS).unlink()
+    run_experiment(compose_config(*map(str, ("model=mlp100", "cv=holdout", "cv.validation=50",
+        "cv.test=100", "data.subset=200", "training.epochs=1", "plots.enabled=false",
+        "report.enabled=false"))), tmp_path)  # fmt: skip
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / PREDICTIONS).exists()
