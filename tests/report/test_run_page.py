@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from mnist_exp.app.commands import run as run_command
+from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.experiment.sweep_defaults import keeps_predictions, reports
@@ -28,7 +29,7 @@ from tests.report.conftest import Browser
 OLD_RUNS = Path(__file__).parents[1] / "old_runs"
 OVERRIDES = (
     "model=mlp100", "constraint=memristor", "gradients=epoch", "training.epochs=2",
-    "data.subset=400", "cv.n_splits=2", "augmentation=light", "plots.enabled=false",
+    "data=npz", "cv.n_splits=2", "augmentation=light", "plots.enabled=false",
 )  # fmt: skip
 HOSTILE = "<script>window.harmed=1</script>&amp;"
 
@@ -41,16 +42,20 @@ def as_hydra_leaves(directory: Path, overrides: tuple[str, ...], **choices: str)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, compose_config: Compose) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, compose_config: Compose, mnist: Dataset) -> Path:
     """Two folds on memristors with collected gradients; the page is written again from disk."""
-    directory = tmp_path_factory.mktemp("report") / "run"
-    run_experiment(compose_config(*OVERRIDES), directory)
-    assert (directory / "report.html").is_file()
-    as_hydra_leaves(
-        directory, OVERRIDES, model="mlp100", constraint="memristor", optimizer="_recipe_memristor"
+    directory = tmp_path_factory.mktemp("report")
+    images, labels = mnist.images[:400].numpy(), mnist.labels[:400].numpy()
+    file = directory / "few.npz"
+    np.savez(
+        file, x_train=images[:300], y_train=labels[:300], x_test=images[300:], y_test=labels[300:]
     )
-    assert run_command("report", str(directory)) == 0
-    return directory
+    run_experiment(compose_config(*OVERRIDES, f"data.file={file}"), directory / "run")
+    assert (directory / "run" / "report.html").is_file()
+    choices = {"model": "mlp100", "constraint": "memristor", "optimizer": "_recipe_memristor"}
+    as_hydra_leaves(directory / "run", OVERRIDES, **choices)
+    assert run_command("report", str(directory / "run")) == 0
+    return directory / "run"
 
 
 @pytest.fixture
@@ -110,7 +115,7 @@ def test_cells_show_their_misclassified_images(run: Path, browser: Browser) -> N
 def test_the_reader_chooses_curves_copies_and_searches(run: Path, browser: Browser) -> None:
     page = browser.open(run / "report.html")
     page.evaluate("drawAll()")
-    assert page.locator(".chart svg").count() == page.locator(".chart").count() >= 8
+    assert page.locator(".chart svg.marks").count() == page.locator(".chart").count() >= 8
     first = page.locator("#curves .columns > div").first
     first.locator("select").select_option(label="share of updates rounded away")
     page.wait_for_function(
@@ -125,13 +130,13 @@ def test_the_reader_chooses_curves_copies_and_searches(run: Path, browser: Brows
     visible = "#config li:not(:has(li)):visible"
     everything = page.locator(visible).count()
     page.fill("#config-search", "lr_pos")
-    assert page.locator(visible).all_inner_texts() == ["lr_pos: 0.12"]
+    assert page.locator(visible).all_inner_texts() == ["lr_pos 0.12"]
     page.fill("#config-search", "")
     page.check("#config-marked")
     marked = page.locator(visible).all_inner_texts()
     assert 5 < len(marked) < everything / 2
-    assert "epochs: 2 default 10" in marked
-    assert "label_smoothing: 0.1 default 0.0" in marked
+    assert "epochs 2 default 10" in marked
+    assert "label_smoothing 0.1 default 0.0" in marked
     headers = page.locator("#confusion th", has_text="recall")
     headers.click()
     shown = page.locator("#confusion table.sortable td:nth-child(3)").all_inner_texts()
@@ -139,16 +144,15 @@ def test_the_reader_chooses_curves_copies_and_searches(run: Path, browser: Brows
     assert shares == sorted(shares)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_it_fits_a_phone_in_either_theme(run: Path, browser: Browser, dark: bool) -> None:
-    page = browser.open(run / "report.html", width=390, dark=dark)
+def test_it_fits_a_phone_in_the_dark(run: Path, browser: Browser) -> None:
+    page = browser.open(run / "report.html", width=390, dark=True)
     page.evaluate("drawAll()")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     colour = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(colour)
-    assert (before == "rgb(255, 255, 255)") == (not dark)
+    assert before != "rgb(255, 255, 255)"
     page.click("#theme")
-    assert page.evaluate(colour) != before
+    assert page.evaluate(colour) == "rgb(255, 255, 255)"
 
 
 def test_names_and_errors_show_as_text(changed: Path, browser: Browser) -> None:
@@ -195,7 +199,7 @@ def test_old_runs_have_a_page(name: str, browser: Browser, tmp_path: Path) -> No
     page = browser.open(page_file)
     page.evaluate("drawAll()")
     shown = page.locator("header").inner_text()
-    assert ("55.68%" in shown) == (name == "finished")
+    assert ("55.41%" in shown) == (name == "finished")
     assert ("was interrupted" in shown) == (name == "interrupted")
     assert (page.locator("#repeat").inner_text().count("resume=") == 1) == (name == "interrupted")
 
@@ -244,7 +248,7 @@ def test_a_page_that_cannot_be_written_fails_the_run_and_resuming_writes_it(
         "training.epochs=1", "plots.enabled=false",
     )  # fmt: skip
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(UserError, match=r"report\.html: "):
+    with pytest.raises(UserError, match=r"report\.html.*: Is a directory"):
         run_experiment(config, tmp_path)
     failed = read_results(tmp_path)
     assert failed is not None
