@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def some(images: int = 6, classes: int = 3) -> Predictions:
     )
 
 
-def archive(**arrays: np.ndarray) -> bytes:
+def archive(**arrays: Any) -> bytes:
     content = io.BytesIO()
     np.savez(content, **arrays)
     return content.getvalue()
