@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mnist_exp.cv import Split
     from mnist_exp.data import Dataset
     from mnist_exp.data.batches import Images
-    from mnist_exp.report.images import RunImages
     from mnist_exp.train import Evaluation
 
 
@@ -177,25 +176,6 @@ class Run:
         from mnist_exp.experiment.trained import splits_of
 
         return splits_of(self.config, self._dataset, self.results, self.directory)
-
-    def shown_images(self) -> RunImages:
-        """Return the images that the run's page shows (`mnist_exp.report.images.RunImages`).
-
-        Raises
-        ------
-        UserError
-            If the data or the splits are no longer those of the run, or a target needs trust.
-        """
-        import torch
-
-        from mnist_exp.experiment.instantiate import call_target
-        from mnist_exp.experiment.run_report import run_images
-
-        self._judge("data", "cv", "augmentation")
-        dataset, train = self._dataset, self._splits[0].train
-        images = self._images(dataset, torch.device("cpu"))
-        augmentation = call_target(self.config, "augmentation")
-        return run_images(dataset, train, images, augmentation, self.config.seed)
 
     def predict(
         self, images: Any, *, epoch: int | str = "best", fold: int | None = None

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_exp.app.commands import argument_parser
+from mnist_exp.app.foreign_targets import judge_targets, targets_of_options
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import CONFIG_FILE, config_file, run_directory
 from mnist_exp.run.sweep_record import SWEEP_FILE
@@ -71,9 +73,23 @@ def _write(directories: list[Path], output: Path | None, trust: bool) -> Path:
 
 def _images(directory: Path, trust: bool) -> tuple[RunImages | None, str]:
     """Return the images of a run's data, or why there are none."""
+    import torch
+
     from mnist_exp.app.runs import Run
+    from mnist_exp.experiment.build import build_images
+    from mnist_exp.experiment.instantiate import call_target
+    from mnist_exp.experiment.run_report import run_images
+    from mnist_exp.experiment.trained import splits_of
 
     try:
-        return Run(directory, trust=trust, key="DIR").shown_images(), ""
+        run = Run(directory, trust=trust, key="DIR")
+        if not trust:
+            own = targets_of_options([config_directory()])
+            judge_targets(run.config, str(directory), own, ("cv", "augmentation"), TRUST)
+        dataset = run.dataset()
+        split = splits_of(run.config, dataset, run.results, directory)[0]
+        images = build_images(run.config, dataset, torch.device("cpu"))
+        augmentation = call_target(run.config, "augmentation")
+        return run_images(dataset, split.train, images, augmentation, run.config.seed), ""
     except UserError as error:
         return None, str(error)
