@@ -222,8 +222,8 @@ def _over_few_epochs(spec: Chart, points: Rows, series: int) -> Chart:
             layer["encoding"]["color"]["legend"] = None
     if series == 1:
         del spec["layer"][0]["params"]
-        for layer in spec["layer"][:2]:
-            del layer["encoding"]["opacity"]
+        for layer in spec["layer"][:2]:  # which may share their encoding
+            layer["encoding"].pop("opacity", None)
     spec["layer"][0]["mark"]["point"] = len(epochs) <= 20
     spec["height"] = LOW
     return spec
