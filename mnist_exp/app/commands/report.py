@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mnist_exp.report.images import RunImages
 
 TRUST = "trust=true"
+COMPARISON = "comparison.html"
 
 
 def main(arguments: list[str]) -> int:
@@ -57,8 +58,14 @@ def _checked(path: Path) -> Path:
 
 
 def _write(directories: list[Path], output: Path | None, trust: bool) -> Path:
-    """Write the page of one run; what sweeps and comparisons need comes from other modules."""
+    """Write the page of a run, of a sweep, or of several of them compared."""
     directory = directories[0]
+    if len(directories) > 1:
+        from mnist_exp.report.comparison_page import write_comparison
+
+        return write_comparison(directories, output or Path(COMPARISON))
+    if (directory / SWEEP_FILE).is_file():
+        return _write_sweep(directory, output)
     known = (directory / RESULTS, directory / CONFIG_FILE, config_file(directory))
     if not any(map(os.path.isfile, known)):
         raise UserError(
@@ -69,6 +76,17 @@ def _write(directories: list[Path], output: Path | None, trust: bool) -> Path:
 
     images, reason = _images(directory, trust)
     return write_run_report(directory, images, no_images=reason, output=output)
+
+
+def _write_sweep(directory: Path, output: Path | None) -> Path:
+    """Write the page of a sweep, whose links to the jobs are relative."""
+    if output is not None:
+        raise UserError(
+            f"--output {output}: the page of a sweep links to its jobs; it goes to {directory}."
+        )
+    from mnist_exp.report.sweep_page import write_sweep_report
+
+    return write_sweep_report(directory)
 
 
 def _images(directory: Path, trust: bool) -> tuple[RunImages | None, str]:
