@@ -129,7 +129,7 @@ def run_experiment(
     warn_of_changes(directory, results, begun=bool(saved))
     results["wall_seconds"] = sum(c["state"]["wall_seconds"] for c in saved.values()) / jobs
     save_config(directory, config)
-    with recorded_outcome(directory, results, lock):
+    with recorded_outcome(directory, results, lock) as elapsed:
         folds = run_folds(first, run, saved, jobs, display)
         results |= summary(folds, first.parts.metrics)
         if config.reproduce is not None:
@@ -150,7 +150,7 @@ def run_experiment(
             from mnist_exp.experiment.run_report import write_report  # loads Jinja2
 
             with signals.at_once():  # as above
-                write_report(first, folds, results)
+                write_report(first, folds, {**results, "wall_seconds": elapsed()})
         signals.check()
     return results
 

@@ -171,9 +171,8 @@ def norms_by_class(epochs: Sequence[CollectedEpoch], names: Sequence[str]) -> Ch
     ]  # fmt: skip
     log = {"scale": {"type": "log"}}
     if len(epochs) > 1:
-        spec = lines(
-            points, "epoch", "median", "class", "epoch", "median norm of a sample's gradient"
-        )
+        spec = lines(points, "epoch", "median", "class", "epoch", "median gradient norm")
+        spec["height"] = 320  # room for a legend of many classes
         return _over_few_epochs(spec, points, len(names))
     tooltip = [{"field": name} for name in ("class", "low", "median", "high")]
     x = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "could not create a p
 @contextlib.contextmanager
 def recorded_outcome(
     directory: Path, results: dict[str, Any], lock: DirectoryLock | None
-) -> Iterator[None]:
+) -> Iterator[Callable[[], float]]:
     """Write ``results`` with status "running", and again with the final status after the block.
+
+    Yields a function that returns the run's ``wall_seconds`` so far, those before a resume included.
 
     Parameters
     ----------
@@ -42,9 +44,13 @@ def recorded_outcome(
     """
     started = time.perf_counter()
 
+    before = results.get("wall_seconds", 0.0)
+
+    def elapsed() -> float:
+        return before + time.perf_counter() - started
+
     def end(status: str, error: str | None = None) -> None:
-        before = results.get("wall_seconds", 0.0)
-        results.update(status=status, wall_seconds=before + time.perf_counter() - started)
+        results.update(status=status, wall_seconds=elapsed())
         if error is not None:
             results["error"] = error
         write_results(directory, results)
@@ -52,7 +58,7 @@ def recorded_outcome(
     try:
         results["status"] = "running"
         write_results(directory, results)
-        yield
+        yield elapsed
         end("completed")
     except Interrupted as interruption:
         end("interrupted", f"stopped by {interruption}")

@@ -39,7 +39,7 @@ const chartConfig = () => {
     rule: { color: colour("faint") },
     style: { halo: { stroke: colour("page"), strokeWidth: 4, strokeOpacity: 0.85, strokeJoin: "round" } },
     range: {
-      category: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f"],
+      category: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f", "#a6761d", "#b3b300"],
       heatmap: { scheme: "viridis" },
     },
   };
