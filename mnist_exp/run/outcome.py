@@ -26,7 +26,7 @@ def recorded_outcome(
 ) -> Iterator[Callable[[], float]]:
     """Write ``results`` with status "running", and again with the final status after the block.
 
-    Yields a function that returns the run's ``wall_seconds`` so far, those before a resume included.
+    Yields a function that returns the run's ``wall_seconds`` so far, with those before a resume.
 
     Parameters
     ----------
