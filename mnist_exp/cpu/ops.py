@@ -20,6 +20,7 @@ from mnist_exp.cpu.threads import threads_for
 
 __all__ = [
     "absence",
+    "add_saturating",
     "asymmetric_sgd_",
     "correct_predictions",
     "description",
@@ -157,7 +158,7 @@ def round_counting_moves_(
         Values on levels, [N].
     moves : Tensor
         int32 [N]; by how many levels a value moved from ``before`` is added, unless ``w`` asked for
-        ``before``.
+        ``before``; see `add_saturating`.
     offset, slope, W_min, W_max, step, random
         As in `round_stochastic_`.
     """
@@ -173,8 +174,26 @@ def round_counting_moves_(
         round_stochastic_(w, *grid, random=random)
     moved = torch.ne(w, before).logical_and_(asked).nonzero().squeeze(1)
     levels = (w.index_select(0, moved) - before.index_select(0, moved)).abs_().div_(step).round_()
-    moves.index_add_(0, moved, levels.nan_to_num_(0.0, posinf=0.0).clamp_(max=1 << 30).int())
+    add_saturating(moves, moved, levels)
     return w
+
+
+def add_saturating(counts: Tensor, places: Tensor, more: Tensor) -> None:
+    """Add to int32 counts [N] at some places, each named once, up to the largest int32.
+
+    Parameters
+    ----------
+    counts : Tensor
+        Changed in place.
+    places : Tensor
+        int64 [K].
+    more : Tensor
+        Whole numbers as floats, at least 0, [K]; NaN and infinity count as 0.
+    """
+    largest = torch.iinfo(torch.int32).max
+    finite = more.nan_to_num(0.0, posinf=0.0).clamp_(max=largest).long()
+    total = finite.add_(counts.index_select(0, places)).clamp_(max=largest)
+    counts.index_copy_(0, places, total.int())
 
 
 def pixels_to_inputs(pixels: Tensor, indices: Tensor, scale: float, shift: float) -> Tensor:

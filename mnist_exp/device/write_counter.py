@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from mnist_exp.cpu.ops import add_saturating
 from mnist_exp.device.quantization import Number, at, level_distance, quantize_nearest
 
 if TYPE_CHECKING:
     from mnist_exp.device.settings import DeviceSettings
 
-MOST = 1 << 30  # pulses of a step that are counted; only a training that diverged asks for more
 WRITTEN = "written"  # name of the counts among an array's per-device values
 
 
@@ -23,7 +23,7 @@ def pulses_counted(values: dict[str, Tensor]) -> Tensor:
 
 
 def add_pulses(counts: Tensor, devices: Tensor, pulses: Tensor) -> None:
-    """Add pulses of either direction to the counts of some devices.
+    """Add pulses of either direction to the counts of some devices, up to the largest int32.
 
     Parameters
     ----------
@@ -34,8 +34,7 @@ def add_pulses(counts: Tensor, devices: Tensor, pulses: Tensor) -> None:
     pulses : Tensor
         Of each of them, whole numbers; NaN and infinity, of a training that diverged, count as 0.
     """
-    finite = pulses.abs().nan_to_num_(0.0, posinf=0.0).clamp_(max=MOST)
-    counts.index_add_(0, devices, finite.int())
+    add_saturating(counts, devices, pulses.abs())
 
 
 class Asked:

@@ -164,7 +164,8 @@ static inline void add_moves(const Rounding *r, int64_t start, int64_t here, con
         for (uint64_t left = flags.words[word]; left; left &= left - 1) {
             int64_t i = 8 * word + __builtin_ctzll(left) / 8;
             float levels = nearbyintf(fabsf(w[i] - before[i]) / r->step);
-            r->moves[start + i] += levels < 0x1p30f ? (int32_t)levels : 0; /* not where it is NaN */
+            int64_t moves = r->moves[start + i] + (levels < 0x1p30f ? (int64_t)levels : 0); /* not NaN */
+            r->moves[start + i] = (int32_t)smaller(moves, INT32_MAX);
         }
 }
 
