@@ -41,6 +41,7 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         f"{results['samples_per_second']:,.0f} samples/s in training, "
         f"{results['precision']}, {results['device']}, "
         f"{counted(results['threads'], 'thread')}, seed {results['seed']}",
+        *([f"report: {page}"] if (page := directory / "report.html").is_file() else []),
         f"results, checkpoints and plots: {directory}",
         *(comparison_lines(results["reproduction"]) if "reproduction" in results else []),
     ]

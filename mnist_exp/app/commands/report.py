@@ -39,18 +39,32 @@ def main(arguments: list[str]) -> int:
     words = [word for word in arguments if word != TRUST]
     options = parser.parse_args(words)
     directories = [_checked(path) for path in options.directories]
+    if len(set(directories)) < len(directories):
+        raise UserError("report: a directory is given twice; give each once.")
+    output = options.output
+    if output is not None and output.is_dir():
+        raise UserError(
+            f"--output {output}: is a directory; name a file, such as {output / 'report.html'}."
+        )
     try:
-        path = _write(directories, options.output, trust=len(words) < len(arguments))
+        path = _write(directories, output, trust=len(words) < len(arguments))
     except OSError as error:
-        where = error.filename or options.output or directories[0]
-        raise UserError(f"{where}: cannot be written ({error.strerror or error}).") from error
+        where = output or (directories[0] if len(directories) == 1 else Path())
+        raise UserError(
+            f"{where}: cannot be written to ({error.strerror or error}); name another place with "
+            "--output FILE."
+        ) from error
     print(path)
     return 0
 
 
 def _checked(path: Path) -> Path:
     if not path.exists():
+        if path.name.startswith("trust="):
+            raise UserError(f"{path}: allowed is {TRUST}.")
         raise UserError(f"{path}: there is no such directory.")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise UserError(f"{path}: cannot be read (no permission).")
     directory = run_directory(path)
     if not directory.is_dir():
         raise UserError(f"{path}: is a file; give the directory of a run or sweep.")
