@@ -1,14 +1,13 @@
-"""Random affine maps, brightness, contrast and erasing, drawn separately for each image."""
+"""Random affine and elastic maps, brightness, contrast and erasing, drawn for each image anew."""
 
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from mnist_exp.data.deformation import affine_grid, affine_matrices, resample, smooth_fields
 from mnist_exp.errors import UserError
 from mnist_exp.schema.parts import AUGMENTATION
 from mnist_exp.schema.rule import check_settings
@@ -17,7 +16,6 @@ from mnist_exp.schema.rule import check_settings
 ERASED_AREA = (0.02, 0.33)  # share of the image
 ERASED_ASPECT = (0.3, 3.3)  # height / width
 GREY_OF_COLOURS = (0.2989, 0.587, 0.114)  # shares of red, green and blue, as in torchvision
-RADIANS = math.pi / 180  # per degree
 ERASE_ATTEMPTS = 10  # rectangles drawn per image to find one that fits
 
 # Largest value of each setting times the strength.
@@ -26,6 +24,7 @@ LARGEST = {
     "translate": 1.0,
     "scale": 0.99,
     "shear": 89.0,
+    "elastic_alpha": math.inf,
     "brightness": 1.0,
     "contrast": 1.0,
     "erasing": 1.0,
@@ -33,11 +32,12 @@ LARGEST = {
 
 
 class Augmentation:
-    """Random rotation, affine map, colour jitter and erasing of each image, as in torchvision.
+    """Random rotation, affine map, elastic distortion, colour jitter and erasing of each image.
 
-    Equal in distribution to RandomRotation, RandomAffine, ColorJitter and RandomErasing in
-    sequence, except that the geometric part is one composed map with one bilinear resampling.
-    Pixels from outside the image are black. The defaults are those of ``augmentation=light``.
+    Without the elastic part equal in distribution to torchvision's RandomRotation, RandomAffine,
+    ColorJitter and RandomErasing in sequence, except that the geometric part is one composed map
+    with one bilinear resampling. Pixels from outside the image are black. The defaults are those
+    of ``augmentation=light``.
 
     Parameters
     ----------
@@ -50,17 +50,21 @@ class Augmentation:
         Images are enlarged by a factor from ``1 - scale`` to ``1 + scale``.
     shear : float
         Largest horizontal shear, either way, in degrees.
+    elastic_alpha, elastic_sigma : float
+        Size and smoothness of random displacements of the pixels, as in `smooth_fields`, in pixels;
+        an alpha of 0 displaces none.
     brightness, contrast : float
         Each factor is drawn from ``1 - value`` to ``1 + value``; they act in random order.
     erasing : float
         Probability that a rectangle of the image is erased.
     strength : float
-        Multiplies all of the above; 0 switches augmentation off.
+        Multiplies all of the above but ``elastic_sigma``; 0 switches augmentation off.
 
     Raises
     ------
     UserError
-        If a setting is negative, or if its product with the strength exceeds ``LARGEST``.
+        If a setting is negative or ``elastic_sigma`` below 0.5, or if a product with the strength
+        exceeds ``LARGEST``.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class Augmentation:
         translate: float = 0.05,
         scale: float = 0.05,
         shear: float = 2,
+        elastic_alpha: float = 0.0,
+        elastic_sigma: float = 4.0,
         brightness: float = 0.0,
         contrast: float = 0.0,
         erasing: float = 0.0,
@@ -79,6 +85,9 @@ class Augmentation:
         self.translate = _scaled("translate", translate, strength)
         self.scale = _scaled("scale", scale, strength)
         self.shear = _scaled("shear", shear, strength)
+        self.elastic_alpha = _scaled("elastic_alpha", elastic_alpha, strength)
+        check_settings(AUGMENTATION, {"elastic_sigma": elastic_sigma}, "augmentation")
+        self.elastic_sigma = elastic_sigma
         self.brightness = _scaled("brightness", brightness, strength)
         self.contrast = _scaled("contrast", contrast, strength)
         self.erasing = _scaled("erasing", erasing, strength)
@@ -102,6 +111,7 @@ class Augmentation:
             uniform = torch.rand(*shape, batch, generator=generator, device=generator.device)
             return uniform.to(images.device)
 
+        grid = None  # of positions; None: where the pixels are
         if self.degrees or self.translate or self.scale or self.shear:
             angle, shift_x, shift_y, factor, shear = draw(5) * 2 - 1
             matrices = affine_matrices(
@@ -112,7 +122,15 @@ class Augmentation:
                 shear=shear * self.shear,
                 ratio=height / width,
             )
-            images = resample(images, matrices)
+            grid = affine_grid(matrices, height, width)
+        if self.elastic_alpha:
+            if grid is None:
+                grid = affine_grid(torch.eye(2, 3, device=images.device)[None], height, width)
+            fields = smooth_fields(batch, height, width, self.elastic_sigma, generator)
+            pixels = 2 / torch.tensor([width, height], device=images.device)  # in units of the grid
+            grid = grid + fields.to(images.device) * (self.elastic_alpha * pixels)
+        if grid is not None:
+            images = resample(images, grid)
         if self.brightness or self.contrast:
             brightness, contrast, order = draw(3) * 2 - 1
             images = jitter_colour(
@@ -138,73 +156,6 @@ def _scaled(name: str, value: float, strength: float) -> float:
             f"must be from 0 to {LARGEST[name]:g}."
         )
     return scaled
-
-
-def affine_matrices(
-    *,
-    angle: Tensor,
-    shift_x: Tensor,
-    shift_y: Tensor,
-    scale: Tensor,
-    shear: Tensor,
-    ratio: float = 1.0,
-) -> Tensor:
-    """Return the matrices [B, 2, 3] that map output positions to input positions.
-
-    An image is rotated about its centre, sheared and enlarged, then shifted: torchvision's
-    RandomRotation followed by its RandomAffine. Positions run from -1 to 1 along each axis, as in
-    ``torch.nn.functional.affine_grid``.
-
-    Parameters
-    ----------
-    angle, shear : Tensor
-        [B], in degrees, with the signs of ``torchvision.transforms.functional.affine``.
-    shift_x, shift_y : Tensor
-        [B], as a share of the image's width and height.
-    scale : Tensor
-        [B]; above 1 enlarges.
-    ratio : float
-        Height / width of the images.
-    """
-    angle, shear = angle * RADIANS, shear * RADIANS  # torch.deg2rad takes 10 times as long
-    cos, sin, tan = torch.cos(angle) / scale, torch.sin(angle) / scale, torch.tan(shear)
-    # forward: p -> scale * [[1, -tan], [0, 1]] @ [[cos, -sin], [sin, cos]] @ p + shift
-    inverse = ((cos, (cos * tan + sin) * ratio), (-sin / ratio, cos - sin * tan))
-    rows = ((x, y, -2 * (x * shift_x + y * shift_y)) for x, y in inverse)
-    return torch.stack([value for row in rows for value in row], dim=-1).view(-1, 2, 3)
-
-
-def resample(images: Tensor, matrices: Tensor) -> Tensor:
-    """Return ``images`` [B, C, H, W] at the positions of ``matrices`` [B, 2, 3], black outside."""
-    return F.grid_sample(images, affine_grid(matrices, *images.shape[2:]), align_corners=False)
-
-
-def affine_grid(matrices: Tensor, height: int, width: int) -> Tensor:
-    """Return ``F.affine_grid(..., align_corners=False)``, ten times faster.
-
-    Parameters
-    ----------
-    matrices : Tensor
-        [B, 2, 3].
-    height, width : int
-        Size of the output images.
-
-    Returns
-    -------
-    Tensor
-        Positions [B, height, width, 2] from -1 to 1, x before y. In memory all x of an image come
-        before all y, the layout of one matrix product; ``F.grid_sample`` is no slower on it.
-    """
-    places = _places(height, width, matrices.device, matrices.dtype)
-    return (matrices.view(-1, 3) @ places).view(-1, 2, height, width).permute(0, 2, 3, 1)
-
-
-@cache
-@torch.inference_mode(False)  # cached: later callers may need gradients
-def _places(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return x, y and 1 of every pixel, [3, height * width]."""
-    x, y = ((torch.arange(n, device=device, dtype=dtype) * 2 + 1) / n - 1 for n in (width, height))
-    return torch.stack([x.repeat(height), y.repeat_interleave(width), x.new_ones(height * width)])
 
 
 def jitter_colour(

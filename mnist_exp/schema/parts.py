@@ -61,6 +61,8 @@ AUGMENTATION = {
     "translate": AT_LEAST_0,
     "scale": AT_LEAST_0,
     "shear": AT_LEAST_0,
+    "elastic_alpha": AT_LEAST_0,
+    "elastic_sigma": number(lambda value: value >= 0.5, "at least 0.5"),
     "brightness": AT_LEAST_0,
     "contrast": AT_LEAST_0,
     "erasing": AT_LEAST_0,

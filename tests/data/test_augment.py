@@ -14,15 +14,8 @@ from torchvision import transforms
 from torchvision.transforms import functional as TF
 
 from mnist_exp.data import Dataset
-from mnist_exp.data.augment import (
-    Augmentation,
-    affine_grid,
-    affine_matrices,
-    erase,
-    jitter_colour,
-    place_rectangles,
-    resample,
-)
+from mnist_exp.data.augment import Augmentation, erase, jitter_colour, place_rectangles
+from mnist_exp.data.deformation import affine_grid, affine_matrices, resample
 from mnist_exp.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
@@ -80,7 +73,7 @@ def test_a_sheared_scaled_shifted_image_equals_torchvision_s(
         values: dict[str, Any] = {
             name: torch.tensor([v]) for name, v in zip(names, numbers, strict=True)
         }
-        return resample(digit, affine_matrices(**values))
+        return resample(digit, affine_grid(affine_matrices(**values), 28, 28))
 
     def torchvision_s(angle: float, shear: float) -> Tensor:
         shift, interpolation = [shift_x, shift_y], BILINEAR
@@ -100,7 +93,8 @@ def test_the_composed_map_rotates_first_and_then_shears_and_shifts() -> None:
     matrices = affine_matrices(**values)
     rotated = TF.affine(blob, 30.0, [0, 0], 1.0, [0.0], interpolation=BILINEAR)
     expected = TF.affine(rotated, 0.0, [2, -1], 1.1, [25.0, 0.0], interpolation=BILINEAR)
-    torch.testing.assert_close(resample(blob, matrices), expected, rtol=0, atol=0.05)
+    composed = resample(blob, affine_grid(matrices, 28, 28))
+    torch.testing.assert_close(composed, expected, rtol=0, atol=0.05)
     wrong_order = TF.affine(blob, 0.0, [0, 0], 1.1, [25.0, 0.0], interpolation=BILINEAR)
     wrong_order = TF.affine(wrong_order, 30.0, [2, -1], 1.0, [0.0], interpolation=BILINEAR)
     assert (wrong_order - expected).abs().max() > 0.2

@@ -17,8 +17,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from mnist_exp.data import Dataset, csv_table, load_csv, load_idx_directory, load_npz, pool
 from mnist_exp.data.arrays import as_images
-from mnist_exp.data.augment import Augmentation, affine_matrices, jitter_colour, resample
+from mnist_exp.data.augment import Augmentation, jitter_colour
 from mnist_exp.data.batches import Images
+from mnist_exp.data.deformation import affine_grid, affine_matrices, resample
 from mnist_exp.data.torch_dataset import read_torch_dataset
 from mnist_exp.errors import UserError
 from mnist_exp.files import regular
@@ -290,7 +291,8 @@ def test_wide_and_high_images_turn_without_distortion(
             "scale": torch.tensor([scale]),
             "shear": torch.tensor([20.0]),
         }
-        return resample(image, affine_matrices(**values, ratio=height / width))
+        matrices = affine_matrices(**values, ratio=height / width)
+        return resample(image, affine_grid(matrices, height, width))
 
     part, whole = turned(wide), turned(square)[..., 12:29, :]
     inside = turned(torch.ones_like(wide)) > 0.999  # of the wide image
