@@ -50,6 +50,7 @@ BASE = {
     "mnist_exp.train.metrics.expected_calibration_error": "metrics/ece",
     "mnist_exp.train.metrics.negative_log_likelihood": "metrics/nll",
     "mnist_exp.train.metrics.f1": "metrics/f1",
+    "mnist_exp.train.metrics.ShiftedAccuracy": "metrics/shifted",
     "mnist_exp.trackers.CSV": "tracker/csv",
     "mnist_exp.trackers.MLflow": "tracker/mlflow",
     "mnist_exp.trackers.TensorBoard": "tracker/tensorboard",

@@ -228,6 +228,7 @@ PARTS: dict[str, dict[str, Rule]] = {
     "mnist_exp.train.metrics.top_k_accuracy": {"k": integer(1)},
     "mnist_exp.train.metrics.expected_calibration_error": {"bins": integer(1, 1_000_000)},
     "mnist_exp.train.metrics.negative_log_likelihood": {},
+    "mnist_exp.train.metrics.ShiftedAccuracy": {"pixels": integer(1, 14)},
     "mnist_exp.train.metrics.f1": {"average": optional(one_of("macro", "micro", "weighted"))},
     "mnist_exp.optim.AsymmetricSGD": ASYMMETRIC_SGD,
     "mnist_exp.optim.Muon": MUON,

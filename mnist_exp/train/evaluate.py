@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from mnist_exp.data.batches import Images
 from mnist_exp.device.reading.layers import restarted
 from mnist_exp.train.backprop.autograd import fast_products
-from mnist_exp.train.metrics import Metric, measure
+from mnist_exp.train.functions import call_named
+from mnist_exp.train.metrics import Metric, OfInputs, measure
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate ``model`` in eval mode on ``images`` at ``indices``, then restore its mode.
 
-    ``metrics`` are measured besides, on all logits at once. Where arrays of devices are read, every
-    evaluation draws the same noise.
+    ``metrics`` are measured besides, on all logits at once, or on those they compute themselves.
+    Where arrays of devices are read, every evaluation draws the same noise.
     """
     was_training = model.training
     model.eval()
@@ -77,6 +78,11 @@ def evaluate(
             predictions.append(logits.argmax(1))
             if metrics or keep_logits:
                 kept.append(logits.float().cpu())
+    own = {
+        name: _own_logits(name, metric, model, images.batches(indices, batch_size), precision)
+        for name, metric in (metrics or {}).items()
+        if isinstance(metric, OfInputs)
+    }
     model.train(was_training)
     predicted = torch.cat(predictions).cpu()
     true = images.labels[indices].cpu()
@@ -86,9 +92,27 @@ def evaluate(
         accuracy=(predicted == true).double().mean().item(),
         confusion_matrix=confusion_matrix(true, predicted, logits.shape[1]),
         predictions=predicted,
-        metrics=measure(metrics, all_logits, true) if metrics and all_logits is not None else {},
+        metrics=(
+            measure(metrics, all_logits, true, own) if metrics and all_logits is not None else {}
+        ),
         logits=all_logits if keep_logits else None,
     )
+
+
+def _own_logits(
+    name: str,
+    metric: OfInputs,
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    precision: str,
+) -> Tensor:
+    """Return the logits of all batches that a metric computes."""
+    logits = []
+    with restarted(model):
+        for inputs, _ in batches:
+            with fast_products(inputs.device, precision):
+                logits.append(call_named(f"metrics.{name}", metric.logits, model, inputs))
+    return torch.cat(logits)
 
 
 def confusion_matrix(true: Tensor, predicted: Tensor, num_classes: int) -> Tensor:

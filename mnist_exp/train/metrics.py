@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import product
 from numbers import Real
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.errors import UserError
@@ -21,6 +23,17 @@ from mnist_exp.train.functions import call_named, name_of
 Metric = Callable[[Tensor, Tensor], Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 TAKEN = ("loss", "accuracy")  # what every evaluation has
+
+
+@runtime_checkable
+class OfInputs(Protocol):
+    """A metric that is given logits of its own making instead of the network's."""
+
+    def logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return logits [B, C] for a batch of network inputs, on the inputs' device."""
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Any:
+        """Return the metric, as any `Metric` does."""
 
 
 def smaller_is_better(metric: Function) -> Function:
@@ -100,8 +113,45 @@ def f1(logits: Tensor, labels: Tensor, *, average: str | None = None) -> Any:
     return {str(k): found[k] for k in classes} if average is None else found
 
 
-def measure(metrics: Mapping[str, Metric], logits: Tensor, labels: Tensor) -> dict[str, Any]:
+class ShiftedAccuracy:
+    """Accuracy of the mean prediction over each image and the same image moved a little.
+
+    Moves by up to ``pixels`` along each axis count alike: 9 images for one pixel. What moves in
+    repeats the edge. The mean is that of the logarithms of the probabilities.
+    """
+
+    percent = True
+
+    def __init__(self, pixels: int = 1) -> None:
+        self.pixels = pixels
+
+    def logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return the mean log probabilities [B, C] for ``inputs`` [B, channels, H, W]."""
+        if inputs.ndim != 4:
+            raise UserError(f"inputs of shape {list(inputs.shape)}: only images can be moved.")
+        height, width = inputs.shape[2:]
+        padded = F.pad(inputs, [self.pixels] * 4, mode="replicate")
+        total = inputs.new_zeros(())
+        moves = range(2 * self.pixels + 1)
+        for top, left in product(moves, moves):
+            moved = padded[..., top : top + height, left : left + width].contiguous()
+            total = total + model(moved).float().log_softmax(1)
+        return total / len(moves) ** 2
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        """Return the share of images whose label has the largest mean."""
+        return float((logits.argmax(1) == labels).double().mean())
+
+
+def measure(
+    metrics: Mapping[str, Metric],
+    logits: Tensor,
+    labels: Tensor,
+    own: Mapping[str, Tensor] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Evaluate metrics on logits [N, C] and labels [N].
+
+    ``own`` has the logits of the metrics that bring their own, by name.
 
     Returns
     -------
@@ -116,11 +166,12 @@ def measure(metrics: Mapping[str, Metric], logits: Tensor, labels: Tensor) -> di
         If a metric raises anything but a `UserError`.
     """
     values: dict[str, float | None] = {}
-    logits, labels = logits.float().cpu(), labels.cpu()
+    labels = labels.cpu()
     for name, metric in metrics.items():
+        given = own.get(name, logits).float().cpu()
         with torch.no_grad():
             # copies, which a metric may change
-            found = call_named(f"metrics.{name}", metric, logits.clone(), labels.clone())
+            found = call_named(f"metrics.{name}", metric, given.clone(), labels.clone())
         if isinstance(found, Mapping):
             items = {f"{name}.{key}": value for key, value in found.items()}
         else:

@@ -22,6 +22,8 @@ from mnist_exp.models import MLP
 from mnist_exp.train import evaluate
 from mnist_exp.train.functions import FunctionFailed
 from mnist_exp.train.metrics import (
+    Metric,
+    ShiftedAccuracy,
     expected_calibration_error,
     f1,
     is_minimized,
@@ -228,3 +230,50 @@ def test_an_evaluation_measures_all_images_at_once(mnist: Dataset) -> None:
     assert without.metrics == {}
     assert (without.loss, without.accuracy) == (found.loss, found.accuracy)
     assert copy.deepcopy(metrics).keys() == metrics.keys()
+
+
+def shifted_by_hand(image: Tensor, down: int, right: int) -> Tensor:
+    """Move an image [H, W] pixel by pixel; what moves in repeats the edge."""
+    height, width = image.shape
+    moved = torch.empty_like(image)
+    for y in range(height):
+        for x in range(width):
+            row, column = min(max(y - down, 0), height - 1), min(max(x - right, 0), width - 1)
+            moved[y, x] = image[row, column]
+    return moved
+
+
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_shifted_accuracy_is_that_of_the_mean_over_all_moves(pixels: int) -> None:
+    model = MLP(hidden_sizes=[5], in_features=30, num_classes=3)
+    images = torch.rand(4, 1, 6, 5, generator=torch.Generator().manual_seed(0))
+    moves = range(-pixels, pixels + 1)
+    with torch.no_grad():
+        found = ShiftedAccuracy(pixels).logits(model, images)
+        for image, mean in zip(images, found, strict=True):
+            moved = [shifted_by_hand(image[0], down, right) for down in moves for right in moves]
+            expected = model(torch.stack(moved).unsqueeze(1)).log_softmax(1).mean(0)
+            torch.testing.assert_close(mean, expected)
+
+
+def test_an_evaluation_gives_a_metric_the_logits_of_its_own_making(mnist: Dataset) -> None:
+    """And leaves all else as it is."""
+    images = Images(mnist, device=torch.device("cpu"), mean=0.1307, std=0.3081)
+    indices = torch.arange(60_000, 60_250)
+    model = MLP(hidden_sizes=[20])
+    settings: dict[str, Any] = {"batch_size": 100, "precision": "fp32"}
+    plain = evaluate(model, images, indices, **settings, metrics={"f1": f1})
+    metrics: dict[str, Metric] = {"shifted": ShiftedAccuracy(), "f1": f1}
+    found = evaluate(model, images, indices, **settings, metrics=metrics)
+    assert (found.loss, found.accuracy) == (plain.loss, plain.accuracy)
+    assert found.metrics["f1.3"] == plain.metrics["f1.3"]
+    inputs, labels = images.batch(indices)
+    with torch.no_grad():
+        logits = ShiftedAccuracy().logits(model.eval(), inputs)
+    assert found.metrics["shifted"] == (logits.argmax(1) == labels).double().mean()
+    assert found.metrics["shifted"] != plain.accuracy
+
+
+def test_only_images_can_be_moved() -> None:
+    with pytest.raises(UserError, match=r"inputs of shape \[7, 30\]: only images can be moved"):
+        ShiftedAccuracy().logits(MLP(in_features=30), torch.zeros(7, 30))
