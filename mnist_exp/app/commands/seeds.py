@@ -8,6 +8,7 @@ completed runs, and the exit code is 1.
 
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
 import sys
@@ -19,17 +20,24 @@ from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.run.command_line import command, override
 from mnist_exp.run.over_folds import mean_and_std
-from mnist_exp.run.overview import read_overview
+from mnist_exp.run.overview import RunOverview, read_overview
 from mnist_exp.run.results import COMPLETED
+from mnist_exp.run.run_settings import NO_EFFECT
+from mnist_exp.run.saved_config import key_of
 from mnist_exp.run.sweep_jobs import Row, read_jobs
 from mnist_exp.run.sweep_record import SWEEP_FILE
-from mnist_exp.run.text_table import shown_accuracy
+from mnist_exp.run.text_table import Share, shown_accuracy
 
+GROUPS = ("experiment", "model")  # of recipes; of two of one name, the first counts
 HEADER = (
-    "| recipe | parameters | test accuracy, mean ± std | n | epoch reported | seconds a run "
-    "| command |\n"
-    "|---|---|---|---|---|---|---|\n"
+    "| recipe | parameters | test accuracy, mean ± std | n | epoch reported "
+    "| settings chosen on | seconds a run | command |\n"
+    "|---|---|---|---|---|---|---|---|\n"
 )
+# In the comments above a recipe's settings.
+CHOSEN_ON = re.compile(r"\bchosen on (validation|test) images")
+# Overrides that leave the settings as they were chosen: more training images, what is measured too.
+SAME_SETTINGS = ("cv", "metrics", "threads", *NO_EFFECT)
 
 
 def recipe_override(name: str) -> str:
@@ -40,14 +48,31 @@ def recipe_override(name: str) -> str:
     ValueError
         If no experiment or model has that name.
     """
-    for group in ("experiment", "model"):
-        if (config_directory() / group / f"{name}.yaml").is_file():
+    for group in GROUPS:
+        if _file(group, name).is_file():
             return f"{group}={name}"
     known = [
         path.stem for group in ("model", "experiment")
         for path in sorted((config_directory() / group).glob("*.yaml"))
     ]  # fmt: skip
     raise ValueError(f"{name}: no such model or experiment; there are {', '.join(known)}")
+
+
+def _file(group: str, name: str) -> Path:
+    return config_directory() / group / f"{name}.yaml"
+
+
+def chosen_on(name: str, overrides: list[str]) -> str:
+    """Return the images that a recipe's settings were chosen on, in words; empty if unknown.
+
+    Only the recipe as it is has its file's word, without overrides of its settings.
+    """
+    if any(key_of(text).partition(".")[0] not in SAME_SETTINGS for text in overrides):
+        return ""
+    texts = [_file(group, name).read_text() for group in GROUPS if _file(group, name).is_file()]
+    comments = [line.lstrip("# ") for line in texts[0].splitlines() if line.startswith("#")]
+    found = CHOSEN_ON.search(" ".join(comments)) if texts else None
+    return f"{found[1]} images" if found else ""
 
 
 def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
@@ -66,15 +91,27 @@ def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str])
     words = ["seeds", name, "--seeds", str(len(rows)), *overrides]
     shown = f"`{command(*words)}`".replace("|", r"\|")  # of a table
     if not completed:
-        return f"| {name} | | none completed | 0 of {len(rows)} | | | {shown} |\n"
+        return f"| {name} | | none completed | 0 of {len(rows)} | | | | {shown} |\n"
     n = str(len(rows)) if len(completed) == len(rows) else f"{len(completed)} of {len(rows)}"
     accuracy = mean_and_std(accuracies)
     seconds = statistics.median(run.wall_seconds or 0.0 for run in runs)
     return (
         f"| {name} | {runs[0].parameters:,} "
-        f"| {shown_accuracy(accuracy['mean'], accuracy['std'], ' ± ')} "
-        f"| {n} | {runs[0].selection_rule} | {seconds:.0f} | {shown} |\n"
+        f"| {shown_accuracy(accuracy['mean'], accuracy['std'], ' ± ')}{_metrics(runs)} "
+        f"| {n} | {runs[0].selection_rule} | {chosen_on(name, overrides)} | {seconds:.0f} "
+        f"| {shown} |\n"
     )
+
+
+def _metrics(runs: list[RunOverview]) -> str:
+    """Return the metrics of test images read in per cent, mean and spread, to stand by accuracy."""
+    shown = ""
+    for column, value in runs[0].metrics.items():
+        part, _, metric = column.partition("_")
+        if part == "test" and isinstance(value, Share):
+            found = mean_and_std([run.metrics[column] for run in runs])
+            shown += f"; {metric} {shown_accuracy(found['mean'], found['std'], ' ± ')}"
+    return shown
 
 
 def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:

@@ -37,6 +37,38 @@ def test_a_mean_of_fewer_seeds_states_their_number(tmp_path: Path) -> None:
     assert "none completed | 0 of 1" in recipe_over_seeds.table_row("m", tmp_path, rows[1:2], [])
 
 
+def test_a_share_measured_besides_stands_by_the_accuracy(tmp_path: Path) -> None:
+    for seed, share in enumerate([0.8, 0.9]):
+        metrics = {
+            "shifted": {"mean": share, "std": None, "n": 1, "percent": True},
+            "nll": {"mean": 0.1, "std": None, "n": 1},
+        }
+        accuracy = {"mean": 0.7, "std": None, "n": 1}
+        facts = {"status": "completed", **FACTS, "accuracy": accuracy, "metrics": metrics}
+        write_results(tmp_path / str(seed), facts)
+    rows = [Row(str(n), {"seed": str(n)}, "completed", 0.7, None, 3.0, "") for n in (0, 1)]
+    line = recipe_over_seeds.table_row("mlp", tmp_path, rows, ["metrics=shifted"])
+    assert "| 70.00% ± 0.00%; shifted 85.00% ± 7.07% | 2 |" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "images"),
+    [
+        ("memristor", [], "validation images"),
+        ("memristor", ["cv=none", "metrics=[shifted,nll]", "plots.dpi=60"], "validation images"),
+        ("memristor", ["optimizer.lr_pos=0.1"], ""),
+        ("memristor", ["augmentation=none"], ""),
+        ("cnn21k", [], "test images"),
+        ("cnn21k_published", [], ""),
+    ],
+)
+def test_the_table_says_which_images_chose_the_settings(
+    name: str, overrides: list[str], images: str, tmp_path: Path
+) -> None:
+    line = recipe_over_seeds.table_row(name, tmp_path, seeds(tmp_path, [0.9]), overrides)
+    assert f"| last epoch | {images} | 3 |" in line
+
+
 @pytest.mark.slow
 def test_a_failing_seed_is_named_and_sets_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
