@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from mnist_exp.data.deformation import affine_grid, affine_matrices, resample, s
 from mnist_exp.errors import UserError
 from mnist_exp.schema.parts import AUGMENTATION
 from mnist_exp.schema.rule import check_settings
+
+Draw = Callable[..., Tensor]  # of a shape, to uniform numbers of that shape and the batch's
 
 # Defaults of torchvision's RandomErasing, used by the published recipe.
 ERASED_AREA = (0.02, 0.33)  # share of the image
@@ -111,7 +114,28 @@ class Augmentation:
             uniform = torch.rand(*shape, batch, generator=generator, device=generator.device)
             return uniform.to(images.device)
 
-        grid = None  # of positions; None: where the pixels are
+        grid = self._grid(images, draw, generator)
+        if grid is not None:
+            images = resample(images, grid)
+        if self.brightness or self.contrast:
+            brightness, contrast, order = draw(3) * 2 - 1
+            images = jitter_colour(
+                images,
+                brightness=1 + brightness * self.brightness,
+                contrast=1 + contrast * self.contrast,
+                brightness_first=order < 0,
+            )
+        if self.erasing:
+            chance, top, left = draw(3)
+            area, aspect = draw(2, ERASE_ATTEMPTS)
+            rectangles = place_rectangles(area, aspect, top, left, height, width)
+            images = erase(images, rectangles * (chance < self.erasing), erase_value)
+        return images
+
+    def _grid(self, images: Tensor, draw: Draw, generator: torch.Generator) -> Tensor | None:
+        """Return where in ``images`` the deformed ones lie, [B, H, W, 2]; None: where they are."""
+        batch, _, height, width = images.shape
+        grid = None
         if self.degrees or self.translate or self.scale or self.shear:
             angle, shift_x, shift_y, factor, shear = draw(5) * 2 - 1
             matrices = affine_matrices(
@@ -129,22 +153,7 @@ class Augmentation:
             fields = smooth_fields(batch, height, width, self.elastic_sigma, generator)
             pixels = 2 / torch.tensor([width, height], device=images.device)  # in units of the grid
             grid = grid + fields.to(images.device) * (self.elastic_alpha * pixels)
-        if grid is not None:
-            images = resample(images, grid)
-        if self.brightness or self.contrast:
-            brightness, contrast, order = draw(3) * 2 - 1
-            images = jitter_colour(
-                images,
-                brightness=1 + brightness * self.brightness,
-                contrast=1 + contrast * self.contrast,
-                brightness_first=order < 0,
-            )
-        if self.erasing:
-            chance, top, left = draw(3)
-            area, aspect = draw(2, ERASE_ATTEMPTS)
-            rectangles = place_rectangles(area, aspect, top, left, height, width)
-            images = erase(images, rectangles * (chance < self.erasing), erase_value)
-        return images
+        return grid
 
 
 def _scaled(name: str, value: float, strength: float) -> float:
