@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import open_dict
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +16,8 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.augment import Augmentation
 from mnist_exp.data.deformation import smooth_fields
 from mnist_exp.errors import UserError
+from mnist_exp.run.saved_config import hash_config, training_config
+from tests.conftest import Compose
 
 AFFINE_OFF: dict[str, Any] = {"degrees": 0.0, "translate": 0.0, "scale": 0.0, "shear": 0.0}
 
@@ -139,3 +142,15 @@ def test_every_image_and_all_its_colours_move_by_one_field(digits: Tensor) -> No
 def test_settings_out_of_range_are_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Augmentation(**change)
+
+
+def test_without_distortion_a_run_is_the_one_it_was_before_there_was_any(
+    compose_config: Compose,
+) -> None:
+    config, older = (compose_config("augmentation=light") for _ in range(2))
+    with open_dict(older):
+        del older.augmentation.elastic_alpha
+        del older.augmentation.elastic_sigma
+    elastic = compose_config("augmentation=elastic")
+    now, before, other = (hash_config(training_config(each)) for each in (config, older, elastic))
+    assert now == before != other
