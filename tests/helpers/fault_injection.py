@@ -21,15 +21,17 @@ from multiprocessing import forkserver, util
 from pathlib import Path
 from typing import Any, TextIO
 
+# imported once here, and not in every process again: by cross-validation and torch's optimizers
+import sklearn.model_selection  # noqa: F401
 import torch
-import torch._dynamo  # by the first torch optimizer otherwise, in every process again
+import torch._dynamo
 from omegaconf import DictConfig
 
 from mnist_exp.app import hydra_app  # noqa: F401  # imported once, for all processes
 from mnist_exp.app.main import main
 from mnist_exp.data import load_mnist
 from mnist_exp.errors import UserError
-from mnist_exp.experiment import pictures  # noqa: F401  # matplotlib, likewise
+from mnist_exp.experiment import pictures, run_report  # noqa: F401  # matplotlib, Jinja2
 from mnist_exp.experiment.loaded_data import load_dataset
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.interruption import STOPPING, Interrupted, StopSignals
