@@ -25,9 +25,10 @@ def write_atomic(path: Path, content: bytes) -> None:
         If the disk is full or the directory read-only; the old file is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # random, since processes of several machines may have the same number
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.{os.getpid()}.tmp")
     try:
-        with open(_make(temporary), "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -87,16 +88,6 @@ def _put_in_place(temporary: Path, path: Path) -> None:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(0.02)
-
-
-def _make(path: Path) -> int:
-    """Create a new file and return its descriptor; an existing file or link is removed."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    try:
-        return os.open(path, flags, 0o666)
-    except FileExistsError:  # left by a killed process with the same number
-        path.unlink()
-        return os.open(path, flags, 0o666)
 
 
 def finite(value: Any) -> Any:

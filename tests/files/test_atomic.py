@@ -86,8 +86,27 @@ def test_numbers_that_json_lacks_become_null_and_others_stay(value: object) -> N
         assert finite(value) == (value if math.isfinite(value) else None)
 
 
+def test_writers_with_the_same_process_number_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on two machines: one writes and ends while the other is about to put its file in place."""
+    path = tmp_path / "report.html"
+    flush = os.fsync
+
+    def meanwhile(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", flush)
+        write_atomic(path, b"theirs")
+        flush(file)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_atomic(path, b"own")
+    assert path.read_bytes() == b"own"
+    assert [*tmp_path.iterdir()] == [path]
+
+
 def test_only_what_a_writer_left_is_removed(tmp_path: Path) -> None:
-    for name in (".results.json.4711.tmp", ".notes.tmp", ".tmp", "run.1.tmp"):
+    left = (".results.json.4711.tmp", ".results.json.0a1b2c3d.4711.tmp")
+    for name in (*left, ".notes.tmp", ".tmp", "run.1.tmp"):
         (tmp_path / name).touch()
     remove_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.tmp", ".tmp", "run.1.tmp"]

@@ -117,7 +117,7 @@ def test_a_file_that_a_link_leads_to_is_never_written_to(tmp_path: Path, kind: s
     link(kind, run / "metrics.jsonl", own)
     with pytest.raises(UserError, match=r"metrics.jsonl: (is no regular|other paths lead)"):
         append_json_lines(run / "metrics.jsonl", [{"epoch": 1}])
-    link(kind, run / f".results.json.{os.getpid()}.tmp", own)
+    link(kind, run / "results.json", own)
     write_atomic(run / "results.json", b"new")
     link(kind, run / "other", own)
     write_atomic(run / "other", b"new")
