@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.report.comparison_charts import Compared, accuracies, by_class, curves, times
-from mnist_exp.report.page import render
+from mnist_exp.report.page import Chart, render
 from mnist_exp.report.sweep_tables import PAGE, short_names
 from mnist_exp.report.tables import link, view
 from mnist_exp.run.command_line import command
@@ -25,13 +26,14 @@ from mnist_exp.run.table_formats import Column
 from mnist_exp.run.text_table import shown_accuracy, shown_time
 from mnist_exp.wording import counted
 
+DEFAULT_PAGE = "comparison.html"
 MOST_DRAWN = 30  # runs in the charts; the table has all
 LONGEST_LABEL = 60  # characters
 # columns of the table that are left out if all runs say the same
 FACTS = ("folds", "model", "parameters", "threads", "host", "status", "sweep")
 
 
-def write_comparison(paths: Sequence[Path], output: Path) -> Path:
+def write_comparison(paths: Sequence[Path], output: Path | None = None) -> Path:
     """Write a page that compares runs, and return its path.
 
     Parameters
@@ -39,8 +41,8 @@ def write_comparison(paths: Sequence[Path], output: Path) -> Path:
     paths : sequence of Path
         Directories of runs and sweeps; those that hold several are searched, and a sweep is its
         jobs. Of several directories, runs with the settings and the seed of another are left out.
-    output : Path
-        File to write.
+    output : Path, optional
+        File to write; comparison.html here by default.
 
     Raises
     ------
@@ -49,22 +51,29 @@ def write_comparison(paths: Sequence[Path], output: Path) -> Path:
     OSError
         If the page cannot be written.
     """
-    runs: list[FoundRun] = []
+    runs = _runs_in(paths)
+    repeats: list[FoundRun] = []
+    if len(paths) > 1:
+        runs, repeats = without_repeats(runs)
+    where = () if output is None else ("--output", str(output))
+    again = command("report", *map(str, paths), *where)
+    page = output or Path(DEFAULT_PAGE)
+    write_atomic(page, comparison_html(runs, repeats, page.parent, again).encode())
+    return page
+
+
+def _runs_in(paths: Sequence[Path]) -> list[FoundRun]:
+    """Return the runs in directories, each once."""
+    runs: dict[Path, FoundRun] = {}
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path}: there is no such directory.")
         found = list(find_runs(path))
         if not found:
             raise UserError(f"{path}: holds no run. Give directories of runs or sweeps.")
-        runs += found
-    unique = {run.directory.resolve(): run for run in reversed(runs)}
-    runs = [run for run in runs if unique[run.directory.resolve()] is run]
-    repeats: list[FoundRun] = []
-    if len(paths) > 1:
-        runs, repeats = without_repeats(runs)
-    again = command("report", *map(str, paths))
-    write_atomic(output, comparison_html(runs, repeats, output.parent, again).encode())
-    return output
+        for run in found:
+            runs.setdefault(run.directory.resolve(), run)
+    return [*runs.values()]
 
 
 def comparison_html(
@@ -82,21 +91,13 @@ def comparison_html(
         The command that writes the page.
     """
     runs = ordered(runs, lambda run: run.accuracy, highest_first=True)
-    labels = labels_of(runs)
-    drawn = [
-        Compared(label, results)
-        for label, run in zip(labels, runs, strict=True)
-        if run.status == "completed" and (results := finished_results(run.directory)) is not None
-    ][:MOST_DRAWN]
+    drawn = list(islice(_with_results(runs), MOST_DRAWN))
     over_epochs = curves(drawn)
-    charts = {name: drawn_curve for name, (_, drawn_curve) in over_epochs.items()}
-    if drawn:
-        charts |= {"accuracy": accuracies(drawn), "classes": by_class(drawn), "times": times(drawn)}
     completed = sum(run.status == "completed" for run in runs)
     return render(
         "comparison.html",
         title=f"Comparison of {counted(len(runs), 'run')}",
-        charts=charts,
+        charts=_charts(drawn) | {name: lines for name, (_, lines) in over_epochs.items()},
         data={"runs": _table(runs, start)},
         scripts=["table.js"],
         facts=_facts(runs),
@@ -108,6 +109,22 @@ def comparison_html(
         repeats=[str(run.directory) for run in repeats],
         again=again,
     )
+
+
+def _with_results(runs: Sequence[FoundRun]) -> Iterator[Compared]:
+    """Yield the completed runs with their results, which are read one by one."""
+    for label, run in zip(labels_of(runs), runs, strict=True):
+        if run.status == "completed":
+            results = finished_results(run.directory)
+            if results is not None:
+                yield Compared(label, results)
+
+
+def _charts(drawn: Sequence[Compared]) -> dict[str, Chart]:
+    """Return the charts of whole runs by name; none without runs."""
+    if not drawn:
+        return {}
+    return {"accuracy": accuracies(drawn), "classes": by_class(drawn), "times": times(drawn)}
 
 
 def labels_of(runs: Sequence[FoundRun]) -> list[str]:

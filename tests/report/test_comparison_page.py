@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from mnist_exp.errors import UserError
+from mnist_exp.report import comparison_page
 from mnist_exp.report.comparison_page import write_comparison
+from mnist_exp.run.results import finished_results
 from tests.helpers.finished_sweeps import results_of, write_finished_sweep, write_run
 from tests.report.conftest import Browser
 
@@ -82,6 +84,25 @@ def test_the_comparison_works_in_a_browser(browser: Browser, page: Path) -> None
     opened.get_by_label("filter").fill("lr=0.02 status=completed")
     assert opened.locator("[data-table] tbody tr").count() == 2
     assert opened.locator("img").count() == 0
+
+
+def test_only_the_runs_that_are_drawn_are_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noted(directory: Path) -> dict[str, Any] | None:
+        read.append(directory.name)
+        return finished_results(directory)
+
+    monkeypatch.setattr(comparison_page, "finished_results", noted)
+    monkeypatch.setattr(comparison_page, "MOST_DRAWN", 2)
+    for number in range(4):
+        run(tmp_path / str(number), lr=number / 10)
+    page = write_comparison([tmp_path], tmp_path / "page.html")
+    assert read == ["0", "1"]  # the best
+    assert len(data(page, "chart-times")["data"]["values"]) == 2
+    assert "2 more" in page.read_text(encoding="utf-8")
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

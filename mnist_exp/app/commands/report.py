@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mnist_exp.report.images import RunImages
 
 TRUST = "trust=true"
-COMPARISON = "comparison.html"
 
 
 def main(arguments: list[str]) -> int:
@@ -77,7 +76,7 @@ def _write(directories: list[Path], output: Path | None, trust: bool) -> Path:
     if len(directories) > 1:
         from mnist_exp.report.comparison_page import write_comparison
 
-        return write_comparison(directories, output or Path(COMPARISON))
+        return write_comparison(directories, output)
     if (directory / SWEEP_FILE).is_file():
         return _write_sweep(directory, output)
     known = (directory / RESULTS, directory / CONFIG_FILE, config_file(directory))
