@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from mnist_exp.report.sweep_tables import short_names
 from mnist_exp.run.over_seeds import SEED, over_seeds
 from mnist_exp.run.sweep_jobs import Row, swept_settings
 from mnist_exp.run.text_table import shown_accuracy, shown_number
+from mnist_exp.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Swept:
                 "y": point.accuracy, "s": point.score, **low_high,
                 "settings": settings, "shown": shown, "objective": objective,
                 "status": point.status, "n": point.missing, "best": key in best,
-                "find": f"job={asked[0].job}" if len(asked) == 1 else self._conditions(key),
+                "find": condition("job", asked[0].job) if len(asked) == 1
+                else self._conditions(key),
             })  # fmt: skip
         return records
 
@@ -94,10 +97,17 @@ class Swept:
         return type(next((row.score.value for row in self.rows if row.score is not None), 0.0))
 
     def _conditions(self, key: Sequence[str]) -> str:
-        return " ".join(
-            f'{name}="{value}"' if " " in value else f"{name}={value or 'null'}"
-            for name, value in zip(self.names, key, strict=True)
-        )
+        return " ".join(map(condition, self.names, map(short_value, key)))
+
+
+def condition(column: str, cell: str) -> str:
+    """Return what the table's filter finds a cell by.
+
+    Quotes hold the words of a condition together; the filter ignores those of cells.
+    """
+    text = printable(cell).replace('"', "") or "null"
+    plain = re.fullmatch(r"[^\s=<>]+", text)
+    return f"{column}={text}" if plain else f'{column}="{text}"'
 
 
 def with_settings(rows: Sequence[Row]) -> Sequence[Row]:

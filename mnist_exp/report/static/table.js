@@ -16,7 +16,9 @@ const numberOf = (text) => {
   const number = digits.trim() === "" ? NaN : Number(digits);
   return Number.isNaN(number) ? null : percent ? number / 100 : number;
 };
-const plain = (text) => text.replaceAll(" ", "").toLowerCase();
+// what words are compared by; a filter's quotes hold its words together, so those of a cell are nothing
+const unquoted = (text) => text.replaceAll('"', "");
+const plain = (text) => unquoted(text).replace(/\s/g, "").toLowerCase();
 const element = (name, properties = {}) => Object.assign(document.createElement(name), properties);
 
 // a column by its name, the last part of its key, or "accuracy" for "test accuracy"
@@ -39,12 +41,12 @@ const readFilter = (view, text) => {
   for (const [word] of text.matchAll(/(?:"[^"]*"?|[^\s"])+/g)) {
     const parts = /^([^\s=!<>"]+)(==|!=|<=|>=|=|<|>)(.*)$/s.exec(word);
     if (parts === null) {
-      const wanted = word.replaceAll('"', "").toLowerCase();
+      const wanted = unquoted(word).toLowerCase();
       tests.push((row) => searchText(view, row).includes(wanted));
       continue;
     }
     const [, name, sign] = parts;
-    const wanted = parts[3].replaceAll('"', "");
+    const wanted = unquoted(parts[3]);
     const column = findColumn(view, name);
     if (column === null) { problems.push(`no column ${name}`); continue; }
     if (wanted === "") continue; // still being typed
@@ -58,7 +60,7 @@ const condition = (column, sign, wanted) => {
   const equality = sign.startsWith("=") || sign === "!=";
   return (row) => {
     const text = column.texts[row];
-    if (text === "") return equality && compare("null", plain(wanted));
+    if (plain(text) === "") return equality && compare("null", plain(wanted));
     const own = column.numbers?.[row] ?? numberOf(text);
     if (number !== null && own !== null) return compare(own, number);
     return equality && compare(plain(text), plain(wanted));
@@ -66,7 +68,7 @@ const condition = (column, sign, wanted) => {
 };
 const searchText = (view, row) => {
   view.search ??= [];
-  view.search[row] ??= view.columns.map((column) => column.texts[row]).join("\n").toLowerCase();
+  view.search[row] ??= unquoted(view.columns.map((column) => column.texts[row]).join("\n")).toLowerCase();
   return view.search[row];
 };
 
