@@ -22,6 +22,7 @@ from mnist_exp.app.run_directories import claim
 from mnist_exp.app.sweep.dry_run import list_jobs
 from mnist_exp.app.sweep.grid import DRY_RUN, setting
 from mnist_exp.app.sweep.launching import report
+from mnist_exp.app.sweep.pace import has_page
 from mnist_exp.app.sweep.resume import resume_sweep
 from mnist_exp.app.sweep.start import start_sweep
 from mnist_exp.errors import UserError
@@ -101,7 +102,8 @@ class Directories(Callback):
         except Exception as error:
             refuse(error)
         print_table(rows)
-        print(f"runs, tables and sweep.png: {printable(config.hydra.sweep.dir)}")
+        files = ", sweep.png and report.html" if has_page(config) else " and sweep.png"
+        print(f"runs, tables{files}: {printable(config.hydra.sweep.dir)}")
         if not rows or any(row.status not in (COMPLETED, PRUNED) for row in rows):
             sys.exit(FAILURE_EXIT_CODE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from mnist_exp.run.overview import (
     read_overview,
 )
 from mnist_exp.run.results import COMPLETED, PRUNED
+from mnist_exp.run.results import NAME as RESULTS
 from mnist_exp.run.saved_config import values_by_key
 from mnist_exp.run.sweep_record import (
     SWEEP_FILE,
@@ -33,6 +35,7 @@ from mnist_exp.run.sweep_record import (
 from mnist_exp.run.text_table import Share
 from mnist_exp.run.yaml_files import load_overrides
 
+RECENT_SECONDS = 2.0  # a file's time may be this coarse
 NEVER_BEGAN = "not run"
 OPTIMISTIC = "optimistic, since it was selected on the same images"
 NO_RESULTS = "stopped before it wrote results.json"
@@ -167,6 +170,30 @@ def read_outcome(
     return RunOverview(directory, job.status, job.error)
 
 
+def _outcome_of(sweep_dir: Path, job: JobRecord, objective: Objective) -> RunOverview:
+    """Return `read_outcome`; that of a job that ended is kept until one of its files changes.
+
+    A running sweep rewrites its tables and its page, and most of the jobs in them ended long ago.
+    """
+    directory = sweep_dir / job.directory
+    try:
+        file = (directory / RESULTS).stat()  # before it is read
+    except OSError:
+        return read_outcome(sweep_dir, job, objective)
+    origin = (job, objective, file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns)
+    known = _ended.get(directory)
+    if known is not None and known[0] == origin:
+        return known[1]
+    run = read_outcome(sweep_dir, job, objective)
+    # a second write of the same size could have the same time if it followed at once
+    if run.status in (COMPLETED, PRUNED) and time.time() - file.st_mtime > RECENT_SECONDS:
+        _ended[directory] = (origin, run)
+    return run
+
+
+_ended: dict[Path, tuple[tuple[Any, ...], RunOverview]] = {}
+
+
 def as_job(run: RunOverview) -> RunOverview:
     """Map a run's status to a job's: dead becomes interrupted, damaged failed, some pruned."""
     if run.status == COMPLETED and run.stopped.startswith(PRUNED):
@@ -234,7 +261,7 @@ def _recorded_outcome(
         never = RunOverview(sweep_dir / asked.directory, NEVER_BEGAN)
         return Outcome(asked.directory, asked.overrides, never, config)
     objective = Objective(sweep.objective, sweep.direction)
-    run = read_outcome(sweep_dir, job, objective)
+    run = _outcome_of(sweep_dir, job, objective)
     return Outcome(job.directory, job.overrides, run, config)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
+from mnist_exp.run import sweep_jobs
 from mnist_exp.run import sweep_table as sweep
+from mnist_exp.run.overview import RunOverview
 from mnist_exp.run.results import write_results
-from mnist_exp.run.sweep_jobs import read_jobs
+from mnist_exp.run.sweep_jobs import read_jobs, read_outcome
 from mnist_exp.run.sweep_record import JobRecord, SweepRecord, write_sweep
 from mnist_exp.run.sweep_record import write_job as write_record
 from tests.helpers.fault_injection import KFOLD, command, few_images
+from tests.helpers.finished_sweeps import results_of, write_finished_sweep
 
 Swept = tuple[int, str, Path]  # exit code, output, directory
 
@@ -151,6 +155,45 @@ def test_jobs_are_found_below_any_subdirectory_and_damaged_results_reported(tmp_
     assert "checksum" in damaged.error
 
 
+def test_jobs_that_ended_are_read_again_only_if_a_file_of_theirs_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A running sweep rewrites its table; the jobs before are most of it."""
+    read: list[str] = []
+
+    def noted(sweep_dir: Path, job: JobRecord, *arguments: Any) -> RunOverview:
+        read.append(job.directory)
+        return read_outcome(sweep_dir, job, *arguments)
+
+    monkeypatch.setattr(sweep_jobs, "read_outcome", noted)
+    failed = {"status": "failed", "error": "no"}
+    directory = write_finished_sweep(
+        tmp_path / "s", [["lr=1"], ["lr=2"], ["lr=3"]],
+        lambda n: results_of([0.5]) if n < 2 else failed,
+    )  # fmt: skip
+
+    def read_by() -> list[str]:
+        read.clear()
+        read_jobs(directory)
+        return sorted(read)
+
+    assert read_by() == read_by() == ["0", "1", "2"]  # written just now
+    for number in range(3):
+        os.utime(directory / str(number) / "results.json", (0, time.time() - 60))
+    assert read_by() == ["0", "1", "2"]
+    assert read_by() == ["2"]  # may be resumed
+    write_results(directory / "0", results_of([0.7]))
+    assert {row.job: row.accuracy for row in read_jobs(directory)} == {
+        "0": 0.7,
+        "1": 0.5,
+        "2": None,
+    }
+    write_record(directory, JobRecord(1, ["lr=2"], "1", "another", "completed"))
+    assert {row.job: row.status for row in read_jobs(directory)}["1"] == "failed"  # of another hash
+    (directory / "0" / "results.json").unlink()
+    assert {row.job: row.status for row in read_jobs(directory)}["0"] == "failed"
+
+
 def test_printed_errors_are_cut_and_those_in_the_file_are_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,7 +219,7 @@ def test_a_sweep_prints_one_line_a_job(asymmetry: Swept) -> None:
     shown = "{mean:.2%} +- {std:.2%}".format(**results["accuracy"])
     assert f" | test accuracy {shown} | {results['wall_seconds']:.1f} s | directory 1" in of_jobs[1]
     assert not any(line.startswith("fold 1 | epoch") for line in lines)
-    assert lines[-1] == f"runs, tables and sweep.png: {directory}"
+    assert lines[-1] == f"runs, tables, sweep.png and report.html: {directory}"
 
 
 def test_the_best_is_chosen_by_validation_where_every_completed_job_has_it(tmp_path: Path) -> None:
