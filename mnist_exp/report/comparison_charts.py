@@ -109,8 +109,6 @@ def by_class(runs: Sequence[Compared]) -> Chart:
         if share is not None
     ]
     names = [*dict.fromkeys(row["class"] for row in rows)]
-    shares = sorted(row["share"] for row in rows) or [0.0]
-    bright = shares[0] + 0.6 * (shares[-1] - shares[0])
     colour = {
         "field": "share", **axis("accuracy"), "scale": {"scheme": "viridis", "zero": False},
         "legend": {"format": ".0%", "orient": "bottom", "direction": "horizontal"},
@@ -121,16 +119,7 @@ def by_class(runs: Sequence[Compared]) -> Chart:
         {"mark": "rect", "encoding": {"color": colour, "tooltip": tooltip}}
     ]
     if len(runs) <= ANNOTATED and len(names) <= ANNOTATED:
-        text = {
-            "condition": {"test": f"datum.share > {bright}", "value": "black"},
-            "value": "white",
-        }
-        hidden = {"condition": {"test": f"width < {38 * len(names)}", "value": 0}, "value": 1}
-        cells.append({
-            "mark": {"type": "text", "fontSize": 11},
-            "encoding": {"text": {"field": "share", "format": ".1%"}, "color": text,
-                         "opacity": hidden},
-        })  # fmt: skip
+        cells.append(_shares(rows, len(names)))
     return chart(
         rows,
         height=BAR * len(runs) + AROUND + 60,
@@ -142,6 +131,18 @@ def by_class(runs: Sequence[Compared]) -> Chart:
         },
         layer=cells,
     )  # fmt: skip
+
+
+def _shares(rows: Sequence[dict[str, Any]], columns: int) -> dict[str, Any]:
+    """Return the layer that writes each share in its cell, dark on bright, where there is room."""
+    shares = sorted(row["share"] for row in rows) or [0.0]
+    bright = shares[0] + 0.6 * (shares[-1] - shares[0])
+    text = {"condition": {"test": f"datum.share > {bright}", "value": "black"}, "value": "white"}
+    hidden = {"condition": {"test": f"width < {38 * columns}", "value": 0}, "value": 1}
+    return {
+        "mark": {"type": "text", "fontSize": 11},
+        "encoding": {"text": {"field": "share", "format": ".1%"}, "color": text, "opacity": hidden},
+    }
 
 
 def times(runs: Sequence[Compared]) -> Chart:
@@ -191,34 +192,16 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
     form = ".1%" if "accuracy" in title else ".3~g"
     drawn = {row["id"] for row in rows}
     ids = [(f"r{n}", run.label) for n, run in enumerate(runs) if f"r{n}" in drawn]
-    # by id, since Vega would read the dots of a label as a path
-    tooltip = [{"field": "e", "type": "quantitative", "title": "epoch"}]
-    tooltip += [{"field": key, "type": "quantitative", "format": form.replace(".1", ".2"),
-                 "title": label} for key, label in ids]  # fmt: skip
-    shown = {"condition": {"param": "kept", "value": 1}, "value": 0.06}
-    colour = {"field": "run", "type": "nominal", "title": None,
-              # of all runs, so that one has the same colour in each chart
-              "scale": {"domain": [run.label for run in runs],
-                        **({"scheme": "tableau20"} if len(runs) > COLOURS else {})},
-              "legend": {"values": [label for _, label in ids],
-                         "labelLimit": 240, "symbolLimit": len(ids), "orient": "bottom",
-                         "columns": 1, "symbolOpacity": 1, "symbolType": "stroke",
-                         "symbolStrokeWidth": 3}}  # fmt: skip
     across = {"field": "e", "type": "quantitative", "title": "epoch",
               "axis": {"tickMinStep": 1, "format": "d"}}  # fmt: skip
     up = axis("", axis={"format": form})
     kept = {"name": "kept", "select": {"type": "point", "fields": ["run"]}, "bind": "legend"}
-    cursor = {
-        "name": "cursor",
-        "select": {"type": "point", "fields": ["e"], "nearest": True, "on": "pointermove",
-                   "clear": "pointerout"},
-    }  # fmt: skip
-    near = {"condition": {"param": "cursor", "empty": False, "value": 1}, "value": 0}
+    shown = {"condition": {"param": "kept", "value": 1}, "value": 0.06}
     band = {"condition": {"param": "kept", "value": 0.18}, "value": 0.02}
     return chart(
         rows,
         height=260 + 20 * len(ids),
-        encoding={"x": across, "color": colour},
+        encoding={"x": across, "color": _colour(runs, [label for _, label in ids])},
         layer=[
             {
                 "transform": [{"filter": "isValid(datum.low)"}],
@@ -231,11 +214,38 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
                 "mark": {"type": "line", "point": len({row["e"] for row in rows}) < 2},
                 "encoding": {"y": {"field": "y", **up}, "opacity": shown},
             },
-            {
-                "transform": [{"pivot": "id", "value": "y", "groupby": ["e"]}],
-                "mark": "rule",
-                "encoding": {"color": {"value": "gray"}, "opacity": near, "tooltip": tooltip},
-                "params": [cursor],
-            },
+            _cursor(ids, form.replace(".1", ".2")),
         ],
     )  # fmt: skip
+
+
+def _colour(runs: Sequence[Compared], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the encoding of a run's colour, alike in all charts, with a legend of ``labels``."""
+    scheme = {"scheme": "tableau20"} if len(runs) > COLOURS else {}
+    return {
+        "field": "run", "type": "nominal", "title": None,
+        "scale": {"domain": [run.label for run in runs], **scheme},
+        "legend": {"values": labels, "labelLimit": 240, "symbolLimit": len(labels),
+                   "orient": "bottom", "columns": 1, "symbolOpacity": 1, "symbolType": "stroke",
+                   "symbolStrokeWidth": 3},
+    }  # fmt: skip
+
+
+def _cursor(ids: Sequence[tuple[str, str]], form: str) -> dict[str, Any]:
+    """Return the layer that reads all lines at the epoch nearest to the pointer."""
+    # by id, since Vega would read the dots of a label as a path
+    values = [{"field": key, "type": "quantitative", "format": form, "title": label}
+              for key, label in ids]  # fmt: skip
+    cursor = {
+        "name": "cursor",
+        "select": {"type": "point", "fields": ["e"], "nearest": True, "on": "pointermove",
+                   "clear": "pointerout"},
+    }  # fmt: skip
+    near = {"condition": {"param": "cursor", "empty": False, "value": 1}, "value": 0}
+    epoch = {"field": "e", "type": "quantitative", "title": "epoch"}
+    return {
+        "transform": [{"pivot": "id", "value": "y", "groupby": ["e"]}],
+        "mark": "rule",
+        "encoding": {"color": {"value": "gray"}, "opacity": near, "tooltip": [epoch, *values]},
+        "params": [cursor],
+    }

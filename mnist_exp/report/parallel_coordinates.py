@@ -110,55 +110,66 @@ def parallel_coordinates(
             rows.append({"j": number, "a": each.name, "p": place, "s": line.score})
         # Vega takes a line for its first point
         rows[-len(axes)] |= {"text": line.text, "find": line.find}
-    names = [each.name for each in axes]
-    tick_rows = [{"a": e.name, "p": place, "t": text} for e in axes for place, text in e.ticks()]
-    across = {
-        "field": "a", "type": "nominal", "sort": names, "title": None, "scale": {"type": "point"},
-        "axis": {
-            "orient": "top", "domain": False, "ticks": False, "grid": True, "labelPadding": 10,
-            "labelAngle": {"expr": "width < 520 ? -35 : 0"}, "labelFontSize": 12, "labelLimit": 130,
-            "labelAlign": {"expr": "width < 520 ? 'left' : 'center'"},
-        },
-    }  # fmt: skip
     up = {
         "field": "p",
         "type": "quantitative",
         "axis": None,
         "scale": {"domain": [-0.04, 1.04], "nice": False},
     }
-    hovered = {"param": "hovered", "empty": False}
     return chart(
         rows,
         **many_marks(rows),
         height=HEIGHT,
-        encoding={"x": across, "y": up},
-        layer=[
-            {
-                "params": [{
-                    "name": "hovered",
-                    "select": {"type": "point", "fields": ["j"], "on": "pointerover",
-                               "clear": "pointerout"},
-                }],
-                "mark": {"type": "line", "cursor": "pointer", "interpolate": "monotone"},
-                "encoding": {
-                    "detail": {"field": "j"},
-                    "color": {
-                        "field": "s", **axis(title), "scale": {**RAMP, "reverse": minimize},
-                        "legend": None,  # the last axis says it
-                    },
-                    "opacity": {"condition": {**hovered, "value": 1},
-                                "value": max(0.25, min(0.9, 25 / max(len(ordered), 1)))},
-                    "strokeWidth": {"condition": {**hovered, "value": 4}, "value": 1.6},
-                    "tooltip": {"field": "text"},
-                },
+        encoding={"x": _across(axes), "y": up},
+        layer=[_line_layer(len(ordered), title, minimize), *_tick_layers(axes)],
+    )
+
+
+def _across(axes: Sequence[Axis]) -> dict[str, Any]:
+    """Return the encoding of the axes from left to right, whose names slant on a narrow page."""
+    return {
+        "field": "a", "type": "nominal", "sort": [each.name for each in axes], "title": None,
+        "scale": {"type": "point"},
+        "axis": {
+            "orient": "top", "domain": False, "ticks": False, "grid": True, "labelPadding": 10,
+            "labelAngle": {"expr": "width < 520 ? -35 : 0"}, "labelFontSize": 12, "labelLimit": 130,
+            "labelAlign": {"expr": "width < 520 ? 'left' : 'center'"},
+        },
+    }  # fmt: skip
+
+
+def _line_layer(count: int, title: str, minimize: bool) -> dict[str, Any]:
+    """Return the layer of the lines; many are faint, and that below the pointer stands out."""
+    hovered = {"param": "hovered", "empty": False}
+    return {
+        "params": [{
+            "name": "hovered",
+            "select": {"type": "point", "fields": ["j"], "on": "pointerover",
+                       "clear": "pointerout"},
+        }],
+        "mark": {"type": "line", "cursor": "pointer", "interpolate": "monotone"},
+        "encoding": {
+            "detail": {"field": "j"},
+            "color": {
+                "field": "s", **axis(title), "scale": {**RAMP, "reverse": minimize},
+                "legend": None,  # the last axis says it
             },
-            *(
-                {
-                    "data": {"values": tick_rows},
-                    "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 11, **style},
-                    "encoding": {"text": {"field": "t"}},
-                }
-                for style in ({"style": "halo"}, {})
-            ),
-        ],
-    )  # fmt: skip
+            "opacity": {"condition": {**hovered, "value": 1},
+                        "value": max(0.25, min(0.9, 25 / max(count, 1)))},
+            "strokeWidth": {"condition": {**hovered, "value": 4}, "value": 1.6},
+            "tooltip": {"field": "text"},
+        },
+    }  # fmt: skip
+
+
+def _tick_layers(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Return the layers of the values beside the axes: a halo that lines end at, and the text."""
+    rows = [{"a": e.name, "p": place, "t": text} for e in axes for place, text in e.ticks()]
+    return [
+        {
+            "data": {"values": rows},
+            "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 11, **style},
+            "encoding": {"text": {"field": "t"}},
+        }
+        for style in ({"style": "halo"}, {})
+    ]

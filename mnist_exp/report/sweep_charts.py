@@ -112,14 +112,6 @@ def heat_map(swept: Swept) -> Picture:
     one, other = swept.names
     columns, rows = swept.values[one], [*reversed(swept.values[other])]
     records = swept.records
-    known = sorted(record["y"] for record in records if record["y"] is not None)
-    bright = known[0] + 0.6 * (known[-1] - known[0])  # the upper end of the scale is yellow
-    for record in records:
-        std = "high" in record and f"±{record['high'] - record['y']:.2%}"
-        record["lines"] = (
-            [record["status"]] if record["y"] is None
-            else [f"{record['y']:.2%}", *filter(None, [std, record["n"]])]
-        )  # fmt: skip
     across = {"field": "v0", "type": "ordinal", "sort": columns, "title": one,
               "axis": {"labelExpr": LABEL, **_slanted(columns)}}  # fmt: skip
     up = {"field": "v1", "type": "ordinal", "sort": rows, "title": other,
@@ -139,22 +131,34 @@ def heat_map(swept: Swept) -> Picture:
         },
     ]
     if max(len(columns), len(rows)) <= MOST_ANNOTATED:
-        layers.append({
-            "mark": {"type": "text", "fontSize": 11, "lineBreak": "\n", "baseline": "middle",
-                     "dy": {"expr": "-7 * (length(datum.lines) - 1)"}},
-            "encoding": {
-                "text": {"field": "lines"},
-                "color": {"condition": [
-                    {"test": "!isValid(datum.y)", "value": MARKED},
-                    {"test": f"datum.y > {bright}", "value": "black"},
-                ], "value": "white"},
-                "opacity": {"condition": {"test": f"width < {ROOM * len(columns)}", "value": 0},
-                            "value": 1},
-            },
-        })  # fmt: skip
+        layers.append(_annotations(records, len(columns)))
     height = min(max(CELL * len(rows), 120), 640) + AROUND
     drawn = chart(records, encoding={"x": across, "y": up}, layer=layers, height=height)
     return Picture("accuracy", drawn, f"{_said_of_best(swept, 'Framed')} {CLICK}".strip())
+
+
+def _annotations(records: Sequence[dict[str, Any]], columns: int) -> dict[str, Any]:
+    """Give each record the ``lines`` of its cell; return the layer that writes them there."""
+    for record in records:
+        std = "high" in record and f"±{record['high'] - record['y']:.2%}"
+        record["lines"] = (
+            [record["status"]] if record["y"] is None
+            else [f"{record['y']:.2%}", *filter(None, [std, record["n"]])]
+        )  # fmt: skip
+    known = sorted(record["y"] for record in records if record["y"] is not None)
+    bright = known[0] + 0.6 * (known[-1] - known[0])  # the upper end of the scale is yellow
+    return {
+        "mark": {"type": "text", "fontSize": 11, "lineBreak": "\n", "baseline": "middle",
+                 "dy": {"expr": "-7 * (length(datum.lines) - 1)"}},
+        "encoding": {
+            "text": {"field": "lines"},
+            "color": {"condition": [
+                {"test": "!isValid(datum.y)", "value": MARKED},
+                {"test": f"datum.y > {bright}", "value": "black"},
+            ], "value": "white"},
+            "opacity": {"condition": {"test": f"width < {ROOM * columns}", "value": 0}, "value": 1},
+        },
+    }  # fmt: skip
 
 
 def across(swept: Swept) -> Picture:
