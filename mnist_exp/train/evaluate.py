@@ -87,14 +87,13 @@ def evaluate(
     predicted = torch.cat(predictions).cpu()
     true = images.labels[indices].cpu()
     all_logits = torch.cat(kept) if kept else None
+    found = measure(metrics, all_logits, true, own) if metrics and all_logits is not None else {}
     return Evaluation(
         loss=loss.item() / len(indices),
         accuracy=(predicted == true).double().mean().item(),
         confusion_matrix=confusion_matrix(true, predicted, logits.shape[1]),
         predictions=predicted,
-        metrics=(
-            measure(metrics, all_logits, true, own) if metrics and all_logits is not None else {}
-        ),
+        metrics=found,
         logits=all_logits if keep_logits else None,
     )
 
