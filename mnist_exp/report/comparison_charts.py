@@ -211,7 +211,15 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
             },
             {
                 "params": [kept],
-                "mark": {"type": "line", "point": len({row["e"] for row in rows}) < 2},
+                "mark": "line",
+                "encoding": {"y": {"field": "y", **up}, "opacity": shown},
+            },
+            {  # a line of one epoch would not show
+                "transform": [
+                    {"joinaggregate": [{"op": "count", "as": "epochs"}], "groupby": ["id"]},
+                    {"filter": "datum.epochs == 1"},
+                ],
+                "mark": {"type": "point", "filled": True, "size": 60},
                 "encoding": {"y": {"field": "y", **up}, "opacity": shown},
             },
             _cursor(ids, form.replace(".1", ".2")),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from mnist_exp.report.tables import link, view
 from mnist_exp.run.command_line import command
 from mnist_exp.run.find_runs import FoundRun, find_runs, without_repeats
 from mnist_exp.run.over_seeds import SEED
+from mnist_exp.run.overview import DAMAGED
 from mnist_exp.run.results import finished_results
 from mnist_exp.run.run_columns import differing, ordered, setting
 from mnist_exp.run.run_table import groups_over_seeds, table_of_runs, table_over_seeds
 from mnist_exp.run.sweep_jobs import count_by_status
 from mnist_exp.run.table_formats import Column
 from mnist_exp.run.text_table import shown_accuracy, shown_time
+from mnist_exp.terminal import printable
 from mnist_exp.wording import counted
 
 DEFAULT_PAGE = "comparison.html"
@@ -55,6 +58,9 @@ def write_comparison(paths: Sequence[Path], output: Path | None = None) -> Path:
     repeats: list[FoundRun] = []
     if len(paths) > 1:
         runs, repeats = without_repeats(runs)
+    for run in runs:
+        if run.status == DAMAGED:
+            print(printable(f"warning: {run.error}"), file=sys.stderr)
     where = () if output is None else ("--output", str(output))
     again = command("report", *map(str, paths), *where)
     page = output or Path(DEFAULT_PAGE)
@@ -106,6 +112,7 @@ def comparison_html(
         curves={name: title for name, (title, _) in over_epochs.items()},
         several_folds=any(len(run.folds) > 1 for run in drawn),
         rules=sorted({run.selection_rule for run in runs if run.selection_rule}),
+        tested=sorted({tests_of(run.results) for run in drawn}),
         repeats=[str(run.directory) for run in repeats],
         again=again,
     )
@@ -118,6 +125,11 @@ def _with_results(runs: Sequence[FoundRun]) -> Iterator[Compared]:
             results = finished_results(run.directory)
             if results is not None:
                 yield Compared(label, results)
+
+
+def tests_of(results: Mapping[str, Any]) -> int:
+    """Return how many predictions of test images the results of a run count, over all folds."""
+    return round(sum(map(sum, results["confusion_matrix"])) * len(results["folds"]))
 
 
 def _charts(drawn: Sequence[Compared]) -> dict[str, Chart]:

@@ -58,12 +58,13 @@ def find_runs(*roots: Path) -> Iterator[FoundRun]:
 def without_repeats(runs: Iterable[FoundRun]) -> tuple[list[FoundRun], list[FoundRun]]:
     """Return one run of each settings, seed included, and the others.
 
-    The first completed one stays, or the first if none is completed.
+    The first completed one stays, or the first if none is completed. A damaged one is no repeat.
     """
     kept: dict[frozenset[tuple[str, str]], FoundRun] = {}
     others = []
     for run in runs:
-        key = frozenset(run.overrides.items())
+        damaged = {"directory": str(run.directory)}
+        key = frozenset((damaged if run.status == DAMAGED else run.overrides).items())
         before = kept.setdefault(key, run)
         if before is run:
             continue

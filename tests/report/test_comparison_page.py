@@ -53,6 +53,25 @@ def page(tmp_path: Path) -> Path:
     return write_comparison([tmp_path / name for name in names], tmp_path / "comparison.html")
 
 
+def test_a_damaged_run_is_named_and_is_no_repeat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [run(tmp_path / "a", 0.01), run(tmp_path / "b", 0.01, folds=2)]
+    (paths[1] / "results.json").write_text('{"a":')
+    page = write_comparison(paths, tmp_path / "comparison.html")
+    assert f"warning: {paths[1] / 'results.json'}: " in capsys.readouterr().err
+    columns = {column["key"]: column for column in data(page, "data-runs")["views"][0]["columns"]}
+    assert columns["status"]["texts"] == ["completed", "damaged"]
+
+
+def test_runs_tested_on_other_numbers_of_images_are_said_not_to_compare(tmp_path: Path) -> None:
+    paths = [run(tmp_path / name, 0.01 + n / 100, folds=1 + n) for n, name in enumerate("ab")]
+    text = write_comparison(paths, tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert "their accuracies do not compare directly" in text
+    text = write_comparison(paths[:1], tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert "compare directly" not in text
+
+
 def test_runs_and_the_jobs_of_sweeps_are_compared_without_repeats(page: Path) -> None:
     views = data(page, "data-runs")["views"]
     assert [view["name"] for view in views] == ["each run", "mean over seeds"]
