@@ -52,7 +52,7 @@ def results_of(
         "samples_per_second": 10000.0,
         **over,
         "per_class_accuracy": shares,
-        "confusion_matrix": [[0.0] * len(CLASSES)] * len(CLASSES),
+        "confusion_matrix": [[10.0] * len(CLASSES)] * len(CLASSES),
         "folds": folds,
         **facts,
     }
