@@ -90,7 +90,7 @@ def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, drawn: Path, number
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
-        (pictures, "augmented_examples", 1),
+        (pictures, "augmented_inputs", 1),
         (gradient_pictures, "draw_gradients", 1),
         (fold, "evaluate", 3),  # on the test set, after one per epoch
     ],

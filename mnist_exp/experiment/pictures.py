@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from mnist_exp.experiment.fold import Fold
-from mnist_exp.experiment.parts import Parts
 from mnist_exp.experiment.run_report import augmented_inputs
 from mnist_exp.files.names import check_plain_name
 from mnist_exp.plots import run as plots
@@ -26,7 +23,7 @@ def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
         parts.dataset,
         parts.splits,
         folds,
-        augmented_examples(parts, first.split.train),
+        augmented_inputs(parts.images, parts.recipe.augmentation, first.split.train, config.seed),
         num_samples=config.plots.num_samples,
         dpi=dpi,
         kind=kind,
@@ -49,9 +46,3 @@ def draw_pictures(first: Fold, folds: Sequence[FoldResult]) -> None:
             kind=kind,
             of_fold=f" of fold {first.split.fold}" if len(folds) > 1 else "",
         )
-
-
-def augmented_examples(parts: Parts, indices: Tensor) -> Tensor | None:
-    """Return inputs [7, 8, C, H, W]: an image and 7 augmentations per row; None without any."""
-    augmentation = parts.recipe.augmentation
-    return augmented_inputs(parts.images, augmentation, indices, parts.config.seed)

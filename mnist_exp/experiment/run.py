@@ -28,6 +28,7 @@ from mnist_exp.experiment.functions import takes_label_smoothing
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.logits import check_logits
 from mnist_exp.experiment.parts import build_parts
+from mnist_exp.experiment.run_report import write_report
 from mnist_exp.experiment.summary import facts, selection_rule, summary
 from mnist_exp.experiment.sweep_defaults import draws, keeps_predictions, reports
 from mnist_exp.interruption import StopSignals
@@ -147,8 +148,6 @@ def run_experiment(
         for callback in first.callbacks.values():
             callback.on_run_end(results, directory)
         if reports(config, parts.in_sweep) or keeps_predictions(config, parts.in_sweep):
-            from mnist_exp.experiment.run_report import write_report  # loads Jinja2
-
             with signals.at_once():  # as above
                 write_report(first, folds, {**results, "wall_seconds": elapsed()})
         signals.check()

@@ -12,8 +12,8 @@ from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Augmentation, Images
 from mnist_exp.experiment.fold import Fold
 from mnist_exp.experiment.sweep_defaults import keeps_predictions, reports
-from mnist_exp.report.images import RunImages
-from mnist_exp.report.run_page import SAMPLES, write_run_report
+from mnist_exp.report.faults import only_warned
+from mnist_exp.report.images import SAMPLES, RunImages
 from mnist_exp.run.fold_result import FoldResult
 from mnist_exp.run.predictions import joined, write_predictions
 from mnist_exp.run.results import COMPLETED
@@ -29,7 +29,13 @@ def write_report(first: Fold, folds: Sequence[FoldResult], results: dict[str, An
             for split, fold in zip(parts.splits, folds, strict=True)
         ]
         write_predictions(directory, joined(found))
-    if reports(parts.config, parts.in_sweep):
+    if not reports(parts.config, parts.in_sweep):
+        return
+    with only_warned(directory):
+        # loads Jinja2
+        from mnist_exp.report.run_files import Ended
+        from mnist_exp.report.run_page import write_run_report
+
         shown = run_images(
             parts.dataset,
             first.split.train,
@@ -37,7 +43,12 @@ def write_report(first: Fold, folds: Sequence[FoldResult], results: dict[str, An
             parts.recipe.augmentation,
             parts.config.seed,
         )
-        write_run_report(directory, shown, results={**results, "status": COMPLETED})
+        rows, steps = (
+            [{"fold": fold.fold or 1, **row} for fold in folds for row in getattr(fold, kind)]
+            for kind in ("history", "steps")
+        )
+        ended = Ended({**results, "status": COMPLETED}, rows, steps)
+        write_run_report(directory, shown, ended=ended)
 
 
 def _probabilities(fold: FoldResult) -> Any:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
-from mnist_exp.files.atomic import write_atomic
 from mnist_exp.report.comparison_charts import Compared, accuracies, by_class, curves, times
-from mnist_exp.report.page import Chart, render
+from mnist_exp.report.page import Chart, render, write_page
 from mnist_exp.report.sweep_tables import PAGE, short_names
 from mnist_exp.report.tables import link, view
 from mnist_exp.run.command_line import command
@@ -64,7 +63,7 @@ def write_comparison(paths: Sequence[Path], output: Path | None = None) -> Path:
     where = () if output is None else ("--output", str(output))
     again = command("report", *map(str, paths), *where)
     page = output or Path(DEFAULT_PAGE)
-    write_atomic(page, comparison_html(runs, repeats, page.parent, again).encode())
+    write_page(page, comparison_html(runs, repeats, page.parent, again))
     return page
 
 

@@ -15,20 +15,27 @@ Array = npt.NDArray[Any]
 OF_A_CELL = 20  # misclassified images kept of a cell
 OF_THE_DIAGONAL = 8  # correct ones, the least certain
 MOST_CLASSES = 60  # of a matrix that fits on a page
+MOST_COUNTS = 50_000  # in the matrices of single folds
 MOST_IMAGES = 6000  # named in the page, over all cells
 
 
 def matrices(results: dict[str, Any]) -> dict[str, Any]:
-    """Return the counts over all folds, and of each fold, [K][K]: rows true, columns predicted."""
-    of_folds = [row["confusion_matrix"] for row in results["folds"] if "confusion_matrix" in row]
+    """Return the counts over all folds, and of each fold, [K][K]: rows true, columns predicted.
+
+    Those of single folds are left out if they are more than `MOST_COUNTS` numbers in all.
+    """
+    of_folds = {
+        row["fold"]: row["confusion_matrix"]
+        for row in results["folds"] if "confusion_matrix" in row
+    }  # fmt: skip
     if not of_folds:  # a run of an earlier version
         return {
             "all": [[round(n) for n in row] for row in results["confusion_matrix"]],
             "folds": {},
         }
-    total = np.asarray(of_folds).sum(0).astype(np.int64)
-    folds = {row["fold"]: row["confusion_matrix"] for row in results["folds"]}
-    return {"all": total.tolist(), "folds": folds if len(folds) > 1 else {}}
+    total = np.asarray([*of_folds.values()]).sum(0).astype(np.int64)
+    shown = len(of_folds) > 1 and len(of_folds) * total.size <= MOST_COUNTS
+    return {"all": total.tolist(), "folds": of_folds if shown else {}}
 
 
 def class_rows(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Any]]:

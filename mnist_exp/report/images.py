@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 WIDEST = 2048  # pixels of the PNG; canvases and decoders of phones take that
 MOST_BYTES = 3_000_000  # of pixels before compression
 LARGEST = 560_000  # bytes of the PNG; a third more as base64 in the page
+SAMPLES = 24  # images of each kind
 LEVEL = 1  # zlib's level: 6 saves a tenth and takes three times as long
 
 
@@ -45,7 +46,7 @@ class RunImages:
 
 
 class Sprite:
-    """Images of one size in one PNG, the important ones first; what is too much is dropped.
+    """Images of one size in one PNG, the important ones first; what does not fit is left out.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class Sprite:
     def content(self) -> dict[str, Any] | None:
         """Return what the page's script reads; None without images.
 
-        Tiles from ``count`` on are dropped.
+        Tiles from ``count`` on are left out.
         """
         if not self._tiles:
             return None

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mnist_exp._version import __version__
-from mnist_exp.files.atomic import finite
+from mnist_exp.files.atomic import finite, write_atomic
 
 HERE = Path(__file__).parent
 LIBRARIES = ("vega", "vega-lite", "vega-embed")
@@ -43,10 +43,8 @@ def render(
         Vega-Lite specifications by name; ``chart(name)`` in the template places one.
     data : dict
         JSON values by name, which the page's scripts read; numbers that are not finite are null.
-    scripts : sequence of str
-        Files in ``static`` that the page needs besides ``page.js``.
-    styles : sequence of str
-        Files in ``static`` that the page needs besides ``page.css``.
+    scripts, styles : sequence of str
+        Files in ``static`` that the page needs besides ``page.js`` and ``page.css``.
     **values
         Everything else that the template names; text is escaped.
     """
@@ -64,6 +62,11 @@ def render(
             **values,
         )
     )
+
+
+def write_page(path: Path, html: str) -> None:
+    """Replace the file of a page; names that are no valid Unicode are written with ``?``."""
+    write_atomic(path, html.encode(errors="replace"))
 
 
 def embedded_json(value: Any) -> Markup:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mnist_exp.report.run_files import RunFiles
 from mnist_exp.run.command_line import command, resume_command
+from mnist_exp.run.config_sources import config_flags
 from mnist_exp.run.overview import DAMAGED, DEAD, last_written
 from mnist_exp.run.saved_config import RUN_KEYS, key_of
-from mnist_exp.run.text_table import shown_accuracy, shown_number, shown_time
+from mnist_exp.run.text_table import shown_accuracy, shown_duration, shown_number, shown_time
 from mnist_exp.wording import counted
 
 Pairs = list[tuple[str, str]]
@@ -75,13 +78,11 @@ def _headline(run: RunFiles) -> dict[str, str] | None:
 
 def _overview(run: RunFiles) -> Pairs:
     results = run.results
-    images = sum(sum(map(sum, row.get("confusion_matrix", ()))) for row in results.get("folds", ()))
     found: Pairs = [("model", str(results.get("model", "")))]
     if "parameters" in results:
         found.append(("parameters", f"{results['parameters']:,}"))
     found.append(("data", str(results.get("data", ""))))
-    if images:
-        found.append(("test images", f"{images:,}"))
+    found.append(_tested(run))
     if "loss" in results:
         loss = results["loss"]
         spread = "" if loss["std"] is None else f" ± {loss['std']:.4f}"
@@ -89,10 +90,22 @@ def _overview(run: RunFiles) -> Pairs:
     found.append(("epochs", _epochs(run)))
     found.append(("seed", str(results.get("seed", ""))))
     if "wall_seconds" in results:
-        found.append(("time", _seconds(results["wall_seconds"])))
+        found.append(("time", shown_duration(results["wall_seconds"])))
     changed = last_written(run.directory)
     found.append(("date", shown_time(changed)[:16] if changed else ""))
     return [(name, value) for name, value in found if value]
+
+
+def _tested(run: RunFiles) -> tuple[str, str]:
+    """Return how many images were tested; folds that are repeated test each several times."""
+    folds = run.results.get("folds", ())
+    tests = sum(sum(map(sum, row.get("confusion_matrix", ()))) for row in folds)
+    if not tests:
+        return "test images", ""
+    if run.predictions is None and len(folds) > 1:
+        return "tests of an image", f"{tests:,}"
+    images = tests if run.predictions is None else len(np.unique(run.predictions.index))
+    return "test images", f"{images:,}" + f" ({tests:,} tests)" * (tests != images)
 
 
 def _epochs(run: RunFiles) -> str:
@@ -130,8 +143,9 @@ def _commands(run: RunFiles) -> list[tuple[str, str]]:
         found.append(("Go on where it stopped", resume_command(run.directory)))
     left_out = (*RUN_KEYS, "hydra.run.dir", "hydra.sweep.dir")
     words = [o for o in run.settings.overrides if key_of(o) not in left_out]
-    if run.settings.config:
-        found.append(("Train the same once more", command(*words)))
+    flags = config_flags(run.directory)
+    if run.settings.config and flags is not None:
+        found.append(("Train the same once more", command(*flags, *words)))
     if run.completed:
         found.append(
             ("Train it again and compare every result", command("reproduce", str(run.directory)))
@@ -214,25 +228,18 @@ def _times(run: RunFiles) -> list[dict[str, Any]]:
         parts.append(("test, pictures and everything else", total - loops))
     whole = max(total, sum(seconds for _, seconds in parts))
     rows = [
-        {"name": name, "seconds": _seconds(seconds), "share": seconds / whole}
+        {"name": name, "seconds": shown_duration(seconds), "share": seconds / whole}
         for name, seconds in parts
         if seconds > 0.0005 * whole
     ]
     side_by_side = f", {counted(len(folds), 'fold')} side by side" if loops > total else ""
-    return [*rows, {"name": f"whole run{side_by_side}", "seconds": _seconds(total), "share": None}]
+    whole_run = {"name": f"whole run{side_by_side}", "seconds": shown_duration(total)}
+    return [*rows, {**whole_run, "share": None}]
 
 
 def _sum(run: RunFiles, column: str) -> float:
     values = [row[column] for row in run.rows if isinstance(row.get(column), int | float)]
     return float(sum(values))
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _loss_note(run: RunFiles) -> str:

@@ -34,6 +34,7 @@ from mnist_exp.schema import optional
 T = TypeVar("T")
 Row = dict[str, Any]
 PAST_END = {*NUMBERS, "metrics", "cost"}  # keys of results.json that a finished training has
+METRICS = "metrics.jsonl"
 LARGEST = 1 << 26  # bytes of device_evaluation.json
 DEVICE_EVALUATION: Shape = {
     "devices": STRING,
@@ -52,6 +53,23 @@ class CollectedEpoch:
     fold: int
     epoch: int
     statistics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a run that is just ending knows, and its page need not read again.
+
+    Attributes
+    ----------
+    results : dict
+        The content that results.json will have.
+    rows, steps : list of dict
+        Of metrics.jsonl and steps.jsonl, with ``fold`` where there are several.
+    """
+
+    results: dict[str, Any]
+    rows: list[Row]
+    steps: list[Row]
 
 
 @dataclass(frozen=True)
@@ -119,35 +137,23 @@ class RunFiles:
         return list(self.results.get("class_names", ()))
 
 
-def read_run(directory: Path, results: dict[str, Any] | None = None) -> RunFiles:
-    """Read a run; ``results`` are those that a run which is just ending has not written yet.
+def read_run(directory: Path, ended: Ended | None = None) -> RunFiles:
+    """Read a run; ``ended`` is what one that is just ending knows already.
 
     Raises
     ------
     UserError
         If results.json is damaged.
     """
-    status, error = COMPLETED, ""
-    if results is None:
+    if ended is None:
         overview = read_overview(directory)
         status, error = overview.status, overview.error
         results = _consistent(read_results(directory) or {}, directory / RESULTS)
-    problems: list[str] = []
-
-    def tried(read: Callable[[], T], otherwise: T) -> T:
-        try:
-            return read()
-        except UserError as failure:
-            problems.append(str(failure))
-        except OSError as failure:
-            problems.append(f"{failure.filename}: cannot be read ({failure.strerror}).")
-        return otherwise
-
+    else:
+        status, error, results = COMPLETED, "", ended.results
     settings = read_settings(directory)
-    if settings.problem:
-        problems.append(settings.problem)
-    no_rows: list[Row] = []
-    rows = tried(lambda: _numbered(read_rows(directory / "metrics.jsonl"), "epoch"), no_rows)
+    reading = _Reading(directory, [settings.problem] if settings.problem else [])
+    rows, steps = (ended.rows, ended.steps) if ended else (None, None)
     classes = len(results.get("class_names", ()))
     return RunFiles(
         directory=directory,
@@ -155,13 +161,37 @@ def read_run(directory: Path, results: dict[str, Any] | None = None) -> RunFiles
         error=error,
         results=results,
         settings=settings,
-        rows=rows or _epochs_of(results),
-        steps=tried(lambda: _numbered(read_rows(directory / STEPS), "step"), no_rows),
-        predictions=tried(lambda: read_predictions(directory, classes), None),
-        device_evaluation=tried(lambda: _device_evaluation(directory), None),
-        gradients=tried(lambda: _collected(directory, settings), []),
-        problems=problems,
+        rows=reading.rows(METRICS, rows, "epoch") or _epochs_of(results),
+        steps=reading.rows(STEPS, steps, "step"),
+        predictions=reading.tried(lambda: read_predictions(directory, classes), None),
+        device_evaluation=reading.tried(lambda: _device_evaluation(directory), None),
+        gradients=reading.tried(lambda: _collected(directory, settings), []),
+        problems=reading.problems,
     )
+
+
+@dataclass
+class _Reading:
+    """Read files of a directory, noting what cannot be read."""
+
+    directory: Path
+    problems: list[str]
+
+    def tried(self, read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except UserError as failure:
+            self.problems.append(str(failure))
+        except OSError as failure:
+            self.problems.append(f"{failure.filename}: cannot be read ({failure.strerror}).")
+        return otherwise
+
+    def rows(self, name: str, known: list[Row] | None, count: str) -> list[Row]:
+        """Return the rows of a file that have a number, by fold and number."""
+        none: list[Row] = []
+        if known is None:
+            known = self.tried(lambda: read_rows(self.directory / name), none)
+        return _numbered(known, count)
 
 
 def section(settings: RunSettings, name: str) -> Mapping[str, Any]:

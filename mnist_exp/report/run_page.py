@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mnist_exp.files.atomic import write_atomic
 from mnist_exp.report import confusion, quantities, run_charts, run_facts
 from mnist_exp.report.configuration import config_tree
-from mnist_exp.report.images import RunImages, Sprite
-from mnist_exp.report.page import Chart, render
-from mnist_exp.report.run_files import CollectedEpoch, RunFiles, read_run
+from mnist_exp.report.images import SAMPLES, RunImages, Sprite
+from mnist_exp.report.page import Chart, render, write_page
+from mnist_exp.report.run_files import CollectedEpoch, Ended, RunFiles, read_run
 
 NAME = "report.html"
-SAMPLES = 24  # images of each kind
 AUGMENTED_ROWS = 5
-MOST_HISTOGRAMS = 1000  # levels of a histogram that is drawn
+MOST_LEVELS = 1000  # of a histogram that is drawn
 
 
 @dataclass
@@ -33,7 +31,7 @@ def write_run_report(
     directory: Path,
     images: RunImages | None = None,
     *,
-    results: dict[str, Any] | None = None,
+    ended: Ended | None = None,
     no_images: str = "",
     output: Path | None = None,
 ) -> Path:
@@ -45,8 +43,8 @@ def write_run_report(
         The run directory; what it lacks, the page leaves out.
     images : RunImages or None
         The data set's; without them the page shows no images.
-    results : dict or None
-        Those of a run that is just ending; None: read from results.json.
+    ended : Ended or None
+        What a run that is just ending knows; None: read from its files.
     no_images : str
         Why there are no images, for the page.
     output : Path or None
@@ -59,9 +57,8 @@ def write_run_report(
     OSError
         If the file cannot be written.
     """
-    page = run_page(read_run(directory, results), images, no_images)
     path = output or directory / NAME
-    write_atomic(path, page.encode())
+    write_page(path, run_page(read_run(directory, ended), images, no_images))
     return path
 
 
@@ -70,13 +67,16 @@ def run_page(run: RunFiles, images: RunImages | None = None, no_images: str = ""
     content, sprite = Content(), Sprite(images)
     content.values |= run_facts.facts(run) | {"no_images": no_images, "run": run}
     _add_curves(content, run)
-    _add_confusion(content, run, sprite)
-    _add_gradients(content, run, sprite)  # its images first, if all are too many
+    _add_devices(content, run)
+    # images that come first stay if there are too many; cells have the most by far
     _add_predictions(content, run, sprite)
     _add_samples(content, sprite)
-    _add_devices(content, run)
+    _add_gradients(content, run, sprite)
+    _add_augmented(content, sprite)
+    _add_confusion(content, run, sprite)
     content.values["tree_nodes"] = config_tree(run.settings)
     content.data |= {"sprite": sprite.content(), "names": run.class_names}
+    _leave_out_sections_without_images(content)
     return render(
         "run.html",
         run_facts.title(run),
@@ -110,43 +110,57 @@ def _add_curves(content: Content, run: RunFiles) -> None:
 def _add_confusion(content: Content, run: RunFiles, sprite: Sprite) -> None:
     names = run.class_names
     known = "confusion_matrix" in run.results and bool(names)
-    content.values |= {"classes": [], "matrix": known and len(names) <= confusion.MOST_CLASSES}
+    drawn = known and len(names) <= confusion.MOST_CLASSES
+    content.values |= {"classes": [], "matrix": drawn, "matrix_folds": []}
     content.values["cell_images"] = run.predictions is not None
     if not known:
         return
     matrices = confusion.matrices(run.results)
     content.values["classes"] = confusion.class_rows(matrices["all"], names)
-    if not content.values["matrix"]:
+    if not drawn:
         return
     content.data["matrices"] = matrices
+    content.values["matrix_folds"] = [*matrices["folds"]]
     if run.predictions is not None:
         content.data["cells"] = confusion.shown_images(run.predictions, sprite)
 
 
 def _add_predictions(content: Content, run: RunFiles, sprite: Sprite) -> None:
-    content.values |= {"predictions": False, "mistakes": False}
     if run.predictions is None:
         return
     rows = confusion.sample_rows(run.predictions, SAMPLES)
     worst = confusion.confident_mistakes(run.predictions, SAMPLES)
     content.data["predictions"] = confusion.described(run.predictions, rows, sprite)
     content.data["mistakes"] = confusion.described(run.predictions, worst, sprite)
-    content.values |= {"predictions": sprite.images is not None, "mistakes": len(worst) > 0}
 
 
 def _add_samples(content: Content, sprite: Sprite) -> None:
     images = sprite.images
-    content.values |= {"samples": images is not None, "augmented": False}
     if images is None:
         return
     content.data["samples"] = [
         {"row": int(row), "true": int(images.labels[row]), "tile": sprite.row(int(row))}
         for row in images.train[:SAMPLES]
     ]
-    if images.augmented is not None:
-        rows = images.augmented[:AUGMENTED_ROWS]
+
+
+def _add_augmented(content: Content, sprite: Sprite) -> None:
+    if sprite.images is not None and sprite.images.augmented is not None:
+        rows = sprite.images.augmented[:AUGMENTED_ROWS]
         content.data["augmented"] = [[{"tile": sprite.add(image)} for image in row] for row in rows]
-        content.values["augmented"] = True
+
+
+def _leave_out_sections_without_images(content: Content) -> None:
+    """Keep of the sections of images, by name, those that have any on the page."""
+    drawn = content.data["sprite"]["count"] if content.data["sprite"] else 0
+
+    def is_drawn(one: dict[str, Any]) -> bool:
+        return bool(0 <= one["tile"] < drawn)
+
+    for name in ("predictions", "mistakes", "samples"):
+        content.values[name] = any(map(is_drawn, content.data.get(name, ())))
+    rows = content.data.get("augmented", ())
+    content.values["augmented"] = any(all(map(is_drawn, row)) for row in rows)
 
 
 def _add_devices(content: Content, run: RunFiles) -> None:
@@ -172,7 +186,7 @@ def _has_histogram(found: Any) -> bool:
     return (
         isinstance(levels, list)
         and isinstance(counts, list)
-        and 0 < len(levels) == len(counts) <= MOST_HISTOGRAMS
+        and 0 < len(levels) == len(counts) <= MOST_LEVELS
         and all(isinstance(number, int | float) for number in (*levels, *counts))
     )
 
@@ -202,12 +216,9 @@ def _gradient_facts(
     if not epochs or not names:
         return None
     last = epochs[-1]
-    total = last.statistics["total"]
     return {
         "epoch": last.epoch,
         "epochs": len(epochs),
         "samples": last.statistics["num_samples"],
-        "median": total["norm"]["p50"],
-        "mean_gradient": total["mean_gradient_norm"],
         "fold": last.fold,
     }

@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from mnist_exp.callbacks.sweep_place import time_left
 from mnist_exp.errors import UserError
-from mnist_exp.files.atomic import write_atomic
 from mnist_exp.plots.sweep_points import best_of, best_words
 from mnist_exp.report.importance import RULE, Importance, importance
-from mnist_exp.report.page import render
+from mnist_exp.report.page import render, write_page
 from mnist_exp.report.sweep_charts import pictures
 from mnist_exp.report.sweep_tables import PAGE, table_of_sweep
 from mnist_exp.report.swept import Swept, with_settings
@@ -31,7 +30,7 @@ from mnist_exp.run.sweep_jobs import (
     value_of,
 )
 from mnist_exp.run.sweep_record import JOBS, SWEEP_FILE, SweepRecord, read_sweep
-from mnist_exp.run.text_table import shown_accuracy, shown_time
+from mnist_exp.run.text_table import shown_accuracy, shown_duration, shown_time
 from mnist_exp.wording import counted
 
 ENDED = ("completed", "pruned")
@@ -66,7 +65,7 @@ def write_sweep_report(
     if not rows and record is None:
         raise UserError(f"{sweep_dir}: holds no sweep. Give the directory that holds its jobs.")
     page = sweep_dir / PAGE
-    write_atomic(page, sweep_html(sweep_dir, rows, record, ended).encode())
+    write_page(page, sweep_html(sweep_dir, rows, record, ended))
     return page
 
 
@@ -148,10 +147,10 @@ def _facts(sweep_dir: Path, rows: Sequence[Row], running: bool) -> list[tuple[st
     if ranking is not None:
         facts.append(("ranked by", f"{ranking} ({ranking.direction}d)"))
     if seconds:
-        low, high = _time(min(seconds)), _time(max(seconds))
+        low, high = shown_duration(min(seconds)), shown_duration(max(seconds))
         spread = f", median ({low} to {high})" * (low != high)
-        facts.append(("training, all jobs", _time(sum(seconds))))
-        facts.append(("a job", _time(statistics.median(seconds)) + spread))
+        facts.append(("training, all jobs", shown_duration(sum(seconds))))
+        facts.append(("a job", shown_duration(statistics.median(seconds)) + spread))
     if running:
         facts.append(("pace", _pace(sweep_dir, rows)))
     return [*facts, ("written", shown_time(time.time()))]
@@ -172,7 +171,7 @@ def _pace(sweep_dir: Path, rows: Sequence[Row]) -> str:
         return "no job has ended yet"
     each = (max(ended) - started) / over
     left = f", {time_left(waiting, each)}" if waiting else ""
-    return f"{_time(each)} a job{left}"
+    return f"{shown_duration(each)} a job{left}"
 
 
 def _changed(path: Path) -> float:
@@ -208,10 +207,3 @@ def _importance(rows: Sequence[Row], settings: Sequence[str]) -> list[Importance
 def _example(settings: Sequence[str]) -> str:
     last = next((name for name in settings if name != SEED), SEED).rpartition(".")[2]
     return f"filter: words, or {last}=… accuracy>90% status=failed"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

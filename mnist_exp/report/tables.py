@@ -66,4 +66,4 @@ def link(page: Path, start: Path) -> str | None:
     if not page.is_file():
         return None
     # quoted, and begun with a dot, so that no name of a directory makes another kind of address
-    return "./" + quote(Path(os.path.relpath(page, start)).as_posix())
+    return "./" + quote(os.fsencode(Path(os.path.relpath(page, start)).as_posix()))

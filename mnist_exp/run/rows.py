@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_exp.errors import UserError
-from mnist_exp.files.regular import JSON_GROWTH, check_memory, check_nesting, read_regular
+from mnist_exp.files.regular import DEEPEST, JSON_GROWTH, check_memory, check_nesting, read_regular
 from mnist_exp.run.formats import shown
 
 LARGEST = 1 << 30  # bytes; a row of steps.jsonl takes about 80
@@ -32,7 +32,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     check_memory(path, len(content) * JSON_GROWTH)
-    rows = []
+    rows, deep = [], []
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             row = json.loads(line)
@@ -41,7 +41,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise UserError(f"{path}: line {number} is damaged: it is {shown(row)}, not a row.")
         rows.append(row)
-    check_nesting(rows, path)
+        if line.count(b"[") + line.count(b"{") >= DEEPEST:  # else it cannot be too deep
+            deep.append(row)
+    check_nesting(deep, path)
     return rows
 
 

@@ -44,3 +44,12 @@ def shown_time(seconds: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):
         return ""
+
+
+def shown_duration(seconds: float) -> str:
+    """Format a duration in s: ``4.2 s``, ``75 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -15,9 +15,9 @@ from PIL import Image
 
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
-from mnist_exp.experiment.parts import build_parts
-from mnist_exp.experiment.pictures import augmented_examples
+from mnist_exp.experiment.parts import Parts, build_parts
 from mnist_exp.experiment.run import ALL_THREADS, room_for_folds, run_experiment
+from mnist_exp.experiment.run_report import augmented_inputs
 from mnist_exp.run.checkpoints import load_checkpoint
 from mnist_exp.run.report import summary_lines
 from tests.conftest import Compose
@@ -61,14 +61,18 @@ def test_run_directory_is_complete(
 @pytest.mark.slow
 def test_augmented_examples_stand_beside_the_image_they_come_from(compose_config: Compose) -> None:
     indices = torch.arange(40, 60)
-    assert augmented_examples(build_parts(compose_config("augmentation=none")), indices) is None
+
+    def augmented(parts: Parts) -> torch.Tensor | None:
+        return augmented_inputs(parts.images, parts.recipe.augmentation, indices, seed=1)
+
+    assert augmented(build_parts(compose_config("augmentation=none"))) is None
     parts = build_parts(compose_config("augmentation=strong"))
-    examples = augmented_examples(parts, indices)
+    examples = augmented(parts)
     assert examples is not None
     plain = parts.images.inputs(parts.dataset.images[indices[:7]])
     assert torch.equal(examples[:, 0], plain)
     still = compose_config("augmentation=strong", "augmentation.strength=0")
-    unchanged = augmented_examples(build_parts(still), indices)
+    unchanged = augmented(build_parts(still))
     assert unchanged is not None
     torch.testing.assert_close(unchanged, plain.unsqueeze(1).expand(-1, 8, -1, -1, -1))
 

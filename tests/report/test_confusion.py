@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from sklearn.metrics import classification_report, confusion_matrix
 
 from mnist_exp.report.confusion import (
@@ -13,6 +14,7 @@ from mnist_exp.report.confusion import (
     chosen_rows,
     class_rows,
     confident_mistakes,
+    matrices,
     sample_rows,
 )
 from mnist_exp.run.predictions import Predictions
@@ -77,3 +79,14 @@ def test_sample_is_half_wrong_and_mistakes_are_the_most_confident() -> None:
     wrong = np.flatnonzero(found.predicted != found.label)
     worst = confident_mistakes(found, 10)
     assert found.confidence[worst].tolist() == sorted(found.confidence[wrong])[::-1][:10]
+
+
+@pytest.mark.parametrize(("folds", "kept"), [(1, 0), (5, 5), (6, 0)])
+def test_matrices_of_single_folds_are_left_out_where_they_would_fill_the_page(
+    folds: int, kept: int
+) -> None:
+    one = np.eye(100, dtype=int).tolist()
+    rows = [{"fold": fold + 1, "confusion_matrix": one} for fold in range(folds)]
+    found = matrices({"folds": rows})
+    assert len(found["folds"]) == kept
+    assert found["all"][3][3] == folds

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from mnist_exp.callbacks.sweep_place import SweepPlace, time_left
 from mnist_exp.errors import UserError
+from mnist_exp.report.faults import only_warned
 from mnist_exp.run.sweep_jobs import Row
 from mnist_exp.run.sweep_table import write_table
 
@@ -89,13 +90,11 @@ def has_page(config: Any) -> bool:
 
 def write_page(sweep_dir: Path, rows: Sequence[Row], ended: bool = False) -> None:
     """Write a sweep's page (`write_sweep_report`); if that fails, only warn: jobs go on."""
-    try:
+    with only_warned(sweep_dir):
         # loads Jinja2, which --help and --cfg do not need
         from mnist_exp.report.sweep_page import write_sweep_report
 
         write_sweep_report(sweep_dir, rows, ended)
-    except Exception as error:
-        print(f"warning: the page of {sweep_dir} is not up to date: {error!r}", file=sys.stderr)
 
 
 def _is_old(page: Path) -> bool:
