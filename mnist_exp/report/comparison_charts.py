@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_exp.report.charts import axis, chart
+from mnist_exp.report.charts import axis, chart, cursor
 from mnist_exp.report.page import Chart
 from mnist_exp.run.formats import FINITE
 
@@ -197,6 +197,9 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
     up = axis("", axis={"format": form})
     kept = {"name": "kept", "select": {"type": "point", "fields": ["run"]}, "bind": "legend"}
     shown = {"condition": {"param": "kept", "value": 1}, "value": 0.06}
+    tooltip = [{"field": "e", "type": "quantitative", "title": "epoch"}]
+    tooltip += [{"field": key, "type": "quantitative", "format": form.replace(".1", ".2"),
+                 "title": label} for key, label in ids]  # fmt: skip
     band = {"condition": {"param": "kept", "value": 0.18}, "value": 0.02}
     return chart(
         rows,
@@ -222,7 +225,7 @@ def _lines(rows: Sequence[dict[str, Any]], runs: Sequence[Compared], title: str)
                 "mark": {"type": "point", "filled": True, "size": 60},
                 "encoding": {"y": {"field": "y", **up}, "opacity": shown},
             },
-            _cursor(ids, form.replace(".1", ".2")),
+            cursor(across, "y", tooltip, color={"value": "gray"}),
         ],
     )  # fmt: skip
 
@@ -237,23 +240,3 @@ def _colour(runs: Sequence[Compared], labels: Sequence[str]) -> dict[str, Any]:
                    "orient": "bottom", "columns": 1, "symbolOpacity": 1, "symbolType": "stroke",
                    "symbolStrokeWidth": 3},
     }  # fmt: skip
-
-
-def _cursor(ids: Sequence[tuple[str, str]], form: str) -> dict[str, Any]:
-    """Return the layer that reads all lines at the epoch nearest to the pointer."""
-    # by id, since Vega would read the dots of a label as a path
-    values = [{"field": key, "type": "quantitative", "format": form, "title": label}
-              for key, label in ids]  # fmt: skip
-    cursor = {
-        "name": "cursor",
-        "select": {"type": "point", "fields": ["e"], "nearest": True, "on": "pointermove",
-                   "clear": "pointerout"},
-    }  # fmt: skip
-    near = {"condition": {"param": "cursor", "empty": False, "value": 1}, "value": 0}
-    epoch = {"field": "e", "type": "quantitative", "title": "epoch"}
-    return {
-        "transform": [{"pivot": "id", "value": "y", "groupby": ["e"]}],
-        "mark": "rule",
-        "encoding": {"color": {"value": "gray"}, "opacity": near, "tooltip": [epoch, *values]},
-        "params": [cursor],
-    }

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mnist_exp.report.charts import Rows, axis, chart, lines
+from mnist_exp.report.charts import Rows, axis, chart, layers, lines
 from mnist_exp.report.page import Chart
 from mnist_exp.report.quantities import rounded
 from mnist_exp.report.run_files import CollectedEpoch, Row
 
 LOW = 190  # pixels: height of charts that stand side by side
+LOG = {"type": "log"}
 DASHES = {"train": [1, 0], "validation": [6, 3], "test": [2, 2], "": [1, 0]}
 SHARES = {
     "share_rounded_away": "updates rounded away",
@@ -22,47 +23,19 @@ SHARES = {
 def curves(x: str) -> Chart:
     """Return lines over ``x`` without data, which the page's script fills in.
 
-    Rows have ``x``, ``y``, ``series`` (the line's name), ``colour`` and ``part``.
+    Rows have ``x``, ``y``, ``id`` (of the line), ``colour`` and ``part``.
     """
-    x_axis = {"field": "x", **axis(x, axis={"tickMinStep": 1, "format": "d"})}
-    y_axis = {"field": "y", **axis("")}
     encoding = {
-        "x": x_axis,
-        "y": y_axis,
-        "detail": {"field": "series", "type": "nominal"},
+        "x": {"field": "x", **axis(x, axis={"tickMinStep": 1, "format": "d"})},
+        "y": {"field": "y", **axis("")},
+        "detail": {"field": "id", "type": "nominal"},
         "color": {"field": "colour", "type": "nominal", "title": None, "sort": None},
         "strokeDash": {
             "field": "part", "type": "nominal", "title": None, "sort": None,
             "scale": {"domain": list(DASHES), "range": list(DASHES.values())},
         },
-        "opacity": {"condition": {"param": "shown", "value": 1}, "value": 0.08},
     }  # fmt: skip
-    shown = {"name": "shown", "select": {"type": "point", "fields": ["colour"]}, "bind": "legend"}
-    cursor = {
-        "name": "cursor",
-        "select": {
-            "type": "point", "fields": ["x"], "nearest": True,
-            "on": "pointermove", "clear": "pointerout",
-        },
-    }  # fmt: skip
-    near = {"condition": {"param": "cursor", "empty": False, "value": 1}, "value": 0}
-    return chart(
-        [],
-        layer=[
-            {"params": [shown], "mark": {"type": "line", "point": False}, "encoding": encoding},
-            {
-                "transform": [{"filter": {"param": "cursor", "empty": False}}],
-                "mark": {"type": "point", "filled": True, "size": 50},
-                "encoding": {k: encoding[k] for k in ("x", "y", "color", "detail")},
-            },
-            {
-                "transform": [{"pivot": "series", "value": "y", "groupby": ["x"]}],
-                "mark": {"type": "rule"},
-                "encoding": {"x": x_axis, "opacity": near, "tooltip": []},
-                "params": [cursor],
-            },
-        ],
-    )
+    return chart([], layer=layers(encoding, []))
 
 
 def device_shares(rows: Sequence[Row], folds: Sequence[int]) -> dict[str, Chart]:
@@ -92,19 +65,12 @@ def levels(first: Row, last: Row) -> Chart:
             for level, count in zip(histogram["levels"], histogram["counts"], strict=True)
             if count
         ]
-    scale = {"type": "log"}
     return chart(
         points,
         mark={"type": "line", "interpolate": "step"},
         encoding={
             "x": {"field": "level", **axis("conductance")},
-            "y": {
-                "field": "devices",
-                "type": "quantitative",
-                "title": "devices",
-                "scale": scale,
-                "axis": {"format": "~s"},
-            },
+            "y": {"field": "devices", **axis("devices", scale=LOG, axis={"format": "~s"})},
             "color": {"field": "after", "type": "nominal", "title": None, "sort": None},
             "tooltip": [{"field": name} for name in ("level", "devices", "after")],
         },
@@ -114,28 +80,16 @@ def levels(first: Row, last: Row) -> Chart:
 
 def over_time(found: dict[str, Any]) -> Chart:
     """Return the accuracy on devices over time with a band of one standard deviation."""
-    points = []
-    for row in found["times"]:
-        mean, std = row["accuracy"]["mean"], row["accuracy"]["std"] or 0.0
-        points.append(
-            {
-                "seconds": row["seconds"], "time": row["time"], "mean": rounded(mean),
-                "low": rounded(mean - std), "high": rounded(mean + std), "std": rounded(std),
-            }
-        )  # fmt: skip
+    points = [_at_time(row) for row in found["times"]]
     labels = " : ".join(f"datum.value == {p['seconds']!r} ? {p['time']!r}" for p in points)
-    x = {
-        "field": "seconds", "type": "quantitative", "scale": {"type": "log"},
-        "title": "time after programming",
-        "axis": {"values": [p["seconds"] for p in points], "labelExpr": f"{labels} : ''"},
-    }  # fmt: skip
+    ticks = {"values": [p["seconds"] for p in points], "labelExpr": f"{labels} : ''"}
+    x = {"field": "seconds", **axis("time after programming", scale=LOG, axis=ticks)}
     y = axis("test accuracy", axis={"format": ".3~%"})
     tooltip = [
         {"field": "time"},
         {"field": "mean", "format": ".2%", "title": "accuracy"},
         {"field": "std", "format": ".2%", "title": "standard deviation"},
     ]
-    trained = {"values": [{"as_trained": found["as_trained"]["mean"]}]}
     return chart(
         points,
         layer=[
@@ -148,12 +102,20 @@ def over_time(found: dict[str, Any]) -> Chart:
                 "encoding": {"x": x, "y": {"field": "mean", **y}, "tooltip": tooltip},
             },
             {
-                "data": trained,
+                "data": {"values": [{"as_trained": found["as_trained"]["mean"]}]},
                 "mark": {"type": "rule", "strokeDash": [5, 4], "color": "#d55e00"},
                 "encoding": {"y": {"field": "as_trained", **y}},
             },
         ],
     )
+
+
+def _at_time(row: Row) -> Row:
+    mean, std = row["accuracy"]["mean"], row["accuracy"]["std"] or 0.0
+    return {
+        "seconds": row["seconds"], "time": row["time"], "mean": rounded(mean),
+        "low": rounded(mean - std), "high": rounded(mean + std), "std": rounded(std),
+    }  # fmt: skip
 
 
 def norms_by_class(epochs: Sequence[CollectedEpoch], names: Sequence[str]) -> Chart:
@@ -169,29 +131,27 @@ def norms_by_class(epochs: Sequence[CollectedEpoch], names: Sequence[str]) -> Ch
         if label.isdecimal() and int(label) < len(names)
         if all((norm := found["norm"]).get(key) is not None for key in ("p25", "p50", "p75"))
     ]  # fmt: skip
-    log = {"scale": {"type": "log"}}
-    if len(epochs) > 1:
-        spec = lines(points, "epoch", "median", "class", "epoch", "median gradient norm")
-        spec["height"] = 320  # room for a legend of many classes
-        return _over_few_epochs(spec, points, len(names))
+    if len(epochs) == 1:
+        return _quartiles(points)
+    spec = lines(points, "epoch", "median", "class", "epoch", "median gradient norm")
+    spec = _over_few_epochs(spec, points, len(names))
+    return {**spec, "height": 320} if len(names) > 10 else spec  # room for the legend
+
+
+def _quartiles(points: Rows) -> Chart:
     tooltip = [{"field": name} for name in ("class", "low", "median", "high")]
-    x = {
-        "type": "quantitative",
-        "title": "norm of a sample's gradient: quartiles and median",
-        **log,
-    }
+    x = axis("norm of a sample's gradient: quartiles and median", scale=LOG)
     y = {"field": "class", "type": "nominal", "sort": None, "title": None}
+    bars = {"x": {"field": "low", **x}, "x2": {"field": "high"}, "y": y, "tooltip": tooltip}
+    dots = {"x": {"field": "median", **x}, "y": y, "tooltip": tooltip}
     return chart(
         points,
         layer=[
-            {"mark": {"type": "bar", "size": 6, "opacity": 0.5},
-             "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}, "y": y,
-                          "tooltip": tooltip}},
-            {"mark": {"type": "point", "filled": True, "size": 60},
-             "encoding": {"x": {"field": "median", **x}, "y": y, "tooltip": tooltip}},
+            {"mark": {"type": "bar", "size": 6, "opacity": 0.5}, "encoding": bars},
+            {"mark": {"type": "point", "filled": True, "size": 60}, "encoding": dots},
         ],
         height={"step": 20},
-    )  # fmt: skip
+    )
 
 
 def norms_over_epochs(epochs: Sequence[CollectedEpoch]) -> Chart:
@@ -208,7 +168,7 @@ def norms_over_epochs(epochs: Sequence[CollectedEpoch]) -> Chart:
         ]
     spec = lines(points, "epoch", "norm", "what", "epoch", "gradient norm")
     for layer in spec["layer"][:2]:
-        layer["encoding"]["y"]["scale"] = {"type": "log"}
+        layer["encoding"]["y"]["scale"] = LOG
     return _over_few_epochs(spec, points, 4)
 
 
@@ -221,8 +181,8 @@ def _over_few_epochs(spec: Chart, points: Rows, series: int) -> Chart:
             layer["encoding"]["color"]["legend"] = None
     if series == 1:
         del spec["layer"][0]["params"]
-        for layer in spec["layer"][:2]:  # which may share their encoding
-            layer["encoding"].pop("opacity", None)
+        for layer in spec["layer"][:2]:
+            del layer["encoding"]["opacity"]
     spec["layer"][0]["mark"]["point"] = len(epochs) <= 20
     spec["height"] = LOW
     return spec

@@ -1,11 +1,16 @@
-// What every page does: theme, table of contents, copy buttons, charts, sortable tables, images.
+// What every page does: theme, table of contents, copy buttons, charts, sortable tables.
 "use strict";
 
 const readJson = (id) => {
-  const element = document.getElementById(id);
-  return element === null ? null : JSON.parse(element.textContent);
+  const script = document.getElementById(id);
+  return script === null ? null : JSON.parse(script.textContent);
 };
 const readData = (name) => readJson(`data-${name}`);
+const element = (tag, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+};
 
 // -- theme: the reader's choice for this visit, else the system's
 const darkSystem = matchMedia("(prefers-color-scheme: dark)");
@@ -110,21 +115,6 @@ const makeSortable = (root) => root.querySelectorAll("table.sortable thead th").
   header.addEventListener("click", () => sortTable(header));
   header.addEventListener("keydown", (event) => { if (event.key === "Enter") sortTable(header); });
 });
-
-// -- images: base64 of uint8 pixels [height, width] or [height, width, 3]
-const decodeBytes = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-const drawImage = (pixels, height, width, channels) => {
-  const canvas = document.createElement("canvas");
-  canvas.height = height;
-  canvas.width = width;
-  const image = new ImageData(width, height);
-  for (let i = 0; i < height * width; i += 1) {
-    for (let c = 0; c < 3; c += 1) image.data[4 * i + c] = pixels[channels * i + (channels === 1 ? 0 : c)];
-    image.data[4 * i + 3] = 255;
-  }
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return canvas;
-};
 
 document.documentElement.dataset.theme = darkSystem.matches ? "dark" : "light";
 document.addEventListener("DOMContentLoaded", () => {

@@ -2,11 +2,6 @@
 "use strict";
 
 const classNames = readData("names");
-const element = (tag, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
 const shownPercent = (share) => `${(100 * share).toFixed(share < 0.9995 && share > 0.0005 ? 1 : 2)}%`;
 
 // -- images: cut from the page's one PNG
@@ -66,8 +61,8 @@ const curvesOf = (container, quantity, fold) => {
   const byFold = folds.size > 1;
   const name = (line) => (byFold ? `fold ${line.fold}` : line.part || quantity.title);
   const series = (line) => (byFold && parts.size > 1 ? `fold ${line.fold}, ${line.part}` : name(line));
-  const rows = lines.flatMap((line) => line.x.map((x, i) => (
-    { x, y: line.y[i], series: series(line), colour: name(line), part: line.part })));
+  const rows = lines.flatMap((line, n) => line.x.map((x, i) => (
+    { x, y: line.y[i], id: `r${n}`, colour: name(line), part: line.part })));
   const spec = structuredClone(readJson(`chart-${container.dataset.chart}`));
   const format = quantity.percent ? ".3~%" : ".4~g";
   const title = parts.size === 1 ? [...parts, quantity.title].filter((word) => word !== "").join(" ") : quantity.title;
@@ -79,7 +74,7 @@ const curvesOf = (container, quantity, fold) => {
     else if (encoding.color) encoding.color.legend = { columns: innerWidth < 600 ? 3 : 1 };
     if (encoding.tooltip) {
       encoding.tooltip = [{ field: "x", type: "quantitative", title: container.dataset.chart.replace(/s$/, "") },
-        ...[...new Set(lines.map(series))].map((field) => ({ field: field.replace(/([.[\]])/g, "\\$1"), title: field, type: "quantitative", format: quantity.percent ? ".2%" : ".4~g" }))];
+        ...lines.map((line, n) => ({ field: `r${n}`, title: series(line), type: "quantitative", format: quantity.percent ? ".2%" : ".4~g" }))];
     }
   });
   const { encoding, mark } = spec.layer[0];

@@ -19,7 +19,6 @@ const numberOf = (text) => {
 // what words are compared by; a filter's quotes hold its words together, so those of a cell are nothing
 const unquoted = (text) => text.replaceAll('"', "");
 const plain = (text) => unquoted(text).replace(/\s/g, "").toLowerCase();
-const element = (name, properties = {}) => Object.assign(document.createElement(name), properties);
 
 // a column by its name, the last part of its key, or "accuracy" for "test accuracy"
 const findColumn = (view, name) => {
