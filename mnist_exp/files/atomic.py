@@ -16,7 +16,7 @@ from mnist_exp.files.regular import open_own
 REPLACE_SECONDS = 2.0 if os.name == "nt" else 0.0
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Replace the content of ``path``; a kill at any moment leaves the old or the new file.
 
     Raises

@@ -8,6 +8,7 @@ image, folds in order: ``fold`` int16 [N] (from 1), ``index`` int64 [N] (row of 
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ from mnist_exp.files.regular import check_size, read_regular
 
 NAME = "predictions.npz"
 LARGEST = 1 << 30  # bytes; 70,000 images of ten classes take 3.6 MB
+HEADERS = 4096  # bytes at most, of four arrays in an archive
 DAMAGE = (ValueError, KeyError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 Array = npt.NDArray[Any]
 
@@ -77,10 +79,18 @@ def joined(folds: Iterable[tuple[int, Array, Array, Array]]) -> Predictions:
 
 
 def write_predictions(directory: Path, predictions: Predictions) -> None:
-    """Replace predictions.npz."""
+    """Replace predictions.npz; where it would be too large to be read again, only warn."""
+    size = sum(values.nbytes for values in vars(predictions).values()) + HEADERS
+    if size > LARGEST:
+        print(
+            f"warning: {NAME} is not written: it would take {size:,} bytes, of {LARGEST:,} at "
+            "most. report.predictions=false leaves it out.",
+            file=sys.stderr,
+        )
+        return
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **vars(predictions))
-    write_atomic(directory / NAME, content.getvalue())
+    write_atomic(directory / NAME, content.getbuffer())
 
 
 def read_predictions(directory: Path, num_classes: int) -> Predictions | None:

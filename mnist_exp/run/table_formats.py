@@ -86,13 +86,13 @@ def markdown_text(columns: Sequence[Column]) -> str:
     """Return a table as Markdown."""
     lines = [[column.heading for column in columns], *_printed_rows(columns)]
     lines = [[_markdown(cell) for cell in line] for line in lines]
-    lines.insert(1, ["---:" if is_numeric(column) else "---" for column in columns])
+    lines.insert(1, ["---:" if _is_numeric(column) else "---" for column in columns])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex_text(columns: Sequence[Column]) -> str:
     r"""Return a table as LaTeX; needs ``\usepackage{booktabs}``."""
-    alignment = "".join("r" if is_numeric(column) else "l" for column in columns)
+    alignment = "".join("r" if _is_numeric(column) else "l" for column in columns)
     heading, *rows = (
         " & ".join(map(_latex, line)) + r" \\"
         for line in ([column.heading for column in columns], *_printed_rows(columns))
@@ -121,7 +121,7 @@ def _printed_rows(
     return [[*row] for row in zip(*cells, strict=True)]
 
 
-def is_numeric(column: Column) -> bool:
+def _is_numeric(column: Column) -> bool:
     """Whether a column has values, none of which is text."""
     values = [value for value in column.values if value is not None]
     return bool(values) and not any(isinstance(value, str) for value in values)

@@ -89,3 +89,15 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
     (tmp_path / NAME).write_bytes(content.getvalue())
     with pytest.raises(UserError, match="at most 20,000"):
         read_predictions(tmp_path, 3)
+
+
+def test_what_could_not_be_read_again_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mnist_exp.run.predictions.LARGEST", 20_000)
+    write_predictions(tmp_path, some(300))
+    read_predictions(tmp_path, 3)
+    (tmp_path / NAME).unlink()
+    write_predictions(tmp_path, some(1000))
+    assert "predictions.npz is not written" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
