@@ -29,6 +29,7 @@ class Browser:
         self.chromium = chromium
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self.contexts: list[Any] = []
 
     def open(self, path: Path, width: int = 1280, dark: bool = False) -> Any:
         """Open a page and return it (`playwright.sync_api.Page`)."""
@@ -37,6 +38,7 @@ class Browser:
             color_scheme="dark" if dark else "light",
             permissions=["clipboard-read", "clipboard-write"],
         )
+        self.contexts.append(context)
         page = context.new_page()
         address = path.resolve().as_uri()
         page.on("console", self._console)
@@ -44,6 +46,13 @@ class Browser:
         page.on("request", lambda request: self._request(request.url, address))
         page.goto(address)
         return page
+
+    def close(self) -> None:
+        """Close the pages; fail on errors, and on requests that left a page."""
+        for context in self.contexts:
+            context.close()
+        assert self.errors == []
+        assert self.requests == []
 
     def _console(self, line: Any) -> None:
         if line.type in ("error", "warning"):
@@ -70,7 +79,4 @@ def browser(chromium: Any) -> Iterator[Browser]:
     """Yield a browser; fail afterwards on errors, and on requests that left a page."""
     browser = Browser(chromium)
     yield browser
-    assert browser.errors == []
-    assert browser.requests == []
-    for context in chromium.contexts:
-        context.close()
+    browser.close()

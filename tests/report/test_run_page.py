@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,14 @@ from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.run import run_experiment
 from mnist_exp.experiment.sweep_defaults import keeps_predictions, reports
+from mnist_exp.interruption import Interrupted
+from mnist_exp.report.faults import only_warned
+from mnist_exp.report.images import RunImages
+from mnist_exp.report.run_facts import facts
 from mnist_exp.report.run_files import read_run
 from mnist_exp.report.run_page import run_page
+from mnist_exp.report.tables import link
+from mnist_exp.run.config_sources import config_flags
 from mnist_exp.run.predictions import NAME as PREDICTIONS
 from mnist_exp.run.predictions import read_predictions
 from mnist_exp.run.results import read_results, write_results
@@ -32,6 +41,11 @@ OVERRIDES = (
     "data=npz", "cv.n_splits=2", "augmentation=light", "plots.enabled=false",
 )  # fmt: skip
 HOSTILE = "<script>window.harmed=1</script>&amp;"
+
+
+def embedded(page: str, name: str) -> Any:
+    """Return what a page holds for its scripts."""
+    return json.loads(page.partition(f'id="data-{name}">')[2].partition("</script>")[0])
 
 
 def as_hydra_leaves(directory: Path, overrides: tuple[str, ...], **choices: str) -> None:
@@ -53,10 +67,23 @@ def run(tmp_path_factory: pytest.TempPathFactory, compose_config: Compose, mnist
     run_experiment(compose_config(*OVERRIDES, f"data.file={file}"), directory / "run")
     page = (directory / "run" / "report.html").read_text()
     assert "evaluation after epochs" in page  # so the page of a run that just ended knows its time
+    curves = embedded(page, "curves")
     choices = {"model": "mlp100", "constraint": "memristor", "optimizer": "_recipe_memristor"}
     as_hydra_leaves(directory / "run", OVERRIDES, **choices)
     assert run_command("report", str(directory / "run")) == 0
+    again = (directory / "run" / "report.html").read_text()
+    assert embedded(again, "curves") == curves != {"epochs": [], "steps": []}
     return directory / "run"
+
+
+@pytest.fixture(scope="module")
+def page(run: Path, chromium: Any) -> Iterator[Any]:
+    """The run's page with every chart drawn, for several tests."""
+    browser = Browser(chromium)
+    opened = browser.open(run / "report.html")
+    opened.evaluate("drawAll()")
+    yield opened
+    browser.close()
 
 
 @pytest.fixture
@@ -77,8 +104,7 @@ def text_of(directory: Path) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
 
 
-def test_cells_show_their_misclassified_images(run: Path, browser: Browser) -> None:
-    page = browser.open(run / "report.html")
+def test_cells_show_their_misclassified_images(run: Path, page: Any) -> None:
     predictions = read_predictions(run, 10)
     assert predictions is not None
     predicted = predictions.predicted
@@ -113,9 +139,7 @@ def test_cells_show_their_misclassified_images(run: Path, browser: Browser) -> N
     assert sum(map(int, of_fold)) == 200
 
 
-def test_the_reader_chooses_curves_copies_and_searches(run: Path, browser: Browser) -> None:
-    page = browser.open(run / "report.html")
-    page.evaluate("drawAll()")
+def test_the_reader_chooses_curves_copies_and_searches(page: Any) -> None:
     assert page.locator(".chart svg.marks").count() == page.locator(".chart").count() >= 8
     first = page.locator("#curves .columns > div").first
     first.locator("select").select_option(label="share of updates rounded away")
@@ -156,8 +180,20 @@ def test_it_fits_a_phone_in_the_dark(run: Path, browser: Browser) -> None:
     assert page.evaluate(colour) == "rgb(255, 255, 255)"
 
 
+def hovered(page: Any, chart: str) -> str:
+    """Return what the cursor reads in the middle of a chart."""
+    container = page.locator(f'[data-chart="{chart}"]').first
+    container.scroll_into_view_if_needed()
+    page.wait_for_selector(f'[data-chart="{chart}"][data-drawn] svg')
+    box = container.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.5)
+    page.mouse.move(box["x"] + box["width"] * 0.31, box["y"] + box["height"] * 0.5)
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    return str(page.locator("#vg-tooltip-element").inner_text())
+
+
 def test_names_and_errors_show_as_text(changed: Path, browser: Browser) -> None:
-    names = [HOSTILE, *"123456789"]
+    names = [HOSTILE, "St. Bernard", "a[b", "women's", *"456789"]
     rewrite(changed, model=HOSTILE, class_names=names, status="failed", error=HOSTILE)
     as_hydra_leaves(changed, (f"model.name={HOSTILE}",), model=HOSTILE)
     assert run_command("report", str(changed)) == 0
@@ -167,25 +203,60 @@ def test_names_and_errors_show_as_text(changed: Path, browser: Browser) -> None:
     assert page.locator("#matrix tbody th").first.inner_text() == HOSTILE
     assert HOSTILE in page.locator("#confusion table.sortable td").first.inner_text()
     assert page.evaluate("window.harmed") is None
+    tooltip = hovered(page, "norms-by-class")
+    for name in names[1:4]:  # Vega takes such characters in the name of a field for a path
+        assert re.search(rf"{re.escape(name)}\s*\t\s*\d", tooltip)
+    tooltip = hovered(page, "epochs")
+    assert len(re.findall(r"fold \d, \w+\s*\t\s*\d", tooltip)) == 4
 
 
-def test_without_predictions_the_page_says_how_to_get_them(changed: Path, browser: Browser) -> None:
+def test_without_predictions_the_page_says_how_to_get_them(changed: Path) -> None:
+    assert "test images 400 " in text_of(changed)
     (changed / PREDICTIONS).unlink()
-    assert "report.predictions=true" in text_of(changed)
-    (changed / "report.html").write_text(run_page(read_run(changed)))
-    page = browser.open(changed / "report.html")
-    assert page.locator("#matrix button").count() == 0
-    assert page.locator("#matrix span").count() == 100
-    assert page.locator("#predictions").count() == 0
+    text = text_of(changed)
+    assert "report.predictions=true" in text
+    assert "tests of an image 400 " in text  # folds may share images
+
+
+def test_images_that_several_folds_test_count_once(run: Path) -> None:
+    files = read_run(run)
+    assert files.predictions is not None
+    twice = replace(files.predictions, index=files.predictions.index // 2)
+    overview = facts(replace(files, predictions=twice))["overview"]
+    assert dict(overview)["test images"] == "200 (400 tests)"
+
+
+@pytest.mark.parametrize("size", [48, 128])
+def test_too_many_images_leave_out_those_of_cells_first(run: Path, size: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 3, size, size), np.uint8)
+    files = read_run(run)
+    plain = run_page(files)
+    taken = {one["row"] for name in ("predictions", "mistakes") for one in embedded(plain, name)}
+    others = np.array(sorted({*range(400)} - taken))
+    page = run_page(files, RunImages(noise, np.arange(400) % 10, others))
+    count = embedded(page, "sprite")["count"]
+    assert embedded(page, "predictions")[0]["tile"] == 0
+    cells = embedded(page, "cells")["tile"]
+    assert max(cells) >= count > max(one["tile"] for one in embedded(page, "predictions")[:9])
+    assert '<section id="predictions">' in page
+    samples = any(one["tile"] < count for one in embedded(page, "samples"))
+    assert ('<section id="samples">' in page) == samples == (size == 48)
 
 
 def test_damaged_files_are_left_out_with_a_reason(changed: Path) -> None:
     (changed / PREDICTIONS).write_bytes(b"PK")
     (changed / "metrics.jsonl").write_text("{\n")
+    (changed / "steps.jsonl").write_text(f'{{"step": {"[" * 60}{"]" * 60}}}\n')
     (changed / "device_evaluation.json").write_text('{"times": 1}')
     next(changed.glob("fold_1/gradients/epoch_1/gradient_stats.json")).write_text("{}")
     text = text_of(changed)
-    for name in (PREDICTIONS, "metrics.jsonl", "device_evaluation.json", "gradient_stats.json"):
+    for name in (
+        PREDICTIONS,
+        "metrics.jsonl",
+        "steps.jsonl",
+        "device_evaluation.json",
+        "gradient_stats.json",
+    ):
         assert re.search(rf"Left out: \S*{name}", text)
     results = json.loads((changed / "results.json").read_text())
     (changed / "results.json").write_text(json.dumps({**results, "seed": 1}))
@@ -198,7 +269,10 @@ def test_old_runs_have_a_page(name: str, browser: Browser, tmp_path: Path) -> No
     page_file = tmp_path / "old.html"
     assert run_command("report", str(OLD_RUNS / name), "--output", str(page_file)) == 0
     page = browser.open(page_file)
-    page.evaluate("drawAll()")
+    if name == "finished":
+        page.evaluate("drawAll()")
+        assert page.locator("#matrix span").count() == 100
+        assert page.locator("#matrix button, #predictions").count() == 0
     shown = page.locator("header").inner_text()
     assert ("55.41%" in shown) == (name == "finished")
     assert ("was interrupted" in shown) == (name == "interrupted")
@@ -241,25 +315,74 @@ def test_jobs_of_a_sweep_write_neither_unless_asked(compose_config: Compose) -> 
     assert training_config(asked) == training_config(plain)  # a run resumes with either
 
 
-def test_a_page_that_cannot_be_written_fails_the_run_and_resuming_writes_it(
-    tmp_path: Path, compose_config: Compose
+def test_a_page_that_cannot_be_written_is_no_failure_but_predictions_are(
+    tmp_path: Path, compose_config: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = (
         "model=mlp100", "cv=holdout", "cv.validation=50", "cv.test=100", "data.subset=200",
         "training.epochs=2", "plots.enabled=false", "constraint=memristor", "gradients=epoch",
     )  # fmt: skip
     config, without = compose_config(*overrides), compose_config(*overrides, "report.enabled=false")
-    (tmp_path / "report.html").mkdir()
-    with pytest.raises(UserError, match=r"report\.html.*: Is a directory"):
+    for name in ("report.html", PREDICTIONS):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=r"predictions\.npz.*: Is a directory"):
         run_experiment(config, tmp_path)
     failed = read_results(tmp_path)
     assert failed is not None
     assert failed["status"] == "failed"
+    (tmp_path / PREDICTIONS).rmdir()
+    assert run_experiment(config, tmp_path)["status"] == "completed"
+    (warning,) = capsys.readouterr().err.splitlines()[-1:]
+    assert warning.startswith(f"warning: the page of {tmp_path} is not up to date: IsADirectory")
+    assert warning.endswith(f"python -m mnist_exp report {tmp_path}")
     (tmp_path / "report.html").rmdir()
-    run_experiment(config, tmp_path)
-    assert (tmp_path / "report.html").is_file()
     assert not [*tmp_path.glob(".*.tmp")]
+    assert run_command("report", str(tmp_path)) == 0
     for name in ("report.html", PREDICTIONS):
         (tmp_path / name).unlink()
     run_experiment(without, tmp_path)
     assert not {"report.html", PREDICTIONS} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_bug_in_a_page_only_warns_but_a_stop_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_warned(tmp_path):
+        raise KeyError("a\nbug")
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(Interrupted), only_warned(tmp_path):
+        raise Interrupted(15)
+
+
+def test_names_that_are_no_unicode_have_a_page(changed: Path) -> None:
+    directory = changed.rename(changed.with_name(os.fsdecode(b"run\xff")))
+    rewrite(directory, class_names=["\ud800", *"123456789"])
+    assert run_command("report", str(directory)) == 0
+    page = directory / "report.html"
+    page.read_text(encoding="utf-8")
+    assert link(page, directory.parent) == "./run%FF/report.html"
+
+
+@pytest.mark.parametrize(
+    ("sources", "flags"),
+    [
+        ([("main", "file", "/gone/mnist_exp/conf"), ("schema", "structured", "")], []),
+        ([("main", "file", "HERE")], ["--config-path=HERE"]),
+        ([("command-line", "file", "HERE")], ["--config-dir=HERE"]),
+        ([("command-line", "file", "HERE/gone")], None),
+        ([("hydra.searchpath in main", "file", "HERE")], None),
+    ],
+)
+def test_the_command_finds_options_of_the_users_own(
+    tmp_path: Path, sources: list[tuple[str, str, str]], flags: list[str] | None
+) -> None:
+    def here(text: str) -> str:
+        return text.replace("HERE", str(tmp_path))
+
+    given = [dict(zip(("provider", "schema", "path"), map(here, s), strict=True)) for s in sources]
+    hydra = {"job": {"config_name": "config"}, "runtime": {"config_sources": given, "cwd": "/"}}
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
+    assert config_flags(tmp_path) == (None if flags is None else [*map(here, flags)])
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    assert ("Train the same" in text_of(tmp_path)) == (flags is not None)
