@@ -291,7 +291,7 @@ def test_the_command_says_what_is_wrong(
     assert run_command("report", str(tmp_path)) == 2
     assert "there is no run in it" in capsys.readouterr().err
     assert run_command("report", str(run), "--output", str(tmp_path)) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "is a directory; name a file" in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == []
     assert run_command("report", str(run / "results.json")) == 0
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
