@@ -120,6 +120,7 @@ def small_run(tmp_path: Path) -> list[str]:
         "data.subset=200",
         "cv.test=200",
         "plots.enabled=false",
+        "report.enabled=false",
         "training.epochs=2",
         f"hydra.run.dir={tmp_path / 'run'}",
     ]

@@ -27,7 +27,10 @@ from tests.helpers.fault_injection import exit_code, start
 from tests.helpers.markdown import PAGES, REPOSITORY, anchors, blocks, inline_code, links
 from tests.test_architecture import FLOORS
 
-SMALL = ["data.subset=350", "training.epochs=1", "plots.enabled=false"]
+SMALL = [
+    *("data.subset=350", "training.epochs=1"),
+    *("plots.enabled=false", "report.enabled=false", "report.predictions=true"),
+]
 SMALLER = {
     "-m": ["cv=holdout", "cv.validation=100", "cv.test=500"],
     "seeds": ["--seeds", "2"],

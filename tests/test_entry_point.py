@@ -64,7 +64,7 @@ def test_the_console_script_finds_a_module_of_the_current_directory_and_cleans_u
         [
             *(sys.executable, str(script), *few_images(), "model._target_=own_net.net"),
             *("cv=kfold", "cv.n_splits=2", "cv.n_jobs=2", "data.subset=100"),
-            *("training.epochs=1", "plots.enabled=false"),
+            *("training.epochs=1", "plots.enabled=false", "report.enabled=false"),
         ],
         cwd=here,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(temporary)},

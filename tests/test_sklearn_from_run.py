@@ -24,6 +24,7 @@ SMALL = (
     "training.averaging=null",
     "data.subset=300",
     "plots.enabled=false",
+    "report.enabled=false",
     "cv=holdout",
     "cv.test=200",
 )

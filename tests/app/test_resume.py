@@ -141,7 +141,9 @@ RANDOM = ("cv._target_=tests.app.test_resume.AnySplit", "~cv.n_splits", "~cv.shu
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_folds_are_drawn_once_however_many_train_side_by_side(tmp_path: Path, jobs: int) -> None:
-    config = composed(*KFOLD, *UNSEEDED, f"cv.n_jobs={jobs}", "plots.enabled=false")
+    config = composed(
+        *KFOLD, *UNSEEDED, f"cv.n_jobs={jobs}", "plots.enabled=false", "report.enabled=false"
+    )
     results = run_experiment(config, tmp_path / "run")
     seeded = composed(*KFOLD, "cv.random_state=0", "cv.n_jobs=1")
     expected = run_experiment(seeded, tmp_path / "seeded")

@@ -15,7 +15,14 @@ from mnist_exp.experiment.logits import check_logits
 from mnist_exp.experiment.run import run_experiment
 from tests.conftest import Compose
 
-SMALL = ("cv=none", "data.subset=100", "training.epochs=1", "plots.enabled=false", "optimizer=sgd")
+SMALL = (
+    "cv=none",
+    "data.subset=100",
+    "training.epochs=1",
+    "plots.enabled=false",
+    "report.enabled=false",
+    "optimizer=sgd",
+)
 
 
 class Ten(nn.Sequential):

@@ -297,7 +297,12 @@ def test_a_module_of_the_users_by_command_line_in_sweeps_and_resumed(
 ) -> None:
     (tmp_path / "users_module.py").write_text(MODULE)
     own = ["+metrics.margin._target_=users_module.margin", "metrics=[top2]"]
-    own += ["loss._target_=users_module.smooth_hinge", "+loss.scale=2.0", "plots.enabled=false"]
+    own += [
+        "loss._target_=users_module.smooth_hinge",
+        "+loss.scale=2.0",
+        "plots.enabled=false",
+        "report.enabled=false",
+    ]
     small = ["model=mlp", "data.subset=100", "cv.validation=50", "cv.test=100", "threads=1"]
     small += ["scheduler=constant"]
 

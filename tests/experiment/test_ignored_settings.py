@@ -19,7 +19,10 @@ from tests.conftest import Compose
 FACTS = Facts(
     train_size=300, test_size=200, folds=1, momentum=True, schedule_changes=True, smoothing=True
 )
-SMALL = ("cv.test=200", "data.subset=100", "plots.enabled=false", "training.epochs=2")
+SMALL = (
+    "cv.test=200", "data.subset=100", "plots.enabled=false", "report.enabled=false",
+    "training.epochs=2",
+)  # fmt: skip
 
 
 def lines(compose_config: Compose, *overrides: str, facts: Facts = FACTS) -> list[str]:

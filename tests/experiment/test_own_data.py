@@ -29,7 +29,7 @@ TINY = (
     "cv.validation=null",
     "threads=1",
 )
-NO_PLOTS = "plots.enabled=false"
+NO_PLOTS = ("plots.enabled=false", "report.enabled=false")
 GREY, COLOUR = (16, 20), (32, 32, 3)
 Y = [1, 2, 5]  # neither from 0 nor without gaps
 
@@ -95,7 +95,7 @@ def test_every_network_takes_colour(
     tmp_path: Path, colour: tuple[str, str], compose_config: Compose, model: str
 ) -> None:
     drawn = model == "mlp"  # pictures of the images look alike for all
-    pictures = ("plots.dpi=40", "plots.num_samples=4") if drawn else (NO_PLOTS,)
+    pictures = ("plots.dpi=40", "plots.num_samples=4") if drawn else NO_PLOTS
     config = compose_config(*colour, f"model={model}", "gradients=epoch", *pictures, *TINY)
     run_experiment(config, tmp_path)
     results = results_of(tmp_path)
@@ -123,7 +123,7 @@ def test_compiled_kernels_and_plain_torch_train_the_same(
         monkeypatch.setenv("MNIST_EXP_KERNELS", kernels)
         library.compiled.cache_clear()
         config = compose_config(
-            *request.getfixturevalue(data), f"model={model}", "augmentation=light", *TINY, NO_PLOTS
+            *request.getfixturevalue(data), f"model={model}", "augmentation=light", *TINY, *NO_PLOTS
         )
         run_experiment(config, tmp_path / kernels)
         losses[kernels] = results_of(tmp_path / kernels)["loss"]["mean"]
@@ -138,7 +138,7 @@ def test_a_run_with_labels_from_1_to_3_resumes_bit_for_bit(
     split = few([1, 2, 3], 12, 12)
     files = [write_csv(tmp_path / name, split, names=True) for name in ("a.csv", "b.csv.gz")]
     data = "data=csv", f"data.train_file={files[0]}", f"data.test_file={files[1]}"
-    config = compose_config(*data, "model=mlp", *TINY, NO_PLOTS, "training.epochs=3")
+    config = compose_config(*data, "model=mlp", *TINY, *NO_PLOTS, "training.epochs=3")
     run_experiment(config, tmp_path / "whole")
     with pytest.raises(Interrupted):
         run_experiment(config, tmp_path / "cut", StopAfter(6))
@@ -161,7 +161,7 @@ def test_what_does_not_fit_the_data_is_refused_before_anything_is_written(
     tmp_path: Path, compose_config: Compose, overrides: tuple[str, ...], message: str
 ) -> None:
     root = write_idx(tmp_path / "data", few(Y, 8, 30), few(Y, 8, 30))
-    config = compose_config("data=idx", f"data.root={root}", *TINY, NO_PLOTS, *overrides)
+    config = compose_config("data=idx", f"data.root={root}", *TINY, *NO_PLOTS, *overrides)
     with pytest.raises(UserError, match=message):
         run_experiment(config, tmp_path / "run")
     assert not (tmp_path / "run" / "results.json").exists()
@@ -198,7 +198,7 @@ def test_a_data_set_of_torch_and_a_network_that_asks_for_the_shape_need_no_code_
     tmp_path: Path, compose_config: Compose
 ) -> None:
     targets = f"data._target_={__name__}.TinyCifar", f"model._target_={__name__}.Own"
-    config = compose_config("data=torchvision", *targets, "model=mlp100", *TINY, NO_PLOTS)
+    config = compose_config("data=torchvision", *targets, "model=mlp100", *TINY, *NO_PLOTS)
     del config.model.hidden_sizes, config.model.activation, config.model.dropout
     run_experiment(config, tmp_path)
     results = results_of(tmp_path)
@@ -225,9 +225,9 @@ def test_files_of_emnist_s_names_get_a_hint_to_turn_their_images(
 ) -> None:
     write_idx(tmp_path, few([1, 2], 8, 8), few([1, 2], 8, 8), prefix="emnist-letters-")
     data = "data=idx", f"data.root={tmp_path}"
-    run_experiment(compose_config(*data, "model=mlp", *TINY, NO_PLOTS), tmp_path / "a")
+    run_experiment(compose_config(*data, "model=mlp", *TINY, *NO_PLOTS), tmp_path / "a")
     assert "add data.transpose=true" in capsys.readouterr().err
-    config = compose_config(*data, "data.transpose=true", "model=mlp", *TINY, NO_PLOTS)
+    config = compose_config(*data, "data.transpose=true", "model=mlp", *TINY, *NO_PLOTS)
     run_experiment(config, tmp_path / "b")
     assert "transpose" not in capsys.readouterr().err
     lying, upright = (load_run(tmp_path / name).dataset().images for name in "ab")

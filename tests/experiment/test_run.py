@@ -22,7 +22,12 @@ from mnist_exp.run.checkpoints import load_checkpoint
 from mnist_exp.run.report import summary_lines
 from tests.conftest import Compose
 
-SMALL = ("data.subset=300", "plots.enabled=false", "training.eval_batch_size=5000")
+SMALL = (
+    "data.subset=300",
+    "plots.enabled=false",
+    "report.enabled=false",
+    "training.eval_batch_size=5000",
+)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +217,7 @@ def test_as_many_folds_at_a_time_as_threads_leave_cores_for_and_one_on_a_gpu(
 def test_threads_do_not_leak_from_one_job_of_a_sweep_to_the_next(
     tmp_path: Path, compose_config: Compose
 ) -> None:
-    small = ("model=mlp", "data.subset=100", "plots.enabled=false")
+    small = ("model=mlp", "data.subset=100", "plots.enabled=false", "report.enabled=false")
     folds = ("model=mlp100", "cv.n_splits=2", "training.epochs=1")
     own = torch.get_num_threads()
     try:
@@ -279,7 +284,7 @@ def test_folds_are_summed_up_as_mean_sample_std_and_mean_matrix(
 def test_published_constraint_stays_at_chance(tmp_path: Path, compose_config: Compose) -> None:
     config = compose_config(
         "model=mlp100", "constraint=published", "cv=none", "data.subset=6000",
-        "training.epochs=2", "plots.enabled=false",
+        "training.epochs=2", "plots.enabled=false", "report.enabled=false",
     )  # fmt: skip
     assert run_experiment(config, tmp_path / "run")["accuracy"]["mean"] < 0.25
 

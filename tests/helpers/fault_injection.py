@@ -44,7 +44,13 @@ torch.set_num_threads(1)  # a forked process would wait forever for its parent's
 # after which a fork cannot use autograd. torch.export registers some; without it there are none.
 torch.ones(1, requires_grad=True).sum().backward()
 # Overrides for a run of a few batches.
-SMALL = ("training.epochs=2", "training.batch_size=25", "plots.enabled=false", "threads=1")
+SMALL = (
+    "training.epochs=2",
+    "training.batch_size=25",
+    "plots.enabled=false",
+    "report.enabled=false",
+    "threads=1",
+)
 KFOLD = ("model=mlp100", "cv.n_splits=2", "cv.n_jobs=1", "data.subset=100", *SMALL)
 CNN = ("model=cnn21k", "data.subset=100", *SMALL)
 LONG = ("model=mlp100", "cv=none", "training.epochs=100000", *SMALL[1:])  # runs until stopped

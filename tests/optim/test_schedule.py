@@ -147,7 +147,8 @@ def test_a_run_that_was_begun_goes_on_with_a_warning(
 ) -> None:
     """A version without the check may have started it."""
     config = compose_config(
-        "model=mlp100", "cv=none", "data.subset=100", "cv.test=100", "plots.enabled=false",
+        "model=mlp100", "cv=none", "data.subset=100", "cv.test=100",
+        "plots.enabled=false", "report.enabled=false",
         "scheduler=step", "scheduler.step_size=1", "scheduler.gamma=-0.1", "training.epochs=2",
     )  # fmt: skip
     with monkeypatch.context() as without:

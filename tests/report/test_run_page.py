@@ -30,6 +30,7 @@ from mnist_exp.report.tables import link
 from mnist_exp.run.config_sources import config_flags
 from mnist_exp.run.predictions import NAME as PREDICTIONS
 from mnist_exp.run.predictions import read_predictions
+from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import read_results, write_results
 from mnist_exp.run.saved_config import training_config
 from tests.conftest import Compose
@@ -277,6 +278,12 @@ def test_old_runs_have_a_page(name: str, browser: Browser, tmp_path: Path) -> No
     assert ("55.41%" in shown) == (name == "finished")
     assert ("was interrupted" in shown) == (name == "interrupted")
     assert (page.locator("#repeat").inner_text().count("resume=") == 1) == (name == "interrupted")
+
+
+def test_a_run_names_its_page_at_its_end(run: Path) -> None:
+    results = read_results(run)
+    assert results is not None
+    assert f"report: {run / 'report.html'}" in summary_lines(results, run)
 
 
 def test_page_of_a_run_is_small(run: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from mnist_exp.trackers import CSV, TrackedRun
 from tests.trackers.conftest import FOLDS, Train
 
-ARGUMENTS = ["tracker=csv", "plots.enabled=false", "scheduler=constant"]
+ARGUMENTS = ["tracker=csv", "plots.enabled=false", "report.enabled=false", "scheduler=constant"]
 
 
 def table(path: Path) -> list[dict[str, str]]:

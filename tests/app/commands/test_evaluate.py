@@ -22,6 +22,7 @@ SMALL = (
     "training.epochs=2",
     "data.subset=300",
     "plots.enabled=false",
+    "report.enabled=false",
 )
 Capture = pytest.CaptureFixture[str]
 Directories = dict[str, Path]

@@ -25,6 +25,7 @@ SMALL = (
     "training.epochs=1",
     "data.subset=2000",
     "plots.enabled=false",
+    "report.enabled=false",
 )
 SHORT = ("evaluation.times=[1s,1d]", "evaluation.repetitions=2")
 FILES = [f"device_evaluation{ending}" for ending in (".csv", ".json", ".png")]

@@ -24,6 +24,7 @@ TINY = (
     "training.epochs=1",
     "training.batch_size=20",
     "plots.enabled=false",
+    "report.enabled=false",
     "threads=1",
 )
 OPTION = Path("conf/constraint/my_device.yaml")

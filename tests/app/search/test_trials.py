@@ -28,7 +28,8 @@ pytestmark = pytest.mark.engines
 
 SMALL = (
     *few_images(), "model=mlp", "model.hidden_sizes=[16]", "cv=holdout", "cv.validation=100",
-    "training.batch_size=25", "training.epochs=2", "plots.enabled=false", "threads=1",
+    "training.batch_size=25", "training.epochs=2", "threads=1",
+    "plots.enabled=false", "report.enabled=false",
 )  # fmt: skip
 SEARCH = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.startup_trials=2", *SMALL)
 RATE = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
