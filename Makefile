@@ -23,7 +23,7 @@ KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
-	test-lowest test-trackers test-training check-model check-params view-results lint bench dist \
+	test-lowest test-pages test-trackers test-training check-model check-params view-results lint bench dist \
 	docs docs-serve reproduce torture sanitize notebooks clean clean-checkpoints
 
 help: ## list the targets
@@ -95,14 +95,17 @@ env-update: env-check ## same as env-check
 train: $(RUNTIME) ## train; make train ARGS="model=cnn20k training.epochs=5"
 	$(PY) -m mnist_exp $(ARGS)
 
-test: $(DEV) ## all tests
+test: $(DEV) ## the tests; those of engines, pages and wheels have targets of their own
 	$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-fast: $(DEV) ## the tests without subprocesses or whole trainings, in under two minutes
 	$(PY) -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
+test-pages: $(DEV) ## the blocks of the pages in docs/, and the notebooks
+	$(PY) -m pytest -n auto --dist worksteal -m pages $(ARGS)
+
 test-trackers: $(TRACKERS) ## the trackers against the real programs, and their page
-	$(PY) -m pytest tests/trackers tests/test_docs.py -k "trackers" $(ARGS)
+	$(PY) -m pytest tests/trackers tests/test_docs.py -m "not engines and not wheel" -k "trackers" $(ARGS)
 
 test-engines: $(ENGINES) ## sweeps on joblib, submitit and Slurm; searches with Optuna, on PostgreSQL
 	$(PY) -m pytest -m engines $(ARGS)

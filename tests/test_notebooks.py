@@ -46,6 +46,7 @@ def kernel() -> Iterator[Any]:
         yield started
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 @each_notebook
 def test_a_notebook_runs_without_warnings(name: str, kernel: Any, tmp_path: Path) -> None:

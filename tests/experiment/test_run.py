@@ -165,9 +165,10 @@ def test_summary_names_accuracy_rule_and_place(
 ) -> None:
     directory, results, _ = holdout_run
     lines = summary_lines(results, directory)
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert f"{results['accuracy']['mean']:.2%}" in lines[0]
     assert "best validation accuracy" in lines[0]
+    assert lines[-2] == f"report: {directory / 'report.html'}"
     assert str(directory) in lines[-1]
 
 
