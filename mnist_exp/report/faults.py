@@ -20,8 +20,8 @@ def only_warned(directory: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        print(
-            f"warning: the page of {printable(directory)} is not up to date: {error!r}. "
-            f"To write it: {command('report', str(directory))}",
-            file=sys.stderr,
+        again = command("report", str(directory))
+        line = (
+            f"warning: the page of {directory} is not up to date: {error!r}. To write it: {again}"
         )
+        print(printable(line), file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mnist_exp.report.run_charts import SHARES
 from mnist_exp.report.run_files import RunFiles
 from mnist_exp.run.command_line import command, resume_command
 from mnist_exp.run.config_sources import config_flags
@@ -140,7 +141,9 @@ def _commands(run: RunFiles) -> list[tuple[str, str]]:
     """Return what to do with the run, and the command for it."""
     found = []
     if not run.completed and run.status != "running" and run.results:
-        found.append(("Go on where it stopped", resume_command(run.directory)))
+        failed = "Go on from its last checkpoint, once the reason above is gone"
+        what = failed if run.status == "failed" else "Go on where it stopped"
+        found.append((what, resume_command(run.directory)))
     left_out = (*RUN_KEYS, "hydra.run.dir", "hydra.sweep.dir")
     words = [o for o in run.settings.overrides if key_of(o) not in left_out]
     flags = config_flags(run.directory)
@@ -176,12 +179,7 @@ def _device_facts(run: RunFiles) -> Pairs:
         constraint = run.section("constraint")
         levels = constraint.get("levels") if constraint.get("quantize") else None
         found.append(("levels in use", f"{used:.4g}" + (f" of {levels}" if levels else "")))
-    named = {
-        "share_rounded_away": "updates rounded away",
-        "share_at_min": "conductances at W_min",
-        "share_at_max": "conductances at W_max",
-    }
-    for column, name in named.items():
+    for column, name in SHARES.items():
         if (value := mean(column)) is not None:
             found.append((name, f"{value:.2%}"))
     if (drift := mean("mean_drift")) is not None:

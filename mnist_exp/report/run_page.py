@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from mnist_exp.report.configuration import config_tree
 from mnist_exp.report.images import SAMPLES, RunImages, Sprite
 from mnist_exp.report.page import Chart, render, write_page
 from mnist_exp.report.run_files import CollectedEpoch, Ended, RunFiles, read_run
+from mnist_exp.terminal import printable
 
 NAME = "report.html"
 AUGMENTED_ROWS = 5
@@ -35,7 +37,7 @@ def write_run_report(
     no_images: str = "",
     output: Path | None = None,
 ) -> Path:
-    """Write the page of a run and return its file.
+    """Write the page of a run and return its file; warn of files that it leaves out.
 
     Parameters
     ----------
@@ -57,8 +59,10 @@ def write_run_report(
     OSError
         If the file cannot be written.
     """
-    path = output or directory / NAME
-    write_page(path, run_page(read_run(directory, ended), images, no_images))
+    path, run = output or directory / NAME, read_run(directory, ended)
+    for problem in run.problems:
+        print(printable(f"warning: {problem} The page leaves it out."), file=sys.stderr)
+    write_page(path, run_page(run, images, no_images))
     return path
 
 

@@ -244,8 +244,14 @@ def test_too_many_images_leave_out_those_of_cells_first(run: Path, size: int) ->
     assert ('<section id="samples">' in page) == samples == (size == 48)
 
 
-def test_damaged_files_are_left_out_with_a_reason(changed: Path) -> None:
+def test_damaged_files_are_left_out_with_a_reason(
+    changed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (changed / PREDICTIONS).write_bytes(b"PK")
+    assert run_command("report", str(changed)) == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings[0].startswith(f"warning: {changed / PREDICTIONS}: is damaged (")
+    assert warnings[0].endswith(" The page leaves it out.")
     (changed / "metrics.jsonl").write_text("{\n")
     (changed / "steps.jsonl").write_text(f'{{"step": {"[" * 60}{"]" * 60}}}\n')
     (changed / "device_evaluation.json").write_text('{"times": 1}')
