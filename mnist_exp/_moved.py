@@ -61,7 +61,7 @@ MOVED = {
     "run.interruption": "interruption",
     "run.table": "app.commands.view_results",
     "schedule": "optim.schedule",
-    "shipped_config": "app.shipped_config",
+    "shipped_config": "files.shipped_config",
     "sweep": "run.sweep_table",
     "sweep_job": "app.sweep.job",
     "sweep_jobs": "app.sweep.jobs",

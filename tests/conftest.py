@@ -25,8 +25,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset, load_mnist
+from mnist_exp.files.shipped_config import config_directory
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("suite")

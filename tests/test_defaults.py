@@ -14,12 +14,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.cv import Holdout
 from mnist_exp.data import Dataset
 from mnist_exp.data.augment import Augmentation
 from mnist_exp.data.batches import Images
 from mnist_exp.device import DeviceConstraint
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.gradients import GradientCollector
 from mnist_exp.models import MLP, CNN20k, CNN21k
 from mnist_exp.optim import AsymmetricSGD, Muon

@@ -19,9 +19,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from mnist_exp import schema
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.cpu.kernels import library
 from mnist_exp.data.sources import BUNDLED
+from mnist_exp.files.shipped_config import config_directory
 from tests.conftest import Compose
 from tests.helpers.fault_injection import exit_code, start
 from tests.helpers.markdown import PAGES, REPOSITORY, anchors, blocks, inline_code, links

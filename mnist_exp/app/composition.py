@@ -15,8 +15,8 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app.hints import composition_message
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import quoted
 
 _ONE_AT_A_TIME = threading.Lock()  # Hydra's state is the process's

@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.saved_config import own_part
 
 TARGET = "_target_"

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
 from mnist_exp.app.options import read_options
-from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import quoted, shell_word
 from mnist_exp.run.config_differences import flat
 from mnist_exp.schema import RULES

@@ -28,7 +28,6 @@ from mnist_exp.app.composition import explained
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
 from mnist_exp.app.run_directories import Claim, claims, run_claim
 from mnist_exp.app.search.job import trial_callbacks
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.job import SweepJob
 from mnist_exp.app.sweep.launching import (
     end_early,
@@ -45,6 +44,7 @@ from mnist_exp.cpu.cores import threads_at_most
 from mnist_exp.cpu.openmp import wait_briefly
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import keys_of
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.interruption import Interrupted, StopSignals, queue_again
 from mnist_exp.run.config_differences import PLACES
 from mnist_exp.run.lock import DirectoryLock

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.files.shipped_config import config_directory
 
 LINE = re.compile(r"( *)([\w.]+): *(.*?)(?:(?:^| +)# ?(.*))?")
 MORE = re.compile(r" +# *(.*)")  # a comment goes on

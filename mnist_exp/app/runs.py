@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from mnist_exp.app.foreign_targets import judge_targets, targets_of_options
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import resume_command
 from mnist_exp.run.report import summary_lines
 from mnist_exp.run.results import COMPLETED, read_results

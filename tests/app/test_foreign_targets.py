@@ -11,8 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from mnist_exp.app.foreign_targets import is_known_part, judge_targets, targets_of_options
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.saved_config import CONFIG_FILE
 from tests.helpers.fault_injection import SMALL, command, few_images, without_times
 

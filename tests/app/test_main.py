@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from mnist_exp import schema
 from mnist_exp._version import __version__
 from mnist_exp.app.commands import COMMANDS, is_word
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build, optimization
+from mnist_exp.files.shipped_config import config_directory
 from tests.conftest import Compose
 from tests.helpers.fault_injection import command, exit_code, start_command
 

@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 import mnist_exp
 from mnist_exp.app.runs import Run
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.interruption import STOPPING, Interrupted
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.yaml_files import load_yaml

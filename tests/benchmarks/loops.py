@@ -20,11 +20,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.callbacks.gradient_norm import GradientNorm
 from mnist_exp.cpu.float32_matmul import fast_float32_products
 from mnist_exp.data import Dataset, load_mnist
 from mnist_exp.experiment import build
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.train.loop import Training, train
 from mnist_exp.train.state import TrainState

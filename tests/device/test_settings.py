@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.device import (
     ConstantStep,
     DeviceConstraint,
@@ -17,6 +16,7 @@ from mnist_exp.device import (
     StepModel,
 )
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from tests.helpers.device_settings import device_settings
 
 OPTIONS = sorted(path.stem for path in Path(config_directory(), "constraint").glob("*.yaml"))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.experiment import build
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.train.evaluate import evaluate
 from mnist_exp.train.loop import Training, train
 from tests.conftest import Compose

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings, keys_of
 from mnist_exp.experiment.run import run_experiment
+from mnist_exp.files.shipped_config import config_directory
 from tests.conftest import Compose
 
 FACTS = Facts(

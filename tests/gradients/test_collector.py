@@ -14,10 +14,10 @@ import yaml
 from torch import nn
 
 from mnist_exp import gradients
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.data import Dataset
 from mnist_exp.device import ArrayReading, reading_on
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.gradients import GradientCollector, disk_bytes
 from mnist_exp.models import CNN20k
 from mnist_exp.train.state import Row, TrainState

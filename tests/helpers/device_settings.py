@@ -6,8 +6,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.experiment.instantiate import call_nested
+from mnist_exp.files.shipped_config import config_directory
 
 
 @cache

@@ -12,11 +12,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp import schema
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
 from mnist_exp.experiment import build, optimization
 from mnist_exp.experiment.functions import build_loss, build_metrics
 from mnist_exp.experiment.instantiate import call_target
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.schema.configuration import mistakes_in, unread_keys
 from mnist_exp.schema.keys import RULES, rules_for
 from mnist_exp.schema.parts import PARTS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mnist_exp.app.commands import argument_parser
-from mnist_exp.app.shipped_config import config_directory
+from mnist_exp.files.shipped_config import config_directory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

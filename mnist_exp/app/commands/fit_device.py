@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_exp.app.commands import argument_parser
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import command
 from mnist_exp.schema.device_parts import FITTED_CURVES
 from mnist_exp.terminal import printable

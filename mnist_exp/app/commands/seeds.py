@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from mnist_exp.app.commands import argument_parser
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.files.atomic import write_atomic
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import command, override
 from mnist_exp.run.over_folds import mean_and_std
 from mnist_exp.run.overview import RunOverview, read_overview

@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnist_exp.app.run_directories import claim
 from mnist_exp.app.search.settings import check_search, make_storage_absolute
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.grid import check_grid
 from mnist_exp.app.sweep.jobs import (
     asked_jobs,
@@ -21,6 +20,7 @@ from mnist_exp.app.sweep.jobs import (
 from mnist_exp.app.sweep.objective import direction_of
 from mnist_exp.cpu.cores import cores
 from mnist_exp.errors import UserError
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.objective import objective_column
 from mnist_exp.run.saved_config import as_typed, key_of
 from mnist_exp.run.sweep_record import AskedJob, SweepRecord, write_sweep

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from mnist_exp import schema
 from mnist_exp.app.search.settings import OPTUNA, RULES
-from mnist_exp.app.shipped_config import config_directory
 from mnist_exp.app.sweep.objective import direction_of
 from mnist_exp.experiment.run import run_experiment
+from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.overview import read_overview
 from mnist_exp.run.results import read_results
 from mnist_exp.run.sweep_jobs import as_job
