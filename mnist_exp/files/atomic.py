@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -22,8 +23,11 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     Raises
     ------
     OSError
-        If the disk is full or the directory read-only; the old file is untouched.
+        If the disk is full or the directory read-only, or if ``path`` is a pipe or a device, which
+        would be gone; what was there is untouched.
     """
+    if os.path.lexists(path) and not (path.is_symlink() or path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # random, since processes of several machines may have the same number
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.{os.getpid()}.tmp")

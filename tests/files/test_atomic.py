@@ -40,6 +40,16 @@ def test_a_file_killed_while_it_is_replaced_is_the_old_or_the_new(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names, as POSIX has them")
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="a pipe or a device, not a file"):
+        write_atomic(pipe, b"new")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [False, True])
 @settings(max_examples=15)
