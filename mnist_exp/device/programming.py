@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from mnist_exp.cpu.step_devices import program_batch
 from mnist_exp.device.pulse_response import Given, PulseResponse, build_response
 from mnist_exp.device.pulses import accumulate_pulses
 from mnist_exp.device.quantization import Number, level_distance
@@ -54,6 +55,8 @@ class Programming:
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Replace the change ``w - before`` by the one the device makes."""
         assert before is not None, "the constraint keeps it for effects that need it"
+        if self._in_kernel(w, before):
+            return
         pulses = w - before
         if self.rate_factor is not None:
             pulses *= self.rate_factor
@@ -66,6 +69,17 @@ class Programming:
             pulses = accumulate_pulses(pulses, self.remainder)
         w.copy_(before)
         self._add(self.response.respond(w, pulses))
+
+    def _in_kernel(self, w: Tensor, before: Tensor) -> bool:
+        """Do the same in a kernel, with random numbers of its own; return whether it could."""
+        devices = self.response.in_numbers()
+        if devices is None:
+            return False
+        D = float(level_distance(self.W_min, self.W_max, self.levels))
+        return program_batch(
+            devices, w, before, D, self.rounding, self.random.seed,
+            factor=self.rate_factor, remainder=self.remainder, counts=self.counts,
+        )  # fmt: skip
 
     def write(self, w: Tensor, devices: Tensor, pulses: Tensor) -> None:
         """Give whole pulses to some devices; arguments as in `PulseResponse.write`."""

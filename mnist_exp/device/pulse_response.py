@@ -10,11 +10,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mnist_exp.cpu.step_devices import StepDevices
 from mnist_exp.device.pulses import curve_parameter, program, write_noise
 from mnist_exp.device.quantization import Number, at, clip, level_distance
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
+from mnist_exp.device.step_numbers import step_devices
 
 Given = tuple[Tensor, Tensor]
 OF_CURVE = "curve."  # prefix of a step model's numbers among the per-device values
@@ -51,6 +53,9 @@ class PulseResponse(Protocol):
         pulses : Tensor
             Positive up, not 0, [K].
         """
+
+    def in_numbers(self) -> StepDevices | None:
+        """Return the devices as numbers for a kernel; None if only torch knows their response."""
 
 
 def build_response(
@@ -108,6 +113,9 @@ class CurveResponse:
         w.index_copy_(0, devices, after)
         return devices, pulses
 
+    def in_numbers(self) -> None:
+        """Return None: there is no kernel for curves."""
+
     def _programmed(self, w: Tensor, pulses: Tensor, W_min: Number, W_max: Number) -> Tensor:
         after = program(w, pulses, *self.curves, W_min, W_max, self.settings.levels - 1)
         if (sigma := self.settings.write_noise) > 0:
@@ -147,6 +155,20 @@ class StepResponse:
         bounds = {"W_min": self.W_min, "W_max": self.W_max}
         self.numbers: dict[str, Number] = {**self.model.means, **mean_bounds, **bounds}
         self.numbers |= {n: drawn for n, drawn in self.drawn.items() if n != "write_offset"}
+        self._in_numbers: StepDevices | None = None
+        self._versions: list[int] | None = None  # of the numbers when these were made
+
+    def in_numbers(self) -> StepDevices | None:
+        """Return the devices as numbers for a kernel, made anew if a checkpoint was loaded."""
+        tensors = [number for number in self.numbers.values() if isinstance(number, Tensor)]
+        if self.random.device.type != "cpu" or any(tensor.is_inference() for tensor in tensors):
+            return None
+        versions = [tensor._version for tensor in tensors]
+        if versions != self._versions:
+            self._versions = versions
+            most = self.settings.levels - 1
+            self._in_numbers = step_devices(self.model, self.numbers, self.drawn, self.D, most)
+        return self._in_numbers
 
     def respond(self, w: Tensor, pulses: Tensor) -> Given:
         """Apply whole pulses in place; only the devices that get any are computed."""

@@ -71,6 +71,10 @@ class RandomSource:
         shared = int(self._numpy.integers(256)) / 256
         return self._lanes[:needed], 0.5 + shared * 2**-16
 
+    def seed(self) -> int:
+        """Return 64 random bits, for a kernel on the CPU that draws its own numbers."""
+        return int(self._bits.random_raw())
+
     def _set_lanes(self, lanes: npt.NDArray[np.uint64]) -> None:
         self._lanes = lanes  # generator states, enough for the largest draw so far
         # scratch space, reused: fresh memory on every call costs as much as the work itself

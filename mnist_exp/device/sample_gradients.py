@@ -51,6 +51,35 @@ class Block:
         return columns * self.stride + start
 
 
+@dataclass
+class OuterProducts:
+    """Gradients of a linear layer's samples: ``slope`` times the outer product of two vectors.
+
+    Attributes
+    ----------
+    outputs, inputs : Tensor
+        float32 [samples, outputs] and [samples, inputs].
+    first : int
+        The first of the layer's devices, [outputs, inputs] in a row.
+    slope : float
+        Derivative of a weight by its conductance.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+    first: int
+    slope: float
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the gradients, only for inputs that are not 0."""
+        columns_in = self.inputs.shape[1]
+        for some in self.inputs.nonzero().split(max(1, ELEMENTS // self.outputs.shape[1])):
+            samples, lines = some.unbind(1)
+            values = self.outputs.index_select(0, samples)
+            values *= (self.inputs[samples, lines] * self.slope).unsqueeze(1)
+            yield Block(values, lines + self.first, columns_in)
+
+
 class LayerCalls:
     """What a layer got in the forward and backward pass of a batch; a hook of the layer.
 
@@ -77,7 +106,7 @@ class LayerCalls:
         """Let copies of the network keep nothing."""
         return keep_nothing
 
-    def blocks(self, factor: float = 1.0) -> Iterator[Block]:
+    def gradients(self, factor: float = 1.0) -> Iterator[OuterProducts | Block]:
         """Yield the samples' gradients times a factor, those of a device in the samples' order."""
         for gradient, *inputs in self.calls:
             output = gradient.float() * factor
@@ -86,19 +115,14 @@ class LayerCalls:
             else:
                 yield from self._by_autograd(output, inputs)
 
-    def _outer_products(self, output: Tensor, inputs: Tensor) -> Iterator[Block]:
-        """Yield the gradients of a linear layer, only for inputs that are not 0."""
+    def _outer_products(self, output: Tensor, inputs: Tensor) -> Iterator[OuterProducts]:
+        """Yield the gradients of a linear layer."""
         for name, first in self.first.items():
             slope = _slope(self.layer, name)
-            if _of(name) == "bias":
-                yield Block(output * slope, first, 1)
-                continue
-            columns_in = inputs.shape[1]
-            for some in inputs.nonzero().split(max(1, ELEMENTS // output.shape[1])):
-                samples, lines = some.unbind(1)
-                values = output.index_select(0, samples)
-                values *= (inputs[samples, lines] * slope).unsqueeze(1)
-                yield Block(values, lines + first, columns_in)
+            if _of(name) == "bias":  # a row of devices, one for each output
+                yield OuterProducts(torch.ones_like(output[:, :1]), output, first, slope)
+            else:
+                yield OuterProducts(output, inputs, first, slope)
 
     def _by_autograd(self, output: Tensor, inputs: Sequence[Tensor]) -> Iterator[Block]:
         """Yield the gradients of any other layer, of a part of the batch at a time."""

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
+from mnist_exp.cpu.step_devices import program_samples
 from mnist_exp.device.programming import Programming
 from mnist_exp.device.quantization import Number, at, clip, level_distance
-from mnist_exp.device.sample_gradients import Block, LayerCalls
+from mnist_exp.device.sample_gradients import Block, LayerCalls, OuterProducts
 from mnist_exp.errors import UserError
 
 LARGEST_DIFFERENCE = 0.05  # of the samples' sum from the batch's gradient, as a share of its norm
@@ -91,8 +92,10 @@ class SampleProgramming:
             self._check_sum(w)
         scale = self.pulses_of_change
         factor = -lr_pos * (1.0 if isinstance(scale, Tensor) else scale)
-        blocks = (block for calls in self.layers for block in calls.blocks(factor))
-        found = [self._pulses(block, neg_to_pos) for block in blocks]
+        found = []
+        for gradients in (one for calls in self.layers for one in calls.gradients(factor)):
+            if not self._in_kernel(w, gradients, neg_to_pos):
+                found += [self._pulses(block, neg_to_pos) for block in blocks_of(gradients)]
         if not found:
             return
         devices, pulses = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -101,6 +104,18 @@ class SampleProgramming:
             if self.bounds is not None:
                 low, high = (at(bound, some) for bound in self.bounds)
                 w.index_copy_(0, some, clip(w.index_select(0, some), low, high))
+
+    def _in_kernel(self, w: Tensor, gradients: OuterProducts | Block, neg_to_pos: float) -> bool:
+        """Give the pulses in a kernel, with random numbers of its own; return whether it could."""
+        devices = self.programming.response.in_numbers()
+        if devices is None or not isinstance(gradients, OuterProducts):
+            return False
+        scale = self.pulses_of_change
+        return program_samples(
+            devices, w, gradients.first, gradients.inputs, gradients.outputs, gradients.slope,
+            neg_to_pos, self.programming.rounding, self.programming.random.seed,
+            factor=scale if isinstance(scale, Tensor) else None, counts=self.programming.counts,
+        )  # fmt: skip
 
     def _pulses(self, block: Block, neg_to_pos: float) -> tuple[Tensor, Tensor]:
         """Return the devices that get pulses and how many, in the order of the samples."""
@@ -151,8 +166,9 @@ class SampleProgramming:
     def _check_sum(self, w: Tensor) -> None:
         """Refuse networks of which a layer's weight acts elsewhere than in its layer's calls."""
         total = torch.zeros_like(w)
-        for block in (block for calls in self.layers for block in calls.blocks()):
-            total.index_add_(0, block.devices().flatten(), block.values.flatten())
+        for gradients in (one for calls in self.layers for one in calls.gradients()):
+            for block in blocks_of(gradients):
+                total.index_add_(0, block.devices().flatten(), block.values.flatten())
         parts = total.split([p.numel() for p in self.parameters])
         for p, summed in zip(self.parameters, parts, strict=True):
             batch = torch.zeros_like(summed) if p.grad is None else p.grad.flatten()
@@ -169,6 +185,14 @@ class SampleProgramming:
 
     def _note_step(self, *_: Any) -> None:
         self.stepped = True
+
+
+def blocks_of(gradients: OuterProducts | Block) -> Iterator[Block]:
+    """Yield the same gradients in blocks."""
+    if isinstance(gradients, Block):
+        yield gradients
+    else:
+        yield from gradients.blocks()
 
 
 def in_turns(devices: Tensor, pulses: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

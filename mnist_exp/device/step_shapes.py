@@ -80,11 +80,14 @@ class SoftBounds(StepModel):
 
     def shape(self, w: Tensor, up: bool, device: SimpleNamespace) -> Tensor:
         """Return the share that is left."""
+        return (device.W_max - w if up else w - device.W_min) / self.room(up, device)
+
+    def room(self, up: bool, device: SimpleNamespace) -> Tensor | float:
+        """Return the distance from the origin to the bound in a direction."""
         bound, mean = (device.W_max, device.mean_W_max) if up else (device.W_min, device.mean_W_min)
         least = NEAREST_BOUND * abs(mean - self.origin)
         toward = bound - device.origin if up else device.origin - bound
-        room = toward.clamp(min=least) if isinstance(toward, Tensor) else max(toward, least)
-        return (bound - w if up else w - bound) / room
+        return toward.clamp(min=least) if isinstance(toward, Tensor) else max(toward, least)
 
     def misfits(self, W_min: float, W_max: float) -> Iterator[str]:
         """Yield a message if the origin is not between the bounds."""

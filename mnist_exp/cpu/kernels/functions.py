@@ -36,7 +36,7 @@ WHOLE = 16  # products with a background need a multiple of this many outputs
 
 
 class Kernels:
-    """The compiled functions, on float32 tensors unless noted.
+    """The compiled functions, on float32 tensors unless noted; ``library`` holds them all.
 
     Those for `mnist_exp.cpu.ops` do nothing and return None or False for tensors they cannot take,
     which then go to torch. Those for networks do not check the layers passed to them.
@@ -60,12 +60,12 @@ class Kernels:
     def __init__(self, build: str, path: str) -> None:
         self.build = build
         self.measured = BY_BUILD[build]
-        self._library = CDLL(path)
+        self.library = CDLL(path)
         try:
             for name, (result, arguments) in SIGNATURES.items():
-                function = getattr(self._library, name)
+                function = getattr(self.library, name)
                 function.restype, function.argtypes = result, arguments
-            compiled_from_these = self._library.interface() == INTERFACE
+            compiled_from_these = self.library.interface() == INTERFACE
         except AttributeError:
             compiled_from_these = False
         if not compiled_from_these:
@@ -89,7 +89,7 @@ class Kernels:
             return None
         inputs = empty(len(indices), *pixels.shape[1:])
         sizes = (len(pixels), math.prod(pixels.shape[1:]), indices.data_ptr(), len(indices))
-        if not self._library.pixels_to_inputs(
+        if not self.library.pixels_to_inputs(
             pixels.data_ptr(), *sizes, scale, shift, inputs.data_ptr(), available()
         ):
             raise IndexError(f"an index of {len(pixels)} images is out of range")
@@ -122,7 +122,7 @@ class Kernels:
             weights, gradients, velocities or repeat(None), sizes, strict=False
         ):
             velocity = None if v is None else v.data_ptr()
-            self._library.asymmetric_sgd(w.data_ptr(), g.data_ptr(), velocity, size, *rest)
+            self.library.asymmetric_sgd(w.data_ptr(), g.data_ptr(), velocity, size, *rest)
         return True
 
     def round_to_levels(
@@ -147,14 +147,14 @@ class Kernels:
             end = (*grid, None if lanes is None else lanes.ctypes.data, lowest, available())
         changed(w)
         rounding = "round_nearest" if draw is None else "round_stochastic"
-        function = getattr(self._library, "round_counting_moves" if counting else rounding)
+        function = getattr(self.library, "round_counting_moves" if counting else rounding)
         function(w.data_ptr(), *(t.data_ptr() for t in counting), w.numel(), *end)
         return True
 
     def density(self, x: Tensor, samples: int) -> float:
         """Return the share of elements other than 0 in the first ``samples`` rows of ``x``."""
         count = math.prod(x.shape[1:]) * min(samples, len(x))
-        found: int = self._library.nonzero(x.data_ptr(), count)
+        found: int = self.library.nonzero(x.data_ptr(), count)
         return found / max(count, 1)
 
     def correct_predictions(self, logits: Tensor, labels: Tensor) -> int | None:
@@ -164,14 +164,14 @@ class Kernels:
         if not are_labels(labels, len(logits)):
             return None
         addresses = (logits.data_ptr(), labels.data_ptr())
-        correct: int = self._library.correct_predictions(*addresses, *logits.shape)
+        correct: int = self.library.correct_predictions(*addresses, *logits.shape)
         return correct
 
     def norm(self, x: Tensor) -> float | None:
         """Return the Euclidean norm of ``x``."""
         if not are_plain(x):
             return None
-        norm: float = self._library.norm(x.data_ptr(), x.numel(), available())
+        norm: float = self.library.norm(x.data_ptr(), x.numel(), available())
         return norm
 
     def orthogonalize(
@@ -193,12 +193,12 @@ class Kernels:
         result = x.clone(memory_format=torch.contiguous_format)
         if not are_plain(result):
             return None
-        self._library.orthogonalize(result.data_ptr(), *result.shape, steps, at_once, *quintic)
+        self.library.orthogonalize(result.data_ptr(), *result.shape, steps, at_once, *quintic)
         return result
 
     def scratch(self, layers: Array[Layer], samples: int) -> Tensor:
         """Return scratch space for `linear_layers` on batches of up to ``samples``."""
-        return empty(self._library.linear_layers_scratch(layers, len(layers), samples))
+        return empty(self.library.linear_layers_scratch(layers, len(layers), samples))
 
     def linear_layers(
         self,
@@ -237,7 +237,7 @@ class Kernels:
         loss, logits = empty(), empty(samples, classes)
         addresses = (loss.data_ptr(), logits.data_ptr(), None, scratch.data_ptr())
         data = (inputs.data_ptr(), labels.data_ptr(), samples, samples)
-        if not self._library.linear_layers(
+        if not self.library.linear_layers(
             layers, count, *data, label_smoothing, *addresses, available()
         ):
             raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
@@ -246,7 +246,7 @@ class Kernels:
     def convolutional_scratch(self, network: Network) -> Tensor:
         """Return scratch space for `convolutional_network`."""
         convolutions, layers = network
-        floats = self._library.convolutional_network_scratch(
+        floats = self.library.convolutional_network_scratch(
             convolutions, len(convolutions), layers, len(layers)
         )
         return empty(floats)
@@ -295,6 +295,6 @@ class Kernels:
         sizes = (convolutions, len(convolutions), layers, len(layers))
         data = (images.data_ptr(), labels.data_ptr(), samples, of_batch, label_smoothing)
         addresses = (loss.data_ptr(), logits.data_ptr(), scratch.data_ptr())
-        if not self._library.convolutional_network(*sizes, *data, *addresses):
+        if not self.library.convolutional_network(*sizes, *data, *addresses):
             raise IndexError(f"a label of the batch is not from 0 to {classes - 1}")
         return loss, logits

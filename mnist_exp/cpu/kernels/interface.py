@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_float, c_int, c_int64, c_void_p
+from ctypes import Structure, c_float, c_int, c_int64, c_uint64, c_void_p
 
 # Version of the interface below; must equal INTERFACE in interface.h.
-INTERFACE = 2
-POINTER, COUNT, NUMBER = c_void_p, c_int64, c_float
+INTERFACE = 3
+POINTER, COUNT, NUMBER, SEED = c_void_p, c_int64, c_float, c_uint64
 
 
 class Weight(Structure):
@@ -40,6 +40,34 @@ class Convolution(Structure):
     )
 
 
+class Number(Structure):
+    """A number of every device in C, float32 [devices], or one of all where ``each`` is None."""
+
+    _fields_ = (("each", POINTER), ("all", NUMBER))
+
+
+class Direction(Structure):
+    """Pulses in a direction in C."""
+
+    _fields_ = tuple((name, Number) for name in ("scale", "constant", "slope", "third"))
+
+
+class StepDevices(Structure):
+    """Devices whose pulses come one at a time, in C; step_devices.h says what the numbers do."""
+
+    _fields_ = (
+        ("shape", COUNT),
+        ("most", COUNT),
+        *((name, Number) for name in ("W_min", "W_max", "offset")),
+        ("up", Direction),
+        ("down", Direction),
+        *((name, NUMBER) for name in ("step_noise", "offset_noise", "write_noise")),
+        ("write_offset", POINTER),
+        ("up_only", COUNT),
+        ("counts", POINTER),
+    )
+
+
 # Result and argument types of each function; the C files document them.
 SIGNATURES = {
     "interface": (COUNT, ()),
@@ -61,6 +89,11 @@ SIGNATURES = {
     "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
     "orthogonalize": (None, (POINTER, COUNT, COUNT, COUNT, COUNT, NUMBER, NUMBER, NUMBER)),
     "norm": (NUMBER, (POINTER, COUNT, COUNT)),
+    "program_batch": (None, (*[POINTER] * 5, COUNT, NUMBER, COUNT, SEED, COUNT)),
+    "program_samples": (
+        None,
+        (POINTER, POINTER, COUNT, *[POINTER] * 3, *[COUNT] * 3, NUMBER, NUMBER, COUNT, SEED, COUNT),
+    ),
     "linear_layers_scratch": (COUNT, (POINTER, COUNT, COUNT)),
     "linear_layers": (
         c_int,

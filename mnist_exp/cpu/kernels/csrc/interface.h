@@ -6,8 +6,9 @@
 
 #include "convolutions.h"
 #include "linear_layers.h"
+#include "step_devices.h"
 
-#define INTERFACE 2 /* version; increase it here and in interface.py when a signature or struct changes */
+#define INTERFACE 3 /* version; increase it here and in interface.py when a signature or struct changes */
 
 int64_t interface(void);
 

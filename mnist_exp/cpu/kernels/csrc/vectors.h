@@ -24,7 +24,19 @@ INLINE Vector subtract(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
 INLINE Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
 INLINE Vector relu(Vector v) { return _mm512_max_ps(zero(), v); } /* NaN stays NaN */
 INLINE Vector larger(Vector a, Vector b) { return _mm512_max_ps(a, b); } /* b if one is NaN */
+INLINE Vector least(Vector a, Vector b) { return _mm512_min_ps(a, b); }  /* b if one is NaN */
+INLINE Vector round_down(Vector v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF); }
+INLINE Vector round_even(Vector v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT); }
 INLINE float sum(Vector v) { return _mm512_reduce_add_ps(v); }
+
+/* a where x > 0, else b, and b where x is NaN */
+INLINE Vector choose(Vector x, Vector a, Vector b) {
+    return _mm512_mask_mov_ps(b, _mm512_cmp_ps_mask(x, zero(), _CMP_GT_OQ), a);
+}
+
+/* A bit for each element: of a above b, or of v other than 0 */
+INLINE unsigned above(Vector a, Vector b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+INLINE unsigned unlike_zero(Vector v) { return _mm512_cmp_ps_mask(v, zero(), _CMP_NEQ_UQ); }
 
 INLINE __mmask16 first(int64_t count) {
     return count >= WIDTH ? 0xFFFF : (__mmask16)((1u << count) - 1);
@@ -87,10 +99,26 @@ INLINE Vector subtract(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
 INLINE Vector multiply(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
 INLINE Vector relu(Vector v) { return _mm256_max_ps(zero(), v); } /* NaN stays NaN */
 INLINE Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); } /* b if one is NaN */
+INLINE Vector least(Vector a, Vector b) { return _mm256_min_ps(a, b); }  /* b if one is NaN */
+INLINE Vector round_down(Vector v) { return _mm256_floor_ps(v); }
+INLINE Vector round_even(Vector v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT); }
 INLINE float sum(Vector v) {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     half = _mm_add_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+
+/* a where x > 0, else b, and b where x is NaN */
+INLINE Vector choose(Vector x, Vector a, Vector b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, zero(), _CMP_GT_OQ));
+}
+
+/* A bit for each element: of a above b, or of v other than 0 */
+INLINE unsigned above(Vector a, Vector b) {
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+INLINE unsigned unlike_zero(Vector v) {
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(v, zero(), _CMP_NEQ_UQ));
 }
 
 INLINE __m256i first(int64_t count) {
@@ -137,8 +165,8 @@ INLINE int64_t nonzeros(const float *x, int64_t count, float *values, int32_t *p
     int64_t found = 0;
     for (int64_t i = 0; i < count; i += WIDTH) {
         Vector v = load_first(x + i, count - i);
-        Vector unlike_zero = _mm256_cmp_ps(v, zero(), _CMP_NEQ_UQ);
-        int mask = _mm256_movemask_ps(_mm256_and_ps(unlike_zero, _mm256_castsi256_ps(first(count - i))));
+        Vector not_zero = _mm256_cmp_ps(v, zero(), _CMP_NEQ_UQ);
+        int mask = _mm256_movemask_ps(_mm256_and_ps(not_zero, _mm256_castsi256_ps(first(count - i))));
         __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits_set[mask]));
         __m256i position = _mm256_add_epi32(order, _mm256_set1_epi32((int32_t)i));
         store(values + found, _mm256_permutevar8x32_ps(v, order));
@@ -150,6 +178,7 @@ INLINE int64_t nonzeros(const float *x, int64_t count, float *values, int32_t *p
 
 #endif
 
+#define ALL_ABOVE ((1u << WIDTH) - 1)
 #define PADDED(count) (((count) + WIDTH - 1) / WIDTH * WIDTH)
 
 /* Turn WIDTH rows into WIDTH columns: log2(WIDTH) rounds of interleaving the halves. */
