@@ -7,7 +7,8 @@
 #include "threads.h"
 
 #define DEVICES 1024 /* a piece of work */
-#define SAMPLES 128  /* whose inputs are packed at a time */
+#define WORDS 2      /* of 64 samples, worked through at a time */
+#define SAMPLES (64 * WORDS)
 
 INLINE Vector at(Number number, int64_t i, int64_t lanes) {
     return number.each ? load_first(number.each + i, lanes) : broadcast(number.all);
@@ -27,42 +28,60 @@ INLINE Vector shape_at(int64_t shape, Vector line, Vector third) {
     return line;
 }
 
-static void count_pulses(int32_t *counts, const Vector *pulses, int64_t lanes) {
-    for (int64_t lane = 0; lane < lanes; lane++)
-        counts[lane] = (int32_t)smaller((int64_t)counts[lane] + (int64_t)(*pulses)[lane], INT32_MAX);
+typedef struct {
+    Vector scale, constant, slope, third;
+} Law;
+
+INLINE Law law_at(const Direction *d, int64_t i, int64_t lanes) {
+    return (Law){at(d->scale, i, lanes), at(d->constant, i, lanes), at(d->slope, i, lanes),
+                 at(d->third, i, lanes)};
 }
 
-/* Give whole pulses, those below 0 down, to devices i to i + lanes at w; where they are NaN, so is w. */
-static Vector give(const StepDevices *d, int64_t i, int64_t lanes, Vector w, Vector pulses, Generators *g) {
-    Vector low = at(d->W_min, i, lanes), high = at(d->W_max, i, lanes), offset = at(d->offset, i, lanes);
-    Vector scale = choose(pulses, at(d->up.scale, i, lanes), at(d->down.scale, i, lanes));
-    Vector constant = choose(pulses, at(d->up.constant, i, lanes), at(d->down.constant, i, lanes));
-    Vector slope = choose(pulses, at(d->up.slope, i, lanes), at(d->down.slope, i, lanes));
-    Vector third = choose(pulses, at(d->up.third, i, lanes), at(d->down.third, i, lanes));
-    Vector left = least(broadcast((float)d->most), d->up_only ? pulses : magnitude(pulses));
-    left = choose(left, left, zero()); /* 0 for NaN */
-    Vector given = left, below = zero();
-    if (d->write_offset) {
-        below = load_first(d->write_offset + i, lanes);
-        w = w - choose(given, below, zero());
-    }
-    for (; above(left, zero()); left = left - broadcast(1)) {
-        Vector size = larger(zero(), shape_at(d->shape, multiply_add(slope, w, constant), third));
-        if (d->step_noise > 0)
-            size = multiply_add(size * broadcast(d->step_noise), normal(g), size);
-        size = size + offset;
-        if (d->offset_noise > 0)
-            size = multiply_add(broadcast(d->offset_noise), normal(g), size);
-        w = choose(left, within(multiply_add(scale, size, w), low, high), w);
+INLINE Law either(Vector sign, const Law *up, const Law *down) {
+    return (Law){choose(sign, up->scale, down->scale), choose(sign, up->constant, down->constant),
+                 choose(sign, up->slope, down->slope), choose(sign, up->third, down->third)};
+}
+
+static void count_pulses(int32_t *counts, const float *pulses, int64_t lanes) {
+    for (int64_t lane = 0; lane < smaller(lanes, WIDTH); lane++)
+        counts[lane] = (int32_t)smaller((int64_t)counts[lane] + (int64_t)pulses[lane], INT32_MAX);
+}
+
+/* Give whole pulses, turn after turn, to devices i to i + lanes at w; those below 0 down. Where they are NaN,
+   so is w. */
+static Vector give(const StepDevices *d, int64_t i, int64_t lanes, Vector w, const Vector *turns,
+                   int64_t count, Generators *g) {
+    const Vector low = at(d->W_min, i, lanes), high = at(d->W_max, i, lanes), offset = at(d->offset, i, lanes);
+    const Law up = law_at(&d->up, i, lanes), down = law_at(&d->down, i, lanes);
+    Vector below = d->write_offset ? load_first(d->write_offset + i, lanes) : zero(), given = zero();
+    Vector at_last = w;
+    w = w - below;
+    for (int64_t turn = 0; turn < count; turn++) {
+        Vector pulses = d->up_only ? larger(zero(), turns[turn]) : magnitude(turns[turn]);
+        pulses = least(broadcast((float)d->most), pulses);
+        given = given + pulses;
+        const Law law = either(turns[turn], &up, &down);
+        for (Vector left = choose(pulses, pulses, zero()); above(left, zero()); left = left - broadcast(1)) {
+            Vector line = multiply_add(law.slope, w, law.constant);
+            Vector size = larger(zero(), shape_at(d->shape, line, law.third));
+            if (d->step_noise > 0)
+                size = multiply_add(size * broadcast(d->step_noise), normal(g), size);
+            size = size + offset;
+            if (d->offset_noise > 0)
+                size = multiply_add(broadcast(d->offset_noise), normal(g), size);
+            w = choose(left, within(multiply_add(law.scale, size, w), low, high), w);
+        }
     }
     if (d->write_offset) {
         Vector read = within(multiply_add(broadcast(d->write_noise), normal(g), w), low, high);
         store_first(d->write_offset + i, choose(given, read - w, below), lanes);
-        w = choose(given, read, w);
+        w = read;
     }
-    if (d->counts)
-        count_pulses(d->counts + i, &given, lanes);
-    return unless_nan(pulses, pulses, w);
+    if (d->counts) {
+        Vector counted = choose(given, given, zero());
+        count_pulses(d->counts + i, (const float *)&counted, lanes);
+    }
+    return unless_nan(given, given, choose(given, w, at_last));
 }
 
 typedef struct {
@@ -82,14 +101,18 @@ static void devices_of_batch(const void *task, int64_t from, int64_t to) {
         if (!unlike_zero(asked))
             continue;
         asked = asked * at((Number){b.factor, 1}, i, lanes) / broadcast(b.D);
-        Generators g = generators(b.seed, i);
         if (b.rounding == ACCUMULATE) {
             Vector held = asked + load_first(b.remainder + i, lanes);
             asked = with_sign(round_down(magnitude(held)), held);
             store_first(b.remainder + i, held - asked, lanes);
-        } else
-            asked = b.rounding == STOCHASTIC ? round_down(asked + uniform(&g)) : round_even(asked);
-        Vector w = unlike_zero(asked) ? give(b.devices, i, lanes, before, asked, &g) : before;
+            if (!unlike_zero(asked)) {
+                store_first(b.w + i, before, lanes);
+                continue;
+            }
+        }
+        Generators g = generators(b.seed, i);
+        asked = b.rounding == STOCHASTIC ? round_down(asked + uniform(&g)) : round_even(asked);
+        Vector w = unlike_zero(asked) ? give(b.devices, i, lanes, before, &asked, 1, &g) : before;
         store_first(b.w + i, w, lanes);
     }
 }
@@ -108,72 +131,90 @@ typedef struct {
     float *w;
     const float *factor;          /* or null */
     const float *inputs, *errors; /* [samples][in], [out][all samples] */
+    const uint64_t *busy;         /* [out][WORDS]: the samples with an error, a bit each */
     int64_t first, samples, all_samples, in, out;
     float slope, ratio;
     int64_t rounding;
     uint64_t seed;
 } Samples;
 
-/* A device rounds up when the share of chances at which it has not, the product of 1 - p over samples asking
-   for p pulses, reaches a number drawn in advance: with the probability p, as if drawn for every sample. */
+/* Pulses of WIDTH devices: those of turn 0 are the first of every device. */
 typedef struct {
-    Generators generators;
-    Vector not_yet, drawn;
-} Chance;
+    Vector turns[SAMPLES];
+    int64_t count, of_device[WIDTH];
+} Queue;
 
-static void begin(Chance *chance, Vector where) {
-    chance->not_yet = choose(where, broadcast(1), chance->not_yet);
-    chance->drawn = choose(where, uniform(&chance->generators), chance->drawn);
+static void append(Queue *queue, const float *pulses, unsigned devices) {
+    for (; devices; devices &= devices - 1) {
+        int device = __builtin_ctz(devices);
+        int64_t turn = queue->of_device[device]++;
+        if (turn == queue->count)
+            queue->turns[queue->count++] = zero();
+        ((float *)&queue->turns[turn])[device] = pulses[device];
+    }
 }
 
-/* A sample asks devices i to i + lanes for `asked` pulses; one of them may get some. */
-static __attribute__((noinline)) void respond(const Samples *s, int64_t i, int64_t lanes, Vector asked,
-                                              Chance *chance) {
-    Vector p = least(broadcast((float)s->devices->most), magnitude(asked)), whole = round_even(p);
-    if (s->rounding == STOCHASTIC) {
-        whole = round_down(p);
-        chance->not_yet = chance->not_yet * (broadcast(1) - (p - whole));
-        Vector left = chance->not_yet - chance->drawn;
-        Vector more = choose(left, zero(), broadcast(1)); /* 1 for NaN */
-        whole = whole + more;
-        begin(chance, more);
-    }
-    if (unlike_zero(whole))
-        store_first(s->w + i, give(s->devices, i, lanes, load_first(s->w + i, lanes), with_sign(whole, asked),
-                                   &chance->generators), lanes);
+/* Line up the pulses that the samples of `busy` ask of WIDTH devices, by their `lines` of inputs.
+
+   A device rounds up when the share of chances at which it has not, the product of 1 - p over samples that
+   ask for p pulses, reaches a number drawn in advance: with the probability p, as if drawn by each. */
+static void line_up(const Samples *s, const Vector *lines, const uint64_t *used, const uint64_t *busy,
+                    const float *errors, Vector factor, Generators *generators, Queue *queue) {
+    const Vector minus_ratio = broadcast(-s->ratio), most = broadcast((float)s->devices->most);
+    const int stochastic = s->rounding == STOCHASTIC;
+    Generators g = *generators; /* in registers */
+    Vector not_yet = broadcast(1), drawn = uniform(&g);
+    for (int word = 0; word < WORDS; word++)
+        for (uint64_t left = used[word] & busy[word]; left; left &= left - 1) {
+            int64_t n = 64 * word + __builtin_ctzll(left);
+            Vector asked = lines[n] * broadcast(errors[n]);
+            if (s->factor)
+                asked = asked * factor;
+            Vector down = asked * minus_ratio, p = larger(asked, down), whole;
+            if (stochastic) {
+                Vector next = minus_product(not_yet, p, not_yet);
+                if (above(next, drawn) == ALL_ABOVE) {
+                    not_yet = next;
+                    continue;
+                }
+                p = least(most, p);
+                whole = round_down(p);
+                not_yet = minus_product(not_yet, p - whole, not_yet);
+                Vector more = choose(not_yet - drawn, zero(), broadcast(1)); /* 1 for NaN */
+                whole = whole + more;
+                not_yet = choose(more, broadcast(1), not_yet);
+                drawn = choose(more, uniform(&g), drawn);
+            } else
+                whole = round_even(least(most, p));
+            whole = choose(asked, whole, zero() - whole);
+            append(queue, (const float *)&whole, unlike_zero(whole));
+        }
+    *generators = g;
 }
 
 /* All samples' pulses of the devices of input lines [from, to) * WIDTH. */
 static void devices_of_lines(const void *task, int64_t from, int64_t to) {
     const Samples s = *(const Samples *)task;
-    const Vector minus_ratio = broadcast(-s.ratio);
     Vector lines[SAMPLES];
-    int64_t sample[SAMPLES];
     for (int64_t line = from * WIDTH; line < to * WIDTH; line += WIDTH) {
-        int64_t lanes = s.in - line, found = 0;
+        int64_t lanes = s.in - line;
+        uint64_t used[WORDS] = {0};
         for (int64_t n = 0; n < s.samples; n++) {
             Vector x = load_first(s.inputs + n * s.in + line, lanes);
-            lines[found] = x * broadcast(s.slope);
-            sample[found] = n;
-            found += unlike_zero(x) != 0;
+            lines[n] = x * broadcast(s.slope);
+            used[n / 64] |= (uint64_t)(unlike_zero(x) != 0) << n % 64;
         }
-        for (int64_t o = 0; o < s.out && found; o++) {
+        for (int64_t o = 0; o < s.out; o++) {
             int64_t i = s.first + o * s.in + line;
-            const float *errors = s.errors + o * s.all_samples;
-            Vector factor = at((Number){s.factor, 1}, i, lanes);
-            Chance chance = {generators(s.seed, i), zero(), zero()};
-            begin(&chance, broadcast(1));
-            for (int64_t n = 0; n < found; n++) {
-                Vector asked = lines[n] * broadcast(errors[sample[n]]) * factor;
-                Vector down = asked * minus_ratio, p = larger(asked, down);
-                Vector not_yet = chance.not_yet - chance.not_yet * p;
-                int none = s.rounding == STOCHASTIC ? above(not_yet, chance.drawn) == ALL_ABOVE
-                                                    : !unlike_zero(round_even(p));
-                if (none)
-                    chance.not_yet = not_yet;
-                else
-                    respond(&s, i, lanes, choose(asked, asked, zero() - down), &chance);
-            }
+            Generators g = generators(s.seed, i);
+            Queue queue;
+            queue.count = 0;
+            memset(queue.of_device, 0, sizeof queue.of_device);
+            line_up(&s, lines, used, s.busy + o * WORDS, s.errors + o * s.all_samples,
+                    at((Number){s.factor, 1}, i, lanes), &g, &queue);
+            if (queue.count)
+                store_first(s.w + i, give(s.devices, i, lanes, load_first(s.w + i, lanes), queue.turns,
+                                          queue.count, &g), lanes);
         }
     }
 }
@@ -183,10 +224,17 @@ static void devices_of_lines(const void *task, int64_t from, int64_t to) {
 void program_samples(const StepDevices *devices, float *w, int64_t first, const float *factor,
                      const float *inputs, const float *errors, int64_t samples, int64_t in, int64_t out,
                      float slope, float ratio, int64_t rounding, uint64_t seed, int64_t threads) {
+    if (out < 1)
+        return;
+    uint64_t busy[out * WORDS];
     for (int64_t n = 0; n < samples; n += SAMPLES) {
-        Samples some = {devices, w, factor, inputs + n * in, errors + n, first,
-                        smaller(samples - n, SAMPLES), samples, in, out, slope, ratio, rounding,
-                        seed + ((uint64_t)n << 32)};
+        int64_t here = smaller(samples - n, SAMPLES);
+        memset(busy, 0, sizeof busy);
+        for (int64_t o = 0; o < out; o++)
+            for (int64_t k = 0; k < here; k++)
+                busy[o * WORDS + k / 64] |= (uint64_t)(errors[o * samples + n + k] != 0) << k % 64;
+        Samples some = {devices, w, factor, inputs + n * in, errors + n, busy, first, here, samples,
+                        in, out, slope, ratio, rounding, seed + ((uint64_t)n << 32)};
         share(devices_of_lines, &some, (in + WIDTH - 1) / WIDTH, 1, threads, LET_SLEEP);
     }
 }

@@ -19,6 +19,7 @@ INLINE Vector broadcast(float x) { return _mm512_set1_ps(x); }
 INLINE Vector load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE void store(float *p, Vector v) { _mm512_storeu_ps(p, v); }
 INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE Vector minus_product(Vector a, Vector b, Vector c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a b */
 INLINE Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
 INLINE Vector subtract(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
 INLINE Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
@@ -94,6 +95,7 @@ INLINE Vector broadcast(float x) { return _mm256_set1_ps(x); }
 INLINE Vector load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void store(float *p, Vector v) { _mm256_storeu_ps(p, v); }
 INLINE Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE Vector minus_product(Vector a, Vector b, Vector c) { return _mm256_fnmadd_ps(a, b, c); } /* c - a b */
 INLINE Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
 INLINE Vector subtract(Vector a, Vector b) { return _mm256_sub_ps(a, b); }
 INLINE Vector multiply(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
