@@ -11,6 +11,21 @@
 typedef uint32_t Bits __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t Integers __attribute__((vector_size(4 * WIDTH)));
 
+INLINE Bits bits_at(const void *p) {
+    Bits bits;
+    memcpy(&bits, p, sizeof bits);
+    return bits;
+}
+
+/* first, first + 1, ... */
+INLINE Bits counting_up(int64_t first) {
+    static const uint32_t count[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return bits_at(count) + (uint32_t)first;
+}
+
+INLINE Vector magnitude(Vector v) { return (Vector)((Bits)v & 0x7FFFFFFFu); }
+INLINE Vector with_sign(Vector v, Vector sign) { return (Vector)((Bits)v | ((Bits)sign & 0x80000000u)); }
+
 INLINE Vector as_floats(Integers n) { return __builtin_convertvector(n, Vector); }
 
 /* Taylor's series on |x| < ln 2 / 2, times a power of 2; beyond +-87 that of the nearest bound. The
@@ -55,13 +70,11 @@ INLINE Bits mixed(Bits h) {
     return h ^ h >> 16;
 }
 
-/* Those of elements first, first + 1, ...: the same whatever WIDTH is. */
-INLINE Generators generators(uint64_t seed, int64_t first) {
-    static const uint32_t count_up[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    Bits element;
-    memcpy(&element, count_up, sizeof element);
-    Bits low = mixed(element + ((uint32_t)first + (uint32_t)seed));
-    return (Generators){low, mixed(low ^ (uint32_t)(seed >> 32)) | 1}; /* never all 0 */
+/* Those of some elements: the same whatever WIDTH is. */
+INLINE Generators generators(uint64_t seed, Bits elements) {
+    Bits half = mixed(elements + (uint32_t)seed);
+    /* the first number drawn depends on the low part alone, and so this on all of the seed */
+    return (Generators){mixed(half ^ (uint32_t)(seed >> 32)), half | 1}; /* never all 0 */
 }
 
 INLINE Bits draw(Generators *g) {

@@ -34,6 +34,17 @@ typedef struct {
     int32_t *counts;     /* of pulses, added to; or null */
 } StepDevices;
 
+#define MOST_DEVICES 1024 /* in a turn */
+
+/* Pulses for some devices, whole numbers, below 0 down. */
+typedef struct {
+    int64_t count;
+    int32_t *devices;
+    float *pulses;
+} Turn;
+
+void give_pulses(const StepDevices *devices, float *w, const Turn *turns, int64_t count, uint64_t seed);
+
 enum PulseRounding { TO_NEAREST, STOCHASTIC, ACCUMULATE };
 
 void program_batch(const StepDevices *devices, float *w, const float *before, const float *factor,

@@ -26,6 +26,9 @@ INLINE Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
 INLINE Vector relu(Vector v) { return _mm512_max_ps(zero(), v); } /* NaN stays NaN */
 INLINE Vector larger(Vector a, Vector b) { return _mm512_max_ps(a, b); } /* b if one is NaN */
 INLINE Vector least(Vector a, Vector b) { return _mm512_min_ps(a, b); }  /* b if one is NaN */
+INLINE Vector gather(const float *p, const int32_t *places) {
+    return _mm512_i32gather_ps(_mm512_loadu_si512(places), p, 4);
+}
 INLINE Vector round_down(Vector v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF); }
 INLINE Vector round_even(Vector v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT); }
 INLINE float sum(Vector v) { return _mm512_reduce_add_ps(v); }
@@ -102,6 +105,9 @@ INLINE Vector multiply(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
 INLINE Vector relu(Vector v) { return _mm256_max_ps(zero(), v); } /* NaN stays NaN */
 INLINE Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); } /* b if one is NaN */
 INLINE Vector least(Vector a, Vector b) { return _mm256_min_ps(a, b); }  /* b if one is NaN */
+INLINE Vector gather(const float *p, const int32_t *places) {
+    return _mm256_i32gather_ps(p, _mm256_loadu_si256((const __m256i *)places), 4);
+}
 INLINE Vector round_down(Vector v) { return _mm256_floor_ps(v); }
 INLINE Vector round_even(Vector v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT); }
 INLINE float sum(Vector v) {
