@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
+from torch import Tensor
+
 from mnist_exp.cpu.step_devices import Direction, StepDevices
 from mnist_exp.device.quantization import Number
 from mnist_exp.device.step_model import StepModel
@@ -62,7 +64,11 @@ LAWS: dict[type[StepModel], tuple[str, Callable[..., Coefficients]]] = {
 
 
 def step_devices(
-    model: StepModel, numbers: Mapping[str, Number], drawn: Mapping[str, Number], D: float, most: int
+    model: StepModel,
+    numbers: Mapping[str, Number],
+    drawn: Mapping[str, Tensor],
+    D: float,
+    most: int,
 ) -> StepDevices | None:
     """Return the devices of a step model for a kernel; None if it has none.
 

@@ -136,10 +136,10 @@ class FastArray:
         own = {f"device.{name}": values for name, values in self._devices.items()}
         self.state = {"fast": self._conductances, "fast_start": self._start, **own}
 
-    def update(self, change: Tensor) -> None:
-        """Ask for a change, float32 [devices]."""
+    def update(self, change: Tensor, rate: float) -> None:
+        """Ask for a change, float32 [devices], times a rate."""
         before = self._conductances.clone() if self._needs_before else None
-        self._conductances += change
+        self._conductances.add_(change, alpha=rate)
         for effect in self._effects:
             effect(self._conductances, before)
 
@@ -176,7 +176,7 @@ class Transfer:
         change = w - before
         if self.scheme.gamma > 0:
             before -= self.scheme.gamma * self.fast.reading()  # C
-        self.write(change.mul_(self.scheme.fast_rate))
+        self.write(change)
         w.copy_(before)
         self.steps += 1
         transfers, left = divmod(int(self.steps), self.scheme.every)
@@ -202,8 +202,8 @@ class Transfer:
         return Reads(sum(columns), outputs) * (int(self.steps) // self.scheme.every)
 
     def write(self, change: Tensor) -> None:
-        """Ask A for a change."""
-        self.fast.update(change)
+        """Ask A for a change, times ``fast_rate``."""
+        self.fast.update(change, self.scheme.fast_rate)
 
     def transfer(self, w: Tensor, columns: list[Tensor]) -> None:
         """Read columns of A and ask C for them."""
@@ -234,10 +234,10 @@ class BufferedTransfer(Transfer):
             self.state["signs"] = self.signs
 
     def write(self, change: Tensor) -> None:
-        """Ask A for a change."""
+        """Ask A for a change, times ``fast_rate``."""
         if self.signs is not None:
             change *= self.signs
-        self.fast.update(change)
+        self.fast.update(change, self.scheme.fast_rate)
 
     def transfer(self, w: Tensor, columns: list[Tensor]) -> None:
         """Read columns of A into the buffer and ask C for its whole pulses."""

@@ -25,6 +25,7 @@ static uint64_t run(uint64_t seed, int64_t threads, int compare) {
     for (int i = 0; i < rounds; i++) {
         check_linear_layers(&c);
         check_elementwise(&c);
+        check_step_devices(&c);
         if (i % 4 == 0) {
             check_orthogonalize(&c);
             check_convolutional_network(&c);

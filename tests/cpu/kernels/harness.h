@@ -57,6 +57,7 @@ void naive_linear(Case *c, NaiveLinear *naive, const double *x, const int64_t *l
 
 void check_elementwise(Case *c);
 void check_orthogonalize(Case *c);
+void check_step_devices(Case *c);
 void check_linear_layers(Case *c);
 void check_convolutional_network(Case *c);
 
