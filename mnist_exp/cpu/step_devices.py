@@ -19,6 +19,7 @@ from mnist_exp.cpu.threads import available
 
 Number = float | Tensor  # of all devices, or of each, float32 [devices]
 SHAPES = ("line", "exponential", "power")
+MOST_OUTPUTS = 1 << 16  # of a layer; its scratch space is on the stack
 ROUNDINGS = ("nearest", "stochastic", "accumulate")
 
 
@@ -92,6 +93,7 @@ class StepDevices:
         tensors = [number for *_, number in numbers if isinstance(number, Tensor)]
         if self.write_offset is not None:
             tensors.append(self.write_offset)
+        self.sizes = {tensor.shape for tensor in tensors}
         if not are_plain(*tensors):
             return None
         for structure, name, number in numbers:
@@ -184,9 +186,9 @@ def program_samples(
     errors = errors.t().contiguous()
     layer = w[first : first + inputs.shape[1] * len(errors)]
     fits = len(layer) == inputs.shape[1] * len(errors) and len(inputs) == errors.shape[1]
-    if kernels is None or in_c is None or not fits or not are_plain(inputs, errors, layer):
+    if not fits or len(errors) > MOST_OUTPUTS or not are_plain(inputs, errors):
         return False
-    if factor is not None and not _fit(w, factor):
+    if kernels is None or in_c is None or not _fit(w, *([] if factor is None else [factor])):
         return False
     changed(w)
     addresses = (_address(factor), inputs.data_ptr(), errors.data_ptr())
@@ -201,8 +203,10 @@ def _counting(
     devices: StepDevices, w: Tensor, counts: Tensor | None
 ) -> interface.StepDevices | None:
     """Return the devices in C, with their counts, if the kernels can take them."""
-    in_c: interface.StepDevices | None = devices.in_c
-    if in_c is None or (counts is not None and not is_plain(counts, torch.int32)):
+    in_c = devices.in_c
+    sizes = devices.sizes | (set() if counts is None else {counts.shape})
+    plain = counts is None or is_plain(counts, torch.int32)
+    if in_c is None or not plain or not sizes <= {w.shape}:
         return None
     in_c.counts = _address(counts)
     return in_c
