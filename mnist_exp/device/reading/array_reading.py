@@ -146,6 +146,12 @@ class ArrayReading(Reading):
             )
 
     @property
+    def is_exact(self) -> bool:
+        """Whether inputs and currents stay as they are, in both directions."""
+        drives_all = self.input_range is None and self.input_signed
+        return drives_all and not self._changes_currents and not self.in_backward
+
+    @property
     def _changes_currents(self) -> bool:
         return self.output_range is not None or self.output_noise > 0 or self.read_noise > 0
 

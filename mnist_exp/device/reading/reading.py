@@ -88,6 +88,11 @@ class Reading(ABC):
         yield from ()
 
     @property
+    def is_exact(self) -> bool:
+        """Whether `read` is the plain product, so that only `weights` make a difference."""
+        return False
+
+    @property
     def transposed(self) -> Reading | None:
         """How the transposed array is read for the inputs' gradient; None: exactly."""
         return None

@@ -21,9 +21,11 @@ from mnist_exp.train.backprop.choose import backpropagation
 from tests.helpers.device_nets import small_net, train_steps
 from tests.helpers.device_settings import device_settings
 
-EXACT = ArrayReading(
-    input_bits=None, input_range=None, output_bits=None, output_range=None, output_noise=0.0
-)
+NO_FLAWS: dict[str, Any] = {
+    **{"input_bits": None, "input_range": None, "output_bits": None, "output_range": None},
+    "output_noise": 0.0,
+}
+EXACT = ArrayReading(**NO_FLAWS)
 QUIET = ArrayReading(output_noise=0.0)
 CONVOLUTIONS: list[dict[str, Any]] = [
     {},
@@ -56,6 +58,30 @@ def test_an_exact_reading_is_the_layer(settings: dict[str, Any]) -> None:
         found = gradients(model, inputs)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(gradients(model, inputs), expected, rtol=0, atol=0)
+
+
+class OnPatches(ArrayReading):
+    """The same, without the way around patches."""
+
+    is_exact = False
+
+
+@pytest.mark.parametrize("settings", CONVOLUTIONS, ids=str)
+def test_noisy_weights_alone_act_in_a_convolution_as_on_its_patches(
+    settings: dict[str, Any],
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Conv2d(4, 6, 3, **settings)
+    inputs = torch.randn(5, 4, 9, 8)
+    found = []
+    for kind in (ArrayReading, OnPatches):
+        noisy = kind(**NO_FLAWS, weight_noise=0.3)
+        assert noisy.is_exact == (kind is ArrayReading)
+        with reading_on(model, noisy, seed=0) as readers:
+            readers[""].output_scale = 1.5
+            found.append(gradients(model, inputs))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-3)
+    assert not torch.allclose(found[0][0], 1.5 * gradients(model, inputs)[0], atol=0.1)
 
 
 def test_a_convolution_is_a_linear_layer_on_its_patches() -> None:
