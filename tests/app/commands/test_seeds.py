@@ -58,7 +58,8 @@ def test_a_share_measured_besides_stands_by_the_accuracy(tmp_path: Path) -> None
         ("memristor", ["cv=none", "metrics=[shifted,nll]", "plots.dpi=60"], "validation images"),
         ("memristor", ["optimizer.lr_pos=0.1"], ""),
         ("memristor", ["augmentation=none"], ""),
-        ("cnn21k", [], "test images"),
+        ("cnn21k", [], "validation images"),
+        ("cnn20k", [], "test images"),
         ("cnn21k_published", [], ""),
     ],
 )
