@@ -134,7 +134,12 @@ INLINE __m256i first(int64_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count > WIDTH ? WIDTH : (int32_t)count), iota);
 }
 INLINE Vector load_first(const float *p, int64_t count) { return _mm256_maskload_ps(p, first(count)); }
-INLINE void store_first(float *p, Vector v, int64_t count) { _mm256_maskstore_ps(p, first(count), v); }
+INLINE void store_first(float *p, Vector v, int64_t count) {
+    if (count >= WIDTH) /* a store with a mask takes AMD's processors several times as long */
+        store(p, v);
+    else
+        _mm256_maskstore_ps(p, first(count), v);
+}
 
 /* v where x > 0, and where x is NaN, else 0 */
 INLINE Vector where_positive(Vector x, Vector v) {
