@@ -147,6 +147,7 @@ def round_counting_moves_(
     step: float,
     *,
     random: Random | None,
+    keeps: bool = False,
 ) -> Tensor:
     """Round like `round_stochastic_`, or without ``random`` like `round_nearest_`; count moves.
 
@@ -161,11 +162,13 @@ def round_counting_moves_(
         ``before``; see `add_saturating`.
     offset, slope, W_min, W_max, step, random
         As in `round_stochastic_`.
+    keeps : bool
+        Whether ``before`` becomes ``w`` at the end.
     """
     grid = (offset, slope, W_min, W_max, step)
     kernels = library.compiled()
     draw = None if random is None else random.generators
-    if kernels and kernels.round_to_levels(w, grid, draw, (before, moves)):
+    if kernels and kernels.round_to_levels(w, grid, draw, (before, moves), keeps):
         return w
     asked = torch.ne(w, before)
     if random is None:
@@ -175,6 +178,8 @@ def round_counting_moves_(
     moved = torch.ne(w, before).logical_and_(asked).nonzero().squeeze(1)
     levels = (w.index_select(0, moved) - before.index_select(0, moved)).abs_().div_(step).round_()
     add_saturating(moves, moved, levels)
+    if keeps:
+        before.copy_(w)
     return w
 
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from mnist_exp.device.dead_zones import dead_zone_warnings
 from mnist_exp.device.diagnostics import Tally, level_histogram, occupancy
 from mnist_exp.device.effect import AddedEffect
-from mnist_exp.device.effects import StepEffect, build_effects, draw_devices, placed, store
+from mnist_exp.device.effects import Round, StepEffect, build_effects, draw_devices, placed, store
 from mnist_exp.device.mapping import (
     DifferentialPair,
     Direct,
@@ -75,6 +75,7 @@ class DeviceConstraint(DeviceSettings):
     _before_update: list[AddedEffect]  # those that change the update asked for
     _effects: list[StepEffect]  # all others, and the package's own
     _tally: Tally
+    _rounding_keeps: bool  # whether rounding, the last effect, updates _before
     _samples: SampleProgramming | None  # with apply_to="sample"
     range_warnings: list[str]  # about the initial weights
     layers: list[nn.Module]  # whose weights are on devices, as often as they share one
@@ -126,6 +127,8 @@ class DeviceConstraint(DeviceSettings):
             bounds = self._bounds if self.clip or self.quantize else None
             self._samples = SampleProgramming(programming, layers, self._parameters, bounds)
             self._effects[0] = self._samples
+        last = self._effects[-1] if self._effects else None
+        self._rounding_keeps = isinstance(last, Round) and last.keep()
         self._reading = None
         if self.read is not None:
             self._reading = Stream(seed, self._conductances.device)
@@ -164,12 +167,15 @@ class DeviceConstraint(DeviceSettings):
             effect(w, before)
         sampled = self._until_sample == 0
         asked = clip(w, *self._bounds) if sampled else None
+        kept = self._rounding_keeps and before is not None
+        last = before.clone() if before is not None and kept and sampled else before
         for change in self._effects:
             change(w, before)
-        if asked is not None and before is not None:
-            self._sample(asked, before)
+        if asked is not None and last is not None:
+            self._sample(asked, last)
         self._until_sample = (self.diagnose_every if sampled else self._until_sample) - 1
-        self._keep_for_next_step()
+        if not kept:
+            self._keep_for_next_step()
 
     def warnings(self, learning_rate: float) -> list[str]:
         """Return warnings about an unsuitable conductance range and about rounding dead zones.

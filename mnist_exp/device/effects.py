@@ -79,6 +79,7 @@ class Round:
     """Retention, then rounding to a level, fused into one pass over the conductances.
 
     With ``counts``, int32 [devices], it counts the levels by which devices move that are asked to.
+    If it also ``keeps``, ``before`` becomes ``w``, as the next step needs it.
     """
 
     retention: float
@@ -88,6 +89,7 @@ class Round:
     levels: int
     random: RandomSource | None
     counts: Tensor | None = None
+    keeps: bool = False
 
     @property
     def needs_before(self) -> bool:
@@ -102,11 +104,18 @@ class Round:
             line, bounds = (float(offset), float(slope)), (float(self.W_min), float(self.W_max))
             self.grid = (*line, *bounds, float(step))
 
+    def keep(self) -> bool:
+        """Have it keep ``w`` from now on, if it counts: it must be last. Return whether it does."""
+        self.keeps = self.counts is not None
+        return self.keeps
+
     def __call__(self, w: Tensor, before: Tensor | None) -> None:
         """Apply one step of drift, then round: stochastically, or to the nearest level."""
         settings = (self.W_min, self.W_max, self.levels, self.retention, self.target)
         if self.counts is not None and before is not None and self.grid:
-            round_counting_moves_(w, before, self.counts, *self.grid, random=self.random)
+            round_counting_moves_(
+                w, before, self.counts, *self.grid, random=self.random, keeps=self.keeps
+            )
         elif self.random is None and self.grid:
             round_nearest_(w, *self.grid)
         elif self.random is None:

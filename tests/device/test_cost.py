@@ -21,6 +21,7 @@ from mnist_exp.device.reads import Reads, reads_of_a_sample
 from mnist_exp.device.write_counter import pulses_counted
 from mnist_exp.errors import UserError
 from tests.helpers.device_nets import FLAWS, attached, small_net, train_steps
+from tests.helpers.kernel_builds import COMPILED, using
 
 LEVELS = 21
 D = 2 / (LEVELS - 1)  # bounds -1 and 1
@@ -204,6 +205,7 @@ CASES: dict[str, dict[str, Any]] = {
     "levels": FLAWS | {"pulse_rounding": "none", "rounding": "stochastic"},
     "reference": FLAWS | {"mapping": "reference", "quantize": False},
     "direct": {"retain": True, "retention": 0.01},
+    "rounding": {"quantize": True, "rounding": "stochastic", "diagnose_every": 2},
     "straight_through": {"quantize": True, "rounding": "straight_through"},
     "tiki_taka": FLAWS | {"update": TikiTakaV2(columns=3, flip_probability=0.3)},
     "thresholded": FLAWS | {"update": ThresholdedWrites(probability=0.5)},
@@ -232,6 +234,20 @@ def test_counting_changes_nothing_and_resumes_with_the_same_numbers(case: str) -
     assert on.costs()["pulses"] > 0
     assert off.costs() == {}
     assert off.diagnostics() == on.diagnostics()
+
+
+@pytest.mark.parametrize("build", ["torch", *COMPILED])
+@pytest.mark.parametrize(("stuck", "keeps"), [(0.0, True), (0.2, False)])
+def test_rounding_keeps_the_conductances_if_nothing_comes_after_it(
+    build: str, stuck: float, keeps: bool
+) -> None:
+    net = small_net()
+    with using(build):
+        constraint = attached(net, quantize=True, cost=Cost(), stuck_at_min=stuck)
+        assert constraint._rounding_keeps == keeps
+        train_steps(net, torch.optim.SGD(net.parameters(), lr=0.1), constraint, 5)
+        assert constraint._before is not None
+        assert constraint._before.equal(constraint._conductances)
 
 
 def test_counts_are_exact_beyond_what_float32_holds() -> None:

@@ -126,7 +126,12 @@ class Kernels:
         return True
 
     def round_to_levels(
-        self, w: Tensor, grid: Grid, draw: Draw | None, counting: Sequence[Tensor] = ()
+        self,
+        w: Tensor,
+        grid: Grid,
+        draw: Draw | None,
+        counting: Sequence[Tensor] = (),
+        keeps: bool = False,
     ) -> bool:
         """Round ``w`` in place to levels, ``offset + slope * w`` in level units.
 
@@ -134,6 +139,7 @@ class Kernels:
         ``draw(count)`` returns their states, one per four conductances, and the offset common to
         all random numbers, called only if the kernel can take ``w``. ``counting``: what ``w`` was
         before, and int32 counts, to which moves by levels are added where ``w`` differed from it.
+        If it ``keeps``, the former becomes ``w``.
         """
         plain = [is_plain(t, dtype) for t, dtype in zip(counting, COUNTING, strict=False)]
         sizes = {t.numel() for t in (w, *counting)}
@@ -145,10 +151,15 @@ class Kernels:
             assert lanes is None or lanes.dtype == np.uint64
             assert lanes is None or (4 * lanes.size >= w.numel() and lanes.flags.c_contiguous)
             end = (*grid, None if lanes is None else lanes.ctypes.data, lowest, available())
-        changed(w)
-        rounding = "round_nearest" if draw is None else "round_stochastic"
-        function = getattr(self.library, "round_counting_moves" if counting else rounding)
-        function(w.data_ptr(), *(t.data_ptr() for t in counting), w.numel(), *end)
+        if not counting:
+            changed(w)
+            name = "round_nearest" if draw is None else "round_stochastic"
+            getattr(self.library, name)(w.data_ptr(), w.numel(), *end)
+            return True
+        before, moves = counting
+        changed(w, moves, *([before] if keeps else []))
+        addresses = (w.data_ptr(), before.data_ptr(), moves.data_ptr())
+        self.library.round_counting_moves(*addresses, keeps, w.numel(), *end)
         return True
 
     def density(self, x: Tensor, samples: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import Structure, c_float, c_int, c_int64, c_uint64, c_void_p
 
 # Version of the interface below; must equal INTERFACE in interface.h.
-INTERFACE = 3
+INTERFACE = 4
 POINTER, COUNT, NUMBER, SEED = c_void_p, c_int64, c_float, c_uint64
 
 
@@ -24,10 +24,26 @@ class Weight(Structure):
     )
 
 
-class Layer(Structure):
-    """A linear layer in C."""
+class ArrayReading(Structure):
+    """How a product is read from an array, in C; linear_layers.h says what the numbers do."""
 
-    _fields_ = (("inputs", COUNT), ("outputs", COUNT), ("weight", Weight), ("bias", Weight))
+    _fields_ = (
+        *((name, COUNT) for name in ("own_range", "rounds_inputs", "rounds_outputs")),
+        *((name, NUMBER) for name in ("steps", "to_voltage", "lowest", "highest")),
+        *((name, NUMBER) for name in ("to_current", "to_digit", "largest_digit", "from_digit")),
+        *((name, NUMBER) for name in ("to_output", "output_noise", "read_noise")),
+        ("seed", SEED),
+    )
+
+
+class Layer(Structure):
+    """A linear layer in C; ``reading`` is the address of an `ArrayReading`, or None."""
+
+    _fields_ = (
+        *((name, COUNT) for name in ("inputs", "outputs")),
+        *((name, Weight) for name in ("weight", "bias")),
+        ("reading", POINTER),
+    )
 
 
 class Convolution(Structure):
@@ -83,7 +99,7 @@ SIGNATURES = {
     ),
     "round_counting_moves": (
         None,
-        (POINTER, POINTER, POINTER, COUNT, *[NUMBER] * 5, POINTER, NUMBER, COUNT),
+        (POINTER, POINTER, POINTER, c_int, COUNT, *[NUMBER] * 5, POINTER, NUMBER, COUNT),
     ),
     "nonzero": (COUNT, (POINTER, COUNT)),
     "correct_predictions": (COUNT, (POINTER, POINTER, COUNT, COUNT)),
@@ -99,6 +115,8 @@ SIGNATURES = {
         c_int,
         (POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 4, COUNT),
     ),
+    "read_product": (None, (POINTER, POINTER, COUNT, POINTER, POINTER, COUNT)),
+    "normals": (None, (POINTER, COUNT, SEED, COUNT)),
     "convolutional_network_scratch": (COUNT, (POINTER, COUNT, POINTER, COUNT)),
     "convolutional_network": (
         c_int,

@@ -18,15 +18,18 @@ class Measurements:
         Cost of one multiply-add in the training kernels, in multiply-adds of torch on one thread.
     other_operations : float
         Cost of torch's other operations per training step, in its multiply-adds.
+    passes_of_reading : float
+        Cost of torch's passes over an input that an array is driven with, in its multiply-adds.
     """
 
     multiply_add: float
     other_operations: float
+    passes_of_reading: float
 
 
 BY_BUILD = {
-    "avx512": Measurements(2.2, 4e6),  # AMD Zen 4
+    "avx512": Measurements(2.2, 4e6, 100),  # AMD Zen 4
     # AMD Zen 3. Chooses right on six batches with one thread; 3e6 is a rough fit, and 4e6 chooses
     # the same.
-    "avx2": Measurements(2.2, 3e6),
+    "avx2": Measurements(2.2, 3e6, 100),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnist_exp.cpu.array_reading import Converters, read_product
 from mnist_exp.device.reading.converters import Driven, convert, drive
 from mnist_exp.device.reading.reading import Array, Reading
 from mnist_exp.device.reading.wires import effective_conductances
@@ -112,6 +114,11 @@ class ArrayReading(Reading):
 
     def read(self, inputs: Tensor, weights: Tensor, array: Array) -> Tensor:
         """Return the product as the sum of what the tiles' converters give."""
+        converters = self.converters(array.weight_range, weights.shape[1])
+        if converters is not None and array.random.device.type == "cpu":
+            found = read_product(inputs, weights, converters, array.random.seed)
+            if found is not None:
+                return found
         voltages, unit, scale = self.drive(inputs)
         to_current = unit / array.weight_range
         if not self._changes_currents:
@@ -127,14 +134,50 @@ class ArrayReading(Reading):
             return F.linear(voltages, weights)
         return total.mul_(scale / to_current)
 
+    @property
+    def changes_weights(self) -> bool:
+        """Whether `weights` returns others than those stored, at least in training."""
+        return self.wire_resistance > 0 or self.weight_noise > 0
+
+    def converters(self, weight_range: float | Tensor, rows: int) -> Converters | None:
+        """Return the numbers of a product with so many inputs for a kernel.
+
+        None where it is computed otherwise: from several tiles, or by a class of one's own.
+        """
+        if type(self) is not ArrayReading or (self.tile_rows or rows) < rows:
+            return None
+        steps = self._input_steps
+        own = self.input_range == "abs_max"
+        size = 1.0 if own or self.input_range is None else float(self.input_range)
+        limited = not own and self.input_range is not None
+        to_current = 1 / steps / weight_range if self._changes_currents else 1.0
+        digits = 1.0 if self.output_bits is None else 2.0 ** (self.output_bits - 1) - 1
+        largest = self._output_limit(rows)
+        rounds = largest is not None and self.output_bits is not None
+        return Converters(
+            own_range=own,
+            rounds_inputs=self.input_bits is not None,
+            rounds_outputs=rounds,
+            steps=steps,
+            to_voltage=steps / size,
+            lowest=(-steps if limited else -math.inf) if self.input_signed else 0.0,
+            highest=steps if limited else math.inf,
+            to_current=float(to_current),
+            to_digit=digits / largest if rounds and largest is not None else 1.0,
+            largest_digit=math.inf if largest is None else digits if rounds else largest,
+            from_digit=largest / digits if rounds and largest is not None else 1.0,
+            to_output=float(size / steps / to_current),
+            output_noise=self.output_noise,
+            read_noise=self.read_noise / steps,
+        )
+
     def drive(self, inputs: Tensor) -> Driven:
         """Convert inputs [..., in] to voltages."""
         return drive(inputs, self.input_bits, self.input_range, self.input_signed)
 
     def convert(self, currents: Tensor, rows: int) -> Tensor:
         """Convert currents of a tile with so many rows; may change them in place."""
-        limit = float(rows) if self.output_range == "all_rows" else self.output_range
-        return convert(currents, self.output_bits, None if limit is None else float(limit))
+        return convert(currents, self.output_bits, self._output_limit(rows))
 
     def misfits(self, settings: DeviceSettings) -> Iterator[str]:
         """Yield a message if conductances are negative where wires' currents follow from them."""
@@ -150,6 +193,15 @@ class ArrayReading(Reading):
         """Whether inputs and currents stay as they are, in both directions."""
         drives_all = self.input_range is None and self.input_signed
         return drives_all and not self._changes_currents and not self.in_backward
+
+    @property
+    def _input_steps(self) -> int:
+        """Voltages above 0."""
+        return 1 if self.input_bits is None else 2 ** (self.input_bits - self.input_signed) - 1
+
+    def _output_limit(self, rows: int) -> float | None:
+        limit = float(rows) if self.output_range == "all_rows" else self.output_range
+        return None if limit is None else float(limit)
 
     @property
     def _changes_currents(self) -> bool:

@@ -270,9 +270,28 @@ def reading_on(
                 layer.forward = old  # type: ignore[method-assign]
 
 
+@contextmanager
+def exact_products(model: nn.Module) -> Iterator[None]:
+    """Compute the products of a network exactly in a block, whatever reads them."""
+    read = [(m, m.forward) for m in model.modules() if reader_of(m) is not None]
+    for module, _ in read:
+        del module.forward
+    try:
+        yield
+    finally:
+        for module, forward in read:
+            module.forward = forward
+
+
+def reader_of(layer: nn.Module) -> ReadLayer | None:
+    """Return what reads the product of a layer, if anything."""
+    forward = vars(layer).get("forward")
+    return forward if isinstance(forward, ReadLayer) else None
+
+
 def is_read(model: nn.Module) -> bool:
     """Return whether products of a network are read from arrays."""
-    return any(isinstance(vars(module).get("forward"), ReadLayer) for module in model.modules())
+    return any(reader_of(module) is not None for module in model.modules())
 
 
 @contextmanager
@@ -281,8 +300,8 @@ def restarted(model: nn.Module) -> Iterator[None]:
 
     Evaluations in it depend on nothing that was read before, and change nothing that is read after.
     """
-    forwards = [vars(module).get("forward") for module in model.modules()]
-    streams = {each.stream: each.layer for each in forwards if isinstance(each, ReadLayer)}
+    readers = map(reader_of, model.modules())
+    streams = {reader.stream: reader.layer for reader in readers if reader is not None}
     with ExitStack() if streams else nullcontext() as stack:
         for stream, layer in streams.items():
             assert stack is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from mnist_exp.cpu.array_reading import normals
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.schema.rule import Rule, mistakes, refuse
 
@@ -44,7 +45,9 @@ class Array:
 
     def normal(self, like: Tensor) -> Tensor:
         """Return standard normal numbers of a tensor's shape, dtype and device."""
-        return self.random.normal(like.numel()).view(like.shape).to(like)
+        count, random = like.numel(), self.random
+        found = normals(count, random.seed) if random.device.type == "cpu" else None
+        return (random.normal(count) if found is None else found).view(like.shape).to(like)
 
 
 @dataclass(kw_only=True)
@@ -98,10 +101,16 @@ class Reading(ABC):
         return None
 
 
-def largest(weights: Tensor) -> Tensor:
-    """Return the largest absolute value, [], or 1 if there is none above 0."""
+def largest(weights: Tensor) -> float | Tensor:
+    """Return the largest absolute value, or 1 if there is none above 0; off the CPU as [].
+
+    The CPU would take longer for operations on one number than for finding it.
+    """
     if not weights.numel():
-        return weights.new_ones(())
+        return 1.0
     low, high = torch.aminmax(weights.detach())
+    if weights.device.type == "cpu":
+        number = max(-low.item(), high.item())
+        return number if number > 0 else 1.0
     found = torch.maximum(-low, high)
     return torch.where(found > 0, found, 1.0)

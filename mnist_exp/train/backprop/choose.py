@@ -10,16 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.cpu.kernels import kernels_for
+from mnist_exp.device.reading.layers import exact_products, is_read
 from mnist_exp.models import stages
 from mnist_exp.train import compute_device
 from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
 from mnist_exp.train.backprop.mlp import LinearLayers
+from mnist_exp.train.backprop.mlp_read import ReadLinearLayers
 from mnist_exp.train.losses import Loss
 
 # Tolerances by precision, as shares of the norms of logits and gradients: above rounding errors
 # (including flips of a ReLU at 0), below the difference to another network.
 LARGEST_DIFFERENCES = {"fp32": (1e-3, 0.05), "bf16": (0.1, 0.2)}
+
+
+Way = Autograd | LinearLayers | CompiledConvolutions | ReadLinearLayers
 
 
 class Backpropagation(Protocol):
@@ -59,16 +64,14 @@ def backpropagation(
     return way if model in _said_so else Compared(way, exact)
 
 
-def fastest_way(
-    model: nn.Module, label_smoothing: float, precision: str
-) -> Autograd | LinearLayers | CompiledConvolutions:
+def fastest_way(model: nn.Module, label_smoothing: float, precision: str) -> Way:
     """Return the fastest way that a network's declarations allow; see `backpropagation`."""
     return _fastest_kind(model, precision)(model, label_smoothing, precision)
 
 
-def _fastest_kind(
-    model: nn.Module, precision: str
-) -> type[Autograd | LinearLayers | CompiledConvolutions]:
+def _fastest_kind(model: nn.Module, precision: str) -> type[Way]:
+    if is_read(model):
+        return ReadLinearLayers if ReadLinearLayers.knows(model) else Autograd
     said = stages.stages(model)
     if said is not None and LinearLayers.knows(said):
         return LinearLayers
@@ -86,6 +89,7 @@ WORDS = {
     AutogradInParts: "autograd on parts of the batch",
     LinearLayers: "chain rule of linear layers",
     CompiledConvolutions: "compiled convolutions",
+    ReadLinearLayers: "chain rule of linear layers read from arrays",
 }
 
 
@@ -123,19 +127,20 @@ class Compared:
         model = self.exact.model
         if model in _said_so:
             return self.way(inputs, labels)
-        truth = self.exact(inputs, labels)
-        true_gradients = _gradients(model)
-        model.zero_grad()
-        result = self.way(inputs, labels)
+        with exact_products(model):  # how these are read was not declared, and is random
+            truth = self.exact(inputs, labels)
+            true_gradients = _gradients(model)
+            model.zero_grad()
+            result = self.way(inputs, labels)
         numbers = torch.cat([truth[1].flatten(), *true_gradients])
-        if not numbers.isfinite().all() or not len(labels):
-            return result  # nothing to compare
+        if not numbers.isfinite().all() or not len(labels):  # nothing to compare
+            return self.way(inputs, labels) if is_read(model) else result
         of_logits, of_gradients = LARGEST_DIFFERENCES[self.exact.precision]
         _said_so[model] = _are_near([result[1]], [truth[1]], of_logits) and _are_near(
             _gradients(model), true_gradients, of_gradients
         )
         if _said_so[model]:
-            return result
+            return self.way(inputs, labels) if is_read(model) else result
         name = type(model).__name__
         print(
             f"warning: {name} declares stages() or independent_samples, but autograd finds other "

@@ -66,10 +66,7 @@ class CompiledLayers:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
         if len(x) > self.samples:
             self.scratch, self.samples = kernels.scratch(self.array, len(x)), len(x)
-        values = [  # kept alive until the kernels are done
-            _describe(weight, place)
-            for weight, place in zip(self.weights, self.places, strict=True)
-        ]
+        values = self.describe()  # kept alive until the kernels are done
         result = kernels.linear_layers(self.array, x, labels, self.label_smoothing, self.scratch)
         for weight, value in zip(self.weights, values, strict=True):
             if value is None:
@@ -78,10 +75,14 @@ class CompiledLayers:
                 weight.spread_gradient()
         return result
 
+    def describe(self) -> list[Tensor | None]:
+        """Write the weights' addresses to ``places``; return values that C cannot compute."""
+        return list(map(describe, self.weights, self.places))
 
-def _describe(weight: Weight, place: WeightInC) -> Tensor | None:
+
+def describe(weight: Weight, place: WeightInC) -> Tensor | None:
     """Write a weight's addresses to ``place``; return its value if C cannot compute it."""
-    place.plus_gradient = weight.gradients[0].data_ptr()
+    place.plus_gradient, place.minus = weight.gradients[0].data_ptr(), None
     mapping = weight.mapping
     if mapping is None:
         place.plus = weight.parameters[0].data_ptr()

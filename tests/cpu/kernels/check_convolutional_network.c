@@ -147,7 +147,7 @@ static void make_linear_layers(Case *c, Network *net) {
         n->weight_gradient[l] = widened(c, weight_gradient, weights);
         n->bias_gradient[l] = widened(c, bias_gradient, outputs);
         net->linear[l] = (LinearLayer){inputs, outputs, {weight, 0, weight_gradient, 0, 0},
-                                       {bias, 0, bias_gradient, 0, 0}};
+                                       {bias, 0, bias_gradient, 0, 0}, 0};
     }
 }
 

@@ -86,12 +86,13 @@ static void check_rounding(Case *c) {
         if (below(c, 2))
             counted[i] = start[i]; /* not asked to change */
     }
-    float *asked = copied(c, counted, count);
+    float *asked = copied(c, counted, count), *kept = copied(c, start, count);
+    int keeps = (int)below(c, 2);
     for (int64_t i = 0; i < generators; i++)
         lanes[i] = before[i] = same_lanes[i] = draw(c);
     round_nearest(nearest, count, 40, 100, -0.4f, 0.5f, 0.01f, c->threads);
     round_stochastic(random, count, 40, 100, -0.4f, 0.5f, 0.01f, lanes, 0.5f, c->threads);
-    round_counting_moves(counted, start, moves, count, 40, 100, -0.4f, 0.5f, 0.01f,
+    round_counting_moves(counted, kept, moves, keeps, count, 40, 100, -0.4f, 0.5f, 0.01f,
                          to_nearest ? 0 : same_lanes, 0.5f, c->threads);
     take_in(c, counted, count, 4);
     take_in(c, moves, count, 4);
@@ -116,6 +117,7 @@ static void check_rounding(Case *c) {
         int64_t want = asked[i] != start[i] && levels == levels ? (int64_t)levels : 0;
         expect(c, moves[i] == 7 + want, "round_counting_moves");
     }
+    expect_floats(c, "kept by round_counting_moves", kept, keeps ? counted : start, count);
     expect_floats(c, "round_nearest", nearest, want_nearest, count);
     expect_floats(c, "round_stochastic", random, want_random, count);
 }

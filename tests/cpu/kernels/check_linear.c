@@ -103,7 +103,7 @@ void check_linear_layers(Case *c) {
         int64_t inputs = n.sizes[l], outputs = n.sizes[l + 1];
         float unit = l == n.count - 1 ? 0x1p-10f : 1;
         layers[l] = (LinearLayer){inputs, outputs, some_weight(c, inputs * outputs, unit, spoiled == l),
-                                  some_weight(c, outputs, unit, 0)};
+                                  some_weight(c, outputs, unit, 0), 0};
     }
     int64_t classes = n.sizes[n.count], count = samples * n.sizes[0], *labels = room(c, samples, 8);
     float *x = integers(c, count, 0.3f, 2), loss, *logits = room(c, samples * classes, 4);

@@ -29,6 +29,7 @@ static uint64_t run(uint64_t seed, int64_t threads, int compare) {
         if (i % 4 == 0) {
             check_orthogonalize(&c);
             check_convolutional_network(&c);
+            check_reading(&c);
         }
     }
     __atomic_fetch_add(&wrong, c.wrong, __ATOMIC_RELAXED);

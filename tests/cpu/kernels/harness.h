@@ -60,5 +60,6 @@ void check_orthogonalize(Case *c);
 void check_step_devices(Case *c);
 void check_linear_layers(Case *c);
 void check_convolutional_network(Case *c);
+void check_reading(Case *c);
 
 #endif

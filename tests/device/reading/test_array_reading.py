@@ -15,6 +15,7 @@ from torch import Tensor
 from mnist_exp.device import Array, ArrayReading
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.errors import UserError
+from tests.helpers.kernel_builds import COMPILED, using
 
 NO_NOISE: dict[str, Any] = {"output_noise": 0.0}
 EXACT: dict[str, Any] = NO_NOISE | dict.fromkeys(
@@ -193,3 +194,29 @@ def test_every_mistake_is_named_at_once() -> None:
     with pytest.raises(UserError) as error:
         ArrayReading(output_bits=0, tile_rows=0, output_noise=-1)
     assert len(str(error.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("build", COMPILED)
+@pytest.mark.parametrize(
+    "inputs", [(7, None), (1, None), (2, 1.0), (4, 0.37), (None, 0.5)], ids=str
+)
+@pytest.mark.parametrize(
+    "outputs", [(9, 12.0), (2, "all_rows"), (None, 0.3), (None, None)], ids=str
+)
+def test_a_kernel_reads_the_same_bits(build: str, inputs: Any, outputs: Any) -> None:
+    bits, full = inputs
+    settings = EXACT | {"input_bits": bits, "input_range": full or "abs_max"}
+    settings |= {"output_bits": outputs[0], "output_range": outputs[1], "input_signed": bits != 1}
+    reading = ArrayReading(**settings)
+    x, weights = problem(97, 21, vectors=9)
+    x = (
+        (x * (x > -0.5)) * 64
+    ).round() / 64  # sums without rounding, of which none depends on order
+    x[3] = 0.0
+    weights = (weights * 16).round() / 16
+    with using("torch"):
+        plain = product(reading, x, weights)
+    with using(build):
+        assert product(reading, x, weights).equal(plain)
+        assert product(reading, x[:0], weights).shape == (0, 21)
+        assert product(reading, x.view(3, 3, 97), weights).equal(plain.view(3, 3, 21))

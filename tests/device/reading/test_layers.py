@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.device import ArrayReading, DeviceConstraint, Reading, reading_on
-from mnist_exp.device.reading.layers import patches_of, restarted
+from mnist_exp.device.reading.layers import exact_products, patches_of, restarted
 from mnist_exp.errors import UserError
 from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
 from mnist_exp.models.stages import has_independent_samples, stages
-from mnist_exp.train.backprop.autograd import Autograd
-from mnist_exp.train.backprop.choose import backpropagation
 from tests.helpers.device_nets import small_net, train_steps
 from tests.helpers.device_settings import device_settings
 
@@ -199,13 +197,15 @@ def test_evaluations_draw_the_same_noise_and_leave_that_of_training_alone() -> N
         assert not model(inputs).equal(first)
 
 
-def test_a_network_that_is_read_is_trained_by_plain_autograd() -> None:
+def test_what_a_network_declares_does_not_hold_while_it_is_read() -> None:
     model = MLP(hidden_sizes=[5])
     assert stages(model) is not None
-    with reading_on(model, ArrayReading(), seed=0):
+    with reading_on(model, ArrayReading(), seed=0) as readers:
         assert stages(model) is None
         assert not has_independent_samples(model)
-        assert type(backpropagation(model, 0.0, "fp32")) is Autograd
+        with exact_products(model):
+            assert stages(model) is not None
+        assert [vars(reader.layer)["forward"] for reader in readers.values()] == [*readers.values()]
     assert stages(model) is not None
 
 

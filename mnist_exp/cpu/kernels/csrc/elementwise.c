@@ -91,8 +91,9 @@ typedef struct {
     float *w, offset, slope, W_min, W_max, step;
     uint64_t *lanes; /* states of random generators; null for the nearest level */
     float lowest;
-    const float *before; /* null: moves are not counted */
+    float *before; /* null: moves are not counted */
     int32_t *moves;
+    int keeps;
 } Rounding;
 
 static void to_nearest(const void *task, int64_t from, int64_t to) {
@@ -104,7 +105,7 @@ static void to_nearest(const void *task, int64_t from, int64_t to) {
 /* w becomes W_min + step * round(offset + slope * w), ties to the even level */
 void round_nearest(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                    float step, int64_t threads) {
-    Rounding all = {w, offset, slope, W_min, W_max, step, 0, 0, 0, 0};
+    Rounding all = {w, offset, slope, W_min, W_max, step, 0, 0, 0, 0, 0};
     share(to_nearest, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
@@ -147,26 +148,21 @@ static void up_or_down(const void *task, int64_t from, int64_t to) {
    of the four int16 of a step of each generator in lanes[0:ceil(count / 4)] */
 void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                       float step, uint64_t *lanes, float lowest, int64_t threads) {
-    Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest, 0, 0};
+    Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest, 0, 0, 0};
     share(up_or_down, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 
-/* Add the levels by which at most 4 * LANES weights moved, where they were asked to: few in a step. */
+/* Add the levels by which weights moved that were asked to. All are looked at alike: the few that moved
+   would be as many cache misses, and branches that nobody foresees. */
 static inline void add_moves(const Rounding *r, int64_t start, int64_t here, const float *asked) {
-    const float *w = r->w + start, *before = r->before + start;
-    union {
-        uint8_t moved[4 * LANES];
-        uint64_t words[LANES / 2]; /* of eight flags each, the first in the lowest byte */
-    } flags = {{0}};
-    for (int64_t i = 0; i < here; i++)
-        flags.moved[i] = (w[i] != before[i]) & (asked[i] != before[i]);
-    for (int64_t word = 0; word < LANES / 2; word++)
-        for (uint64_t left = flags.words[word]; left; left &= left - 1) {
-            int64_t i = 8 * word + __builtin_ctzll(left) / 8;
-            float levels = nearbyintf(fabsf(w[i] - before[i]) / r->step);
-            int64_t moves = r->moves[start + i] + (levels < 0x1p30f ? (int64_t)levels : 0); /* not NaN */
-            r->moves[start + i] = (int32_t)smaller(moves, INT32_MAX);
-        }
+    const float *restrict w = r->w + start, *restrict before = r->before + start, by_level = 1 / r->step;
+    int32_t *restrict moves = r->moves + start;
+    for (int64_t i = 0; i < here; i++) {
+        float levels = fabsf(w[i] - before[i]) * by_level;
+        levels = asked[i] != before[i] && levels < 0x1p30f ? levels : 0; /* not NaN */
+        uint32_t total = (uint32_t)moves[i] + (uint32_t)(int32_t)nearbyintf(levels);
+        moves[i] = (int32_t)(total < INT32_MAX ? total : INT32_MAX);
+    }
 }
 
 /* `from` is a whole number of blocks of 4 * LANES. */
@@ -181,15 +177,17 @@ static void round_and_count(const void *task, int64_t from, int64_t to) {
             add_moves(r, start, 4 * LANES, asked);
         else
             add_moves(r, start, end - start, asked);
+        if (r->keeps) /* while they are at hand */
+            memcpy(r->before + start, r->w + start, sizeof(float) * (size_t)(end - start));
     }
 }
 
 /* round_nearest, or with lanes round_stochastic; adds to moves by how many steps the weights moved
-   from `before`, if w differed from it */
-void round_counting_moves(float *w, const float *before, int32_t *moves, int64_t count, float offset,
+   from `before`, if w differed from it; if it `keeps`, before becomes w */
+void round_counting_moves(float *w, float *before, int32_t *moves, int keeps, int64_t count, float offset,
                           float slope, float W_min, float W_max, float step, uint64_t *lanes,
                           float lowest, int64_t threads) {
-    Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest, before, moves};
+    Rounding all = {w, offset, slope, W_min, W_max, step, lanes, lowest, before, moves, keeps};
     share(round_and_count, &all, count, ELEMENTS, threads, LET_SLEEP);
 }
 

@@ -8,7 +8,7 @@
 #include "linear_layers.h"
 #include "step_devices.h"
 
-#define INTERFACE 3 /* version; increase it here and in interface.py when a signature or struct changes */
+#define INTERFACE 4 /* version; increase it here and in interface.py when a signature or struct changes */
 
 int64_t interface(void);
 
@@ -20,7 +20,7 @@ void round_nearest(float *w, int64_t count, float offset, float slope, float W_m
                    float step, int64_t threads);
 void round_stochastic(float *w, int64_t count, float offset, float slope, float W_min, float W_max,
                       float step, uint64_t *lanes, float lowest, int64_t threads);
-void round_counting_moves(float *w, const float *before, int32_t *moves, int64_t count, float offset,
+void round_counting_moves(float *w, float *before, int32_t *moves, int keeps, int64_t count, float offset,
                           float slope, float W_min, float W_max, float step, uint64_t *lanes,
                           float lowest, int64_t threads);
 int64_t nonzero(const float *x, int64_t count);
@@ -33,6 +33,9 @@ int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t 
 int linear_layers(const LinearLayer *layers, int64_t count, const float *x, const int64_t *labels,
                   int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
                   float *x_gradient, float *scratch, int64_t threads);
+void read_product(const LinearLayer *layer, const float *x, int64_t samples, float *out, float *scratch,
+                  int64_t threads);
+void normals(float *out, int64_t count, uint64_t seed, int64_t threads);
 
 int64_t convolutional_network_scratch(const Convolution *convolutions, int64_t count,
                                       const LinearLayer *layers, int64_t linear_count);

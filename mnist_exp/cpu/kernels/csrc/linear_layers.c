@@ -69,12 +69,14 @@ static void propagate(const void *task, int64_t from, int64_t to) {
         input_gradient(&batch->deltas[0], from, to, batch->x_gradient);
 }
 
+enum { DRIVE = sizeof(Drive) / sizeof(float) };
+
 /* Floats of scratch space that `linear_layers` needs. */
 int64_t linear_layers_scratch(const LinearLayer *layers, int64_t count, int64_t samples) {
     int64_t outputs = 0;
     for (int64_t l = 0; l < count; l++)
         outputs += PADDED(layers[l].outputs);
-    return samples * (2 * outputs + 1);
+    return samples * (2 * outputs + 1 + DRIVE);
 }
 
 /* Set the gradients of all layers, the loss and the logits [samples][classes], for inputs
@@ -86,14 +88,16 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
                   int64_t samples, int64_t of_batch, float smoothing, float *loss, float *logits,
                   float *x_gradient, float *scratch, int64_t threads) {
     Product outputs[count], deltas[count];
+    Drive *drives = (Drive *)scratch;
+    scratch += samples * DRIVE;
     for (int64_t b = 0; b < samples; b++)
         if (labels[b] < 0 || labels[b] >= layers[count - 1].outputs)
             return 0;
     for (int64_t l = 0; l < count; l++) {
         int64_t stride = l ? PADDED(layers[l].inputs) : layers[l].inputs;
         int64_t size = samples * PADDED(layers[l].outputs);
-        outputs[l] = (Product){&layers[l], x, stride, samples, scratch};
-        deltas[l] = (Product){&layers[l], x, stride, samples, scratch + size};
+        outputs[l] = (Product){&layers[l], x, stride, samples, scratch, drives};
+        deltas[l] = (Product){&layers[l], x, stride, samples, scratch + size, drives};
         x = scratch;
         scratch += 2 * size;
     }
@@ -112,4 +116,27 @@ int linear_layers(const LinearLayer *layers, int64_t count, const float *x, cons
         total += batch.losses[b];
     *loss = (float)(total / of_batch);
     return 1;
+}
+
+typedef struct {
+    const Product *product;
+    float *out;
+} Reads;
+
+static void read_some(const void *task, int64_t from, int64_t to) {
+    const Reads *reads = task;
+    int64_t outputs = reads->product->layer->outputs, width = PADDED(outputs);
+    forward(reads->product, from, to);
+    for (int64_t b = from; b < to; b++)
+        memcpy(reads->out + b * outputs, reads->product->y + b * width, outputs * sizeof(float));
+}
+
+/* Set out [samples][outputs] to the product of a layer that is read with x [samples][inputs]; the scratch
+   space is that of `linear_layers`. */
+void read_product(const LinearLayer *layer, const float *x, int64_t samples, float *out, float *scratch,
+                  int64_t threads) {
+    enum { AT_ONCE = 256 }; /* outputs stay in cache, and transposing the weights is little of the work */
+    Product product = {layer, x, layer->inputs, samples, scratch + samples * DRIVE, (Drive *)scratch};
+    Reads reads = {&product, out};
+    share(read_some, &reads, samples, AT_ONCE, threads, WAKE);
 }

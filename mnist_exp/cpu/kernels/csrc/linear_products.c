@@ -112,17 +112,26 @@ static int transpose_weights(const LinearLayer *layer, int64_t from_output, int6
     return sum(zeros) == 0;
 }
 
+/* driven[0:inputs] = voltages of x */
+INLINE const float *voltages(const ArrayReading *reading, float to_voltage, const float *x, int64_t inputs,
+                             float *driven) {
+    for (int64_t k = 0; k < inputs; k += WIDTH)
+        store(driven + k, voltage(reading, to_voltage, load_first(x + k, inputs - k)));
+    return driven;
+}
+
 /* y[b][o] = bias[o] + sum over k of x[b][k] weight[o][k], for samples [from, to) and a block of
-   outputs */
+   outputs; where the layer is read, voltages stand for x, and there is no bias yet */
 INLINE void forward_block(const Product *p, int64_t from, int64_t to, int64_t output, const int vectors) {
-    ALIGNED float block[CHUNK * MAX_VECTORS * WIDTH], values[CHUNK + WIDTH];
+    ALIGNED float block[CHUNK * MAX_VECTORS * WIDTH], values[CHUNK + WIDTH], driven[CHUNK];
     ALIGNED int32_t positions[CHUNK + WIDTH];
     const LinearLayer *layer = p->layer;
     int64_t outputs = smaller(layer->outputs - output, vectors * WIDTH), width = PADDED(layer->outputs);
     float *y = p->y + output;
     for (int j = 0; j < vectors; j++) {
-        Vector bias;
-        load_values(&layer->bias, output + j * WIDTH, 0, 1, outputs - j * WIDTH, &bias);
+        Vector bias = zero();
+        if (!layer->reading)
+            load_values(&layer->bias, output + j * WIDTH, 0, 1, outputs - j * WIDTH, &bias);
         for (int64_t b = from; b < to; b++)
             store(y + b * width + j * WIDTH, bias);
     }
@@ -131,19 +140,38 @@ INLINE void forward_block(const Product *p, int64_t from, int64_t to, int64_t ou
         int finite = transpose_weights(layer, output, outputs, k, inputs, block);
         for (int64_t b = from; b < to; b++) {
             const float *x = p->x + b * p->stride + k;
+            if (layer->reading)
+                x = voltages(layer->reading, p->drives[b].to_voltage, x, inputs, driven);
             int64_t count = list_factors(x, inputs, finite, values, positions);
             add_rows(block, vectors * WIDTH, values, positions, count, y + b * width, vectors);
         }
     }
 }
 
+/* Turn the sums of sample b into what is read, and add the bias. */
+static void read_out(const Product *p, int64_t b) {
+    const LinearLayer *layer = p->layer;
+    float *y = p->y + b * PADDED(layer->outputs);
+    convert(layer->reading, &p->drives[b], b, layer->outputs, y);
+    for (int64_t o = 0; layer->bias.plus && o < layer->outputs; o += WIDTH) {
+        Vector bias;
+        load_values(&layer->bias, o, 0, 1, layer->outputs - o, &bias);
+        store(y + o, add(load(y + o), bias));
+    }
+}
+
 void forward(const void *task, int64_t from, int64_t to) {
     const Product *product = task;
-    int64_t width = PADDED(product->layer->outputs);
+    const LinearLayer *layer = product->layer;
+    int64_t width = PADDED(layer->outputs);
+    for (int64_t b = from; layer->reading && b < to; b++)
+        product->drives[b] = drive(layer->reading, product->x + b * product->stride, layer->inputs);
     for (int64_t o = 0; o < width; o += MAX_VECTORS * WIDTH) {
         int64_t vectors = smaller((width - o) / WIDTH, MAX_VECTORS);
         WITH_VECTORS(vectors, forward_block(product, from, to, o, VECTORS))
     }
+    for (int64_t b = from; layer->reading && b < to; b++)
+        read_out(product, b);
 }
 
 /* columns[k][b] = x[b][k] for WIDTH columns; 0 in the padding */

@@ -2,15 +2,17 @@
 #ifndef LINEAR_PRODUCTS_H
 #define LINEAR_PRODUCTS_H
 
+#include "array_reading.h"
 #include "linear_layers.h"
 
 /* A layer, its inputs x [samples][stride], and y [samples][outputs, padded to whole vectors]: its
-   outputs or their gradients. */
+   outputs or their gradients. Where the layer is read, `drives` is scratch space for each sample. */
 typedef struct {
     const LinearLayer *layer;
     const float *x;
     int64_t stride, samples;
     float *y;
+    Drive *drives;
 } Product;
 
 /* Set y for samples [from, to); the task is a Product. */
