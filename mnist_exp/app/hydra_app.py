@@ -41,7 +41,6 @@ from mnist_exp.app.sweep.resume import resumed_arguments
 from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.cpu import fork_server
 from mnist_exp.cpu.cores import threads_at_most
-from mnist_exp.cpu.openmp import wait_briefly
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.ignored_settings import keys_of
 from mnist_exp.files.shipped_config import config_directory
@@ -72,7 +71,6 @@ def main() -> None:
         # ++ since these are keys of that run, perhaps not of this command's own options
         sys.argv = [f"++{a.lstrip('+')}" if key_of(a) in PLACES else a for a in sys.argv]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises instead of printing
-    wait_briefly(os.environ)
     for sweeper in (GridSweeper, OptunaSweeper):
         Plugins.instance().register(sweeper)  # Hydra finds no plugins of an editable install
     # Hydra copies it for each composition and each group listed; what it returns are copies anyway

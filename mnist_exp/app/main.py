@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from mnist_exp._version import __version__
 from mnist_exp.app import commands
+from mnist_exp.cpu.openmp import wait_briefly
 from mnist_exp.terminal import outlive_readers
 
 HELP = {"--help", "-h"}
@@ -15,6 +17,7 @@ COMPLETION = {"--shell-completion", "-sc"}
 def main() -> None:
     """Run the command the first argument names; without one, train."""
     outlive_readers()
+    wait_briefly(os.environ)  # before anything imports torch
     arguments = sys.argv[1:]
     if arguments and commands.is_word(arguments[0]):
         sys.exit(commands.run(*arguments))

@@ -5,6 +5,8 @@ Compiled functions see only addresses and sizes, so all other kinds of tensor ar
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 with torch.inference_mode(False):
     _keys = torch._C._dispatch_keys
     PLAIN = _keys(torch.empty(0, device="cpu")).raw_repr()
+FEW = 2**14  # elements that are filled in the time of some calls
 KINDS = frozenset({Tensor, nn.Parameter})
 
 
@@ -47,8 +50,15 @@ def is_traced() -> bool:
 
 
 def empty(*shape: int) -> Tensor:
-    """Return an uninitialised float32 CPU tensor, whatever torch's defaults are."""
-    return torch.empty(shape, dtype=torch.float32, device="cpu")
+    """Return an uninitialised float32 CPU tensor, whatever torch's defaults are.
+
+    In torch's deterministic mode, ``torch.empty`` fills it, which may take longer than the work.
+    """
+    count = math.prod(shape)
+    if count < FEW:
+        return torch.empty(shape, dtype=torch.float32, device="cpu")
+    storage = torch.UntypedStorage(4 * count, device="cpu")
+    return torch.empty(0, dtype=torch.float32, device="cpu").set_(storage, 0, shape)  # type: ignore[call-overload]
 
 
 def changed(*tensors: Tensor) -> None:
