@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
+from mnist_exp.app.null_part import about_null_part
 from mnist_exp.app.options import read_options
 from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import quoted, shell_word
@@ -92,7 +93,13 @@ def composition_message(
     if unknown is not None:
         key = unknown[1]
         values = _values_of_choices(parsed, compose, directories)
-        about = _about_inner_group(key) or _about_swept_options(key, parsed, compose, directories)
+        about = (
+            _about_inner_group(key)
+            or _about_swept_options(key, parsed, compose, directories)
+            or about_null_part(
+                key, _given(key, overrides), values, _options_with(key, directories), directories
+            )
+        )
         meant = hint(key, values, directories)
         return about or f"{key}: there is no such key in this configuration; {meant}"
     if "override_grammar" in message and (unread := [*_not_read(overrides)]):
@@ -113,6 +120,11 @@ def composition_message(
             f"the configuration cannot be composed ({type(error).__name__}): {message}.{where}"
         )
     return message
+
+
+def _given(key: str, overrides: Sequence[str]) -> str:
+    texts = (text.partition("=")[::2] for text in overrides)
+    return next((value for name, value in texts if name == key), "...")
 
 
 def _not_read(overrides: Sequence[str]) -> Iterator[str]:

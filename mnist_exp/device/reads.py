@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from mnist_exp.device.reading.layers import restarted
+from mnist_exp.device.reading.layers import reader_of, restarted
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,11 @@ class Reads:
 
     A read is a product of a layer's array with one vector: one for each sample in a linear layer,
     for each output position and group in a convolution (for each input position in a transposed
-    one). Both conductances of a differential pair are read at once. A read converts every input
-    line from digital to analog and every output line back; the lines of biases are constant and
-    need none. The backward pass reads a layer's array from its outputs to its inputs, if anything
-    before the layer is trained.
+    one). Both conductances of a differential pair, and all tiles, are read at once. A read converts
+    every input line from digital to analog and every output line back; of tiles that share output
+    lines, those of each (`Reading.conversions`). The lines of biases are constant and need none.
+    The backward pass reads a layer's array from its outputs to its inputs, if anything before the
+    layer is trained.
 
     Attributes
     ----------
@@ -62,10 +63,10 @@ def reads_of_a_sample(
     passes = [Reads(), Reads()]  # forward, backward
 
     def note(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        found = _of_call(layer, inputs[0], output)
-        passes[0] += found
+        forward, backward = _of_call(layer, inputs[0], output)
+        passes[0] += forward
         if any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
-            passes[1] += found
+            passes[1] += backward
 
     hooks = [layer.register_forward_hook(note) for layer in layers]
     was_training = model.training
@@ -79,15 +80,18 @@ def reads_of_a_sample(
     return passes[0], passes[1]
 
 
-def _of_call(layer: nn.Module, x: Tensor, output: Tensor) -> Reads:
-    """Return the reads of one call of a layer."""
+def _of_call(layer: nn.Module, x: Tensor, output: Tensor) -> tuple[Reads, Reads]:
+    """Return the reads of one call of a layer, forward and backward."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     groups = layer.groups if isinstance(layer, _ConvNd) else 1
-    ends = len(weight), weight[0].numel() * groups  # of all groups' arrays
+    ends = weight[0].numel(), len(weight) // groups  # inputs and outputs of a group's array
     if isinstance(layer, _ConvTransposeNd):
-        vectors = x.numel() // layer.in_channels
+        vectors, ends = x.numel() // layer.in_channels, ends[::-1]
     elif isinstance(layer, _ConvNd):
         vectors = output.numel() // layer.out_channels
     else:
         vectors = output.numel() // output.shape[-1]
-    return Reads(vectors * groups, vectors * sum(ends))
+    reader = reader_of(layer)
+    each = (sum(ends), sum(ends)) if reader is None else reader.reading.conversions(*ends)
+    forward, backward = (Reads(1, conversions) * (vectors * groups) for conversions in each)
+    return forward, backward

@@ -99,12 +99,12 @@ def _check_kept(settings: DeviceEvaluation, constraint: object) -> None:
                 "programmed ones; set evaluation.program=true, or leave it out."
             )
     read = settings.reading(getattr(constraint, "read", None))
-    paired = getattr(constraint, "mapping", "direct") != "direct"
-    if paired and (wires := getattr(read, "wire_resistance", 0.0)):
+    low, wires = getattr(constraint, "W_min", 0.0), getattr(read, "wire_resistance", 0.0)
+    if low < 0 and wires:
         raise UserError(
-            f"wire_resistance={wires}: currents of wires are not computed for devices that a run "
-            "with constraint.mapping=differential or reference keeps; set evaluation.program=true, "
-            "or a reading with wire_resistance=0."
+            f"wire_resistance={wires}: currents of wires need conductances, and those that the run "
+            f"keeps are counted from W_min={low}, below 0; set evaluation.program=true, or a "
+            "reading with wire_resistance=0."
         )
 
 

@@ -27,6 +27,12 @@ REFUSED = {
     "cv=holdout cv.n_splits=5": "cv.n_splits: there is no such key in this configuration; it is a "
     "setting of cv=kfold, cv=repeated_stratified_kfold or cv=stratified_kfold",
     "constraint.levels=16": "or 11 more; constraint=none has none",
+    "constraint=memristor constraint.read.output_bits=6": "constraint.read is null here and has no "
+    "keys; choose constraint/read=analog or constraint/read=one_bit_inputs as well, such as "
+    "constraint/read=analog constraint.read.output_bits=6",
+    "evaluation=pcm evaluation.read.output_bits=6": "set it as a whole, such as "
+    "'evaluation.read={_target_: mnist_exp.device.ArrayReading, output_bits: 6}'",
+    "evaluation=ideal evaluation.drift.t0=6": "null here and has no keys; it is a setting of eval",
     "callbacks.early_stopping.patience=3": "it is a setting of callbacks=early_stopping",
     "abracadabra=3": "stands under extra: +extra.abracadabra=...",
     "extra.a=3": "extra.a: there is no such key in this configuration; add it, with a plus: +ext",

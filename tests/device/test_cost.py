@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_exp.device import (
+    ArrayReading,
     ConstantStep,
     Cost,
     DeviceConstraint,
@@ -287,6 +288,35 @@ def test_reads_are_products_of_an_array_with_one_vector() -> None:
     assert backward == after_first  # nothing is trained before the first layer
     assert net.training
     assert norm.num_batches_tracked == 0  # nothing was learned from the sample
+
+
+class Counted(ArrayReading):
+    """A reading that counts what goes through its converters."""
+
+    def drive(self, inputs: Tensor) -> Any:
+        conversions.append(inputs.numel())
+        return super().drive(inputs)
+
+    def convert(self, currents: Tensor, rows: int) -> Tensor:
+        conversions.append(currents.numel())
+        return super().convert(currents, rows)
+
+
+conversions: list[int] = []
+
+
+@pytest.mark.parametrize("tiles", [{}, {"tile_rows": 5, "tile_columns": 2}])
+def test_what_tiles_read_is_converted_by_each(tiles: dict[str, Any]) -> None:
+    net = nn.Sequential(nn.Conv2d(2, 6, 3, groups=2), nn.Flatten(), nn.Linear(54, 7))
+    constraint = attached(net, read=Counted(in_backward=True, **tiles), cost=Cost())
+    sample = torch.randn(1, 2, 5, 5)
+    expected = reads_of_a_sample(net, constraint.layers, sample)
+    conversions.clear()
+    output = net(sample)
+    assert sum(conversions) == expected[0].conversions
+    conversions.clear()
+    output.sum().backward()
+    assert sum(conversions) == 7 + 54 * (4 if tiles else 1)  # 7 outputs are 4 tiles of 2 columns
 
 
 def test_a_shared_weight_is_read_by_every_layer_that_uses_it() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mnist_exp.device.constraint import DeviceConstraint
 from mnist_exp.device.mapping import Mapping, read_exactly
+from mnist_exp.device.reading.reading import Pair
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.synapses import find_synapses
 from mnist_exp.errors import UserError
@@ -32,12 +33,15 @@ class Array:
         From such conductances to the weight.
     weight_range : float or None
         Largest weight that the devices can hold; None: it has no bound.
+    pair : callable or None
+        From such conductances to the pair that currents follow from; None: one device is off.
     """
 
     name: str
     targets: tuple[Tensor, ...]
     weight: Callable[..., Tensor]
     weight_range: float | None
+    pair: Callable[..., Pair] | None = None
 
     @property
     def layer(self) -> str:
@@ -61,7 +65,7 @@ def _pair(name: str, weight: Tensor) -> Array:
     def difference(g_plus: Tensor, g_minus: Tensor) -> Tensor:
         return (g_plus - g_minus) * scale
 
-    return Array(name, targets, difference, float(scale))
+    return Array(name, targets, difference, float(scale), lambda *pair: (*pair, scale))
 
 
 def holds_physical_devices(constraint: object) -> bool:
@@ -97,26 +101,39 @@ def as_trained(model: nn.Module, constraint: object) -> tuple[list[Array], str]:
         low, span = constraint.W_min, constraint.W_max - constraint.W_min
         words = "(G - W_min) / (W_max - W_min)"
     arrays = [
-        Array(
-            name,
-            tuple((G - low) / span for G in conductances),
-            _mapped(weight, low, span),
-            constraint.weight_range,
-        )
-        for name, conductances, weight in _conductances(model, constraint)
+        _kept(name, [(G - low) / span for G in conductances], mapping, low, constraint)
+        for name, conductances, mapping in _conductances(model, constraint)
     ]
     return arrays, f"as trained on devices, mapping={constraint.mapping}, g = {words}"
 
 
-def _mapped(weight: Callable[..., Tensor], low: float, span: float) -> Callable[..., Tensor]:
-    return lambda *shares: weight(*(g * span + low for g in shares))
+def _kept(
+    name: str,
+    shares: list[Tensor],
+    mapping: Mapping | None,
+    low: float,
+    constraint: DeviceConstraint,
+) -> Array:
+    span, on = constraint.W_max - low, constraint.W_max
+
+    def weight(*shares: Tensor) -> Tensor:
+        conductances = [g * span + low for g in shares]
+        return conductances[0] if mapping is None else mapping(*conductances)
+
+    def pair(*shares: Tensor) -> Pair:
+        assert mapping is not None
+        G_plus, G_minus = mapping.pair(*(g * span + low for g in shares))
+        return G_plus / on, G_minus / on, mapping.gain * on
+
+    both = None if mapping is None else pair
+    return Array(name, tuple(shares), weight, constraint.weight_range, both)
 
 
 def _conductances(
     model: nn.Module, settings: DeviceSettings
-) -> list[tuple[str, list[Tensor], Callable[..., Tensor]]]:
+) -> list[tuple[str, list[Tensor], Mapping | None]]:
     """Return the name, the conductances as read, and the mapping of each weight on devices."""
-    found: dict[object, tuple[str, list[Tensor], Callable[..., Tensor]]] = {}
+    found: dict[object, tuple[str, list[Tensor], Mapping | None]] = {}
     for prefix, layer in model.named_modules():
         for name, behind in parametrizations(layer).items():
             (mapping,) = behind
@@ -127,11 +144,11 @@ def _conductances(
     if found:
         return list(found.values())
     synapses = find_synapses(model, settings.bias == "constrained")
-    return [(s.name, [s.parameter.detach()], read_exactly) for s in synapses]
+    return [(s.name, [s.parameter.detach()], None) for s in synapses]
 
 
-def _exact(mapping: Mapping) -> Callable[..., Tensor]:
-    """Return a mapping's function without rounding: devices do not drift from level to level."""
+def _exact(mapping: Mapping) -> Mapping:
+    """Return a mapping without rounding: devices do not drift from level to level."""
     exact = copy.copy(mapping)
     exact.read = read_exactly
-    return exact.forward
+    return exact

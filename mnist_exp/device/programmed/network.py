@@ -89,10 +89,11 @@ class ProgrammedNetwork:
             Layers whose products are read, by name. They apply the factor to what was converted;
             in other layers it is part of the weights.
         """
-        weights = [
-            array.weight(*(d.read(seconds, self.settings, self.generator) for d in devices))
-            for array, devices in zip(self.arrays, self._programmed, strict=True)
+        held = [
+            [d.read(seconds, self.settings, self.generator) for d in devices]
+            for devices in self._programmed
         ]
+        weights = [array.weight(*g) for array, g in zip(self.arrays, held, strict=True)]
         factors = dict.fromkeys(self._reference, 1.0)
         if self.settings.compensation == "global":
             now = self._answers(weights)
@@ -100,11 +101,12 @@ class ProgrammedNetwork:
                 layer: float(answer / now[layer].clamp(min=1e-30))
                 for layer, answer in self._reference.items()
             }
-        for array, weight in zip(self.arrays, weights, strict=True):
+        for array, g, weight in zip(self.arrays, held, weights, strict=True):
             factor = factors[array.layer]
             if read := [readers[layer] for layer in self.layers_of(array) if layer in readers]:
                 for reader in read:
                     reader.output_scale = factor
+                    reader.pair = None if array.pair is None else array.pair(*g)
                 factor = 1.0
             self.network.get_parameter(array.name).copy_(weight).mul_(factor)
 

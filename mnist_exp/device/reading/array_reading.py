@@ -179,6 +179,17 @@ class ArrayReading(Reading):
         """Convert currents of a tile with so many rows; may change them in place."""
         return convert(currents, self.output_bits, self._output_limit(rows))
 
+    def conversions(self, inputs: int, outputs: int) -> tuple[int, int]:
+        """Return the conversions of a read, forward and backward.
+
+        What drives an array is converted once for all tiles; what is read, by each tile in turn.
+        """
+        in_rows, in_columns = (
+            sum(1 for _ in tiles(count, size))
+            for count, size in ((inputs, self.tile_rows), (outputs, self.tile_columns))
+        )
+        return inputs + outputs * in_rows, outputs + inputs * in_columns
+
     def misfits(self, settings: DeviceSettings) -> Iterator[str]:
         """Yield a message if conductances are negative where wires' currents follow from them."""
         if self.wire_resistance > 0 and settings.mapping != "direct" and settings.W_min < 0:

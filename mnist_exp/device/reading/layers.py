@@ -65,6 +65,8 @@ class ReadLayer:
         Conductance of a fully-on device; None: that of the largest weight.
     output_scale : float
         Digital factor on outputs before the bias, such as a drift compensation.
+    pair : tuple or None
+        Conductances of the weight's shape and their factor; None: those of the layer's mapping.
     """
 
     replaces_product: ClassVar[bool] = True
@@ -74,6 +76,7 @@ class ReadLayer:
     weight_range: float | None = None
     on: float | None = None
     output_scale: float | Tensor = 1.0
+    pair: Pair | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the layer's output."""
@@ -131,7 +134,10 @@ class ReadLayer:
         return outputs if exact else outputs * self.output_scale
 
     def _pair(self, weight: Tensor, weight_range: float | Tensor, rows: slice) -> Pair:
-        """Return the conductances of the mapping; otherwise one of each pair is off."""
+        """Return the conductances given, or of the mapping; otherwise one of each pair is off."""
+        if self.pair is not None:
+            G_plus, G_minus, factor = self.pair
+            return G_plus[rows].flatten(1), G_minus[rows].flatten(1), factor
         behind = parametrizations(self.layer).get("weight")
         if behind is None or self.on is None or not isinstance(behind[0], Mapping):
             shares = weight.detach() / weight_range

@@ -90,6 +90,10 @@ class Reading(ABC):
         """Yield a message if such devices cannot be read this way."""
         yield from ()
 
+    def conversions(self, inputs: int, outputs: int) -> tuple[int, int]:
+        """Return the conversions of a read of an array, forward and backward: of every line."""
+        return inputs + outputs, inputs + outputs
+
     @property
     def is_exact(self) -> bool:
         """Whether `read` is the plain product, so that only `weights` make a difference."""

@@ -38,6 +38,15 @@ def effective_conductances(conductances: Tensor, resistance: float) -> Tensor:
 
 def _shared(conductances: Tensor, dim: int) -> Tensor:
     """Return ``sum_k min(j, k) G[k]`` along a dimension."""
+    if conductances.device.type != "cpu":
+        return by_product(conductances, dim)
     # over segments 1 to j, the sum of what passes each
     passing = conductances.flip(dim).cumsum(dim).flip(dim)
     return torch.cumsum(passing, dim)
+
+
+def by_product(conductances: Tensor, dim: int) -> Tensor:
+    """Return the same from a matrix product; running sums are not deterministic on GPUs."""
+    numbers = torch.arange(conductances.shape[dim], device=conductances.device).to(conductances) + 1
+    shared = torch.minimum(numbers, numbers.unsqueeze(1))
+    return conductances @ shared if dim == 1 else shared @ conductances

@@ -142,22 +142,24 @@ def test_a_run_on_devices_keeps_them_unless_told_otherwise(
     assert new["devices"].startswith("programmed on pairs")
 
 
-@pytest.mark.parametrize(
-    ("setting", "reason"),
-    [
-        ("evaluation.stuck_at_zero=0.5", "evaluation.stuck_at_zero=0.5: the run's own devices are"),
-        (
-            "evaluation.read={_target_: mnist_exp.device.ArrayReading, wire_resistance: 1e-5}",
-            "wire_resistance=1e-05: currents of wires are not computed for devices",
-        ),
-    ],
-)
 def test_what_is_not_done_to_kept_devices_is_refused(
-    setting: str, reason: str, runs: dict[str, Path], tmp_path: Path, capsys: Capture
+    runs: dict[str, Path], tmp_path: Path, capsys: Capture
 ) -> None:
+    setting = "evaluation.stuck_at_zero=0.5"
+    reason = f"{setting}: the run's own devices are"
     assert reason in refused(capsys, runs["devices"], "--output", tmp_path / "new", setting)
     assert not (tmp_path / "new").exists()
     evaluated(runs["devices"], tmp_path, *SHORT, setting, "evaluation.program=true")
+
+
+def test_kept_devices_may_be_read_through_wires(runs: dict[str, Path], tmp_path: Path) -> None:
+    def accuracy(resistance: float) -> float:
+        read = f"{{_target_: mnist_exp.device.ArrayReading, wire_resistance: {resistance}}}"
+        settings = ("evaluation=ideal", f"evaluation.read={read}", *SHORT)
+        found = evaluated(runs["devices"], tmp_path / str(resistance), *settings)
+        return float(found["times"][0]["accuracy"]["mean"])
+
+    assert accuracy(1e-2) < accuracy(1e-9) - 0.1
 
 
 def test_products_may_be_read_from_arrays(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -223,3 +223,24 @@ def test_settings_that_contradict_each_other() -> None:
         DeviceEvaluation(stuck_at_zero=0.6, stuck_at_max=0.6)
     with pytest.raises(UserError, match=r"evaluation.drift: function has no start"):
         DeviceEvaluation(drift=lambda g: g)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mapping", ["differential", "reference"])
+def test_wires_carry_the_currents_of_both_kept_devices(mapping: str) -> None:
+    reading = ArrayReading(wire_resistance=1e-2, output_noise=0.0)
+    net, inputs = small_net(), torch.rand(5, 12)
+    constraint = attached(net, mapping=mapping, W_min=0.1, W_max=0.6, gain=2.0, read=reading)
+    with torch.no_grad():
+        in_situ = net.eval()(inputs)
+    arrays, _ = as_trained(net, constraint)
+    network = effective_copy(net).eval()
+    generator = torch.Generator().manual_seed(0)
+    devices = ProgrammedNetwork(network, arrays, DeviceEvaluation(), False, generator)
+    devices.program()
+    ranges = dict.fromkeys(("1", "3"), 2.0 * (0.5 if mapping == "differential" else 0.25))
+    with reading_on(network, reading, 0, ranges) as readers, torch.no_grad():
+        devices.age(1.0, readers)
+        torch.testing.assert_close(network(inputs), in_situ)
+        for reader in readers.values():
+            reader.pair = None
+        assert not network(inputs).allclose(in_situ, atol=1e-3)

@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from mnist_exp.device.reading.wires import effective_conductances
+from mnist_exp.device.reading.wires import _shared, by_product, effective_conductances
 
 
 def solved(conductances: Tensor, resistance: float) -> Tensor:
@@ -80,3 +80,9 @@ def test_it_is_within_a_percent_where_the_documentation_says_so(
 def test_without_resistance_nothing_changes() -> None:
     conductances = array(4, 3, mean=0.5)
     assert effective_conductances(conductances, 0.0).equal(conductances)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_gpus_share_segments_by_a_product(dim: int) -> None:
+    conductances = array(30, 7, 0.3)
+    torch.testing.assert_close(by_product(conductances, dim), _shared(conductances, dim))

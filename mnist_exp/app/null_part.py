@@ -1,0 +1,72 @@
+"""The message about a key of a part that is null, such as ``constraint.read.output_bits``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mnist_exp.app.options import read_options
+from mnist_exp.files.shipped_config import config_directory
+from mnist_exp.run.command_line import shell_word
+from mnist_exp.run.config_differences import flat
+
+EXAMPLE = re.compile(r"\{_target_: ([\w.]+)\}")  # of a part, in the comment on its key
+
+
+def about_null_part(
+    key: str,
+    value: str,
+    values: Mapping[str, Any],
+    having: str,
+    directories: Collection[Path] = (),
+) -> str | None:
+    """Say how to set a part that is null, together with its key; None if no such part is known.
+
+    Parameters
+    ----------
+    key, value : str
+        As given.
+    values : mapping
+        The configuration, as plain values.
+    having : str
+        The options of the key's group that have the key, in words.
+    directories : collection of Path
+        Config directories of the user's own.
+    """
+    known = flat(values)
+    part = next((p for p in _parents(key) if p in known and known[p] is None), None)
+    if part is None:
+        return None
+    begin = f"{key}: {part} is null here and has no keys; "
+    group = part.replace(".", "/")
+    if options := _options_of(group, directories):
+        choices = " or ".join(f"{group}={option}" for option in options)
+        return f"{begin}choose {choices} as well, such as {group}={options[0]} {key}={value}"
+    if having:
+        return f"{begin}it is a setting of {having}"
+    target = _example(part, directories)
+    if target is None:
+        return None
+    whole = f"{part}={{_target_: {target}, {key.removeprefix(f'{part}.')}: {value}}}"
+    return f"{begin}set it as a whole, such as {shell_word(whole)}"
+
+
+def _parents(key: str) -> Iterator[str]:
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key
+
+
+def _options_of(group: str, directories: Collection[Path]) -> list[str]:
+    roots = (config_directory(), *directories)
+    names = {path.stem for root in roots for path in root.glob(f"{group}/*.yaml")}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def _example(part: str, directories: Collection[Path]) -> str | None:
+    """Return the class that the comment on a part names."""
+    options = read_options(directories, part.partition(".")[0])
+    comments = (option.settings[part].comment for option in options if part in option.settings)
+    return next((found[1] for text in comments if (found := EXAMPLE.search(text))), None)
