@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 import mnist_exp
 from mnist_exp.__main__ import find_modules_here
+from mnist_exp.app import commands, hydra_app
+from mnist_exp.app.main import main
 from tests.helpers.fault_injection import few_images
 
 REPOSITORY = Path(mnist_exp.__file__).parents[1]
@@ -36,6 +39,27 @@ def test_the_console_script_is_the_entry_point() -> None:
         r'^mnist_exp = "(.*)"$', (REPOSITORY / "pyproject.toml").read_text(), re.M
     )
     assert target == "mnist_exp.__main__:main"
+
+
+@pytest.mark.parametrize("arguments", [["settings"], ["model=mlp"]], ids=str)
+def test_idle_threads_sleep_whatever_is_run(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    def note(*words: str) -> int:
+        seen.append(os.environ.get("OMP_WAIT_POLICY"))
+        return 0
+
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "as before, after the test")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "argv", ["mnist_exp", *arguments])
+    monkeypatch.setattr(commands, "run", note)
+    monkeypatch.setattr(hydra_app, "main", note)
+    with contextlib.suppress(SystemExit):
+        main()
+    assert seen == ["PASSIVE"]
 
 
 def test_the_current_directory_comes_first_unless_python_is_asked_to_be_safe(
