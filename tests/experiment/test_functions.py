@@ -116,8 +116,12 @@ def test_the_default_loss_is_that_of_the_fast_ways(compose_config: Compose) -> N
             nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.2),
         ),
         (
-            ["loss._target_=torch.nn.CrossEntropyLoss", "loss.weight=[1,2,3]"],
-            nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1),  # cnn21k's
+            [
+                "loss._target_=torch.nn.CrossEntropyLoss",
+                "loss.weight=[1,2,3]",
+                "training.label_smoothing=0.1",
+            ],
+            nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1),
         ),
         (
             ["loss._target_=torch.nn.functional.cross_entropy", "+loss.label_smoothing=0.3"],
