@@ -183,12 +183,12 @@ def program_samples(
         As in `program_batch`.
     """
     kernels, in_c = library.compiled(), _counting(devices, w, counts)
-    errors = errors.t().contiguous()
-    layer = w[first : first + inputs.shape[1] * len(errors)]
-    fits = len(layer) == inputs.shape[1] * len(errors) and len(inputs) == errors.shape[1]
-    if not fits or len(errors) > MOST_OUTPUTS or not are_plain(inputs, errors):
-        return False
     if kernels is None or in_c is None or not _fit(w, *([] if factor is None else [factor])):
+        return False
+    errors = errors.t().contiguous()
+    count = inputs.shape[1] * len(errors)
+    fits = len(w[first : first + count]) == count and len(inputs) == errors.shape[1]
+    if not fits or len(errors) > MOST_OUTPUTS or not are_plain(inputs, errors):
         return False
     changed(w)
     addresses = (_address(factor), inputs.data_ptr(), errors.data_ptr())
