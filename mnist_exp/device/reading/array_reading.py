@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_exp.cpu.array_reading import Converters, read_product
-from mnist_exp.device.reading.converters import Driven, convert, drive
+from mnist_exp.device.reading.converters import Driven, convert, drive, steps_of
 from mnist_exp.device.reading.reading import Array, Reading
 from mnist_exp.device.reading.wires import effective_conductances
 from mnist_exp.schema.device_parts import ARRAY_READING
@@ -146,12 +146,12 @@ class ArrayReading(Reading):
         """
         if type(self) is not ArrayReading or (self.tile_rows or rows) < rows:
             return None
-        steps = self._input_steps
+        steps = steps_of(self.input_bits, self.input_signed)
         own = self.input_range == "abs_max"
         size = 1.0 if own or self.input_range is None else float(self.input_range)
         limited = not own and self.input_range is not None
         to_current = 1 / steps / weight_range if self._changes_currents else 1.0
-        digits = 1.0 if self.output_bits is None else 2.0 ** (self.output_bits - 1) - 1
+        digits = float(steps_of(self.output_bits))
         largest = self._output_limit(rows)
         rounds = largest is not None and self.output_bits is not None
         return Converters(
@@ -204,11 +204,6 @@ class ArrayReading(Reading):
         """Whether inputs and currents stay as they are, in both directions."""
         drives_all = self.input_range is None and self.input_signed
         return drives_all and not self._changes_currents and not self.in_backward
-
-    @property
-    def _input_steps(self) -> int:
-        """Voltages above 0."""
-        return 1 if self.input_bits is None else 2 ** (self.input_bits - self.input_signed) - 1
 
     def _output_limit(self, rows: int) -> float | None:
         limit = float(rows) if self.output_range == "all_rows" else self.output_range

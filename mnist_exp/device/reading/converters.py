@@ -26,6 +26,11 @@ class Driven(NamedTuple):
     scale: float | Tensor
 
 
+def steps_of(bits: int | None, signed: bool = True) -> int:
+    """Return a converter's steps above 0, of which one bit is the sign; None, any number: 1."""
+    return 1 if bits is None else 2 ** (bits - signed) - 1
+
+
 def drive(inputs: Tensor, bits: int | None, full_scale: float | str | None, signed: bool) -> Driven:
     """Convert inputs [..., in] to voltages.
 
@@ -42,7 +47,7 @@ def drive(inputs: Tensor, bits: int | None, full_scale: float | str | None, sign
     signed : bool
         Whether voltages may be negative; otherwise negative inputs are clipped to 0.
     """
-    steps = 1 if bits is None else 2 ** (bits - signed) - 1
+    steps = steps_of(bits, signed)
     size: float | Tensor = 1.0
     if full_scale == "abs_max":
         size = inputs.abs().amax(-1, keepdim=True) if inputs.shape[-1] else 1.0
@@ -69,6 +74,6 @@ def convert(currents: Tensor, bits: int | None, full_scale: float | None) -> Ten
         return currents
     if bits is None:
         return currents.clamp_(-full_scale, full_scale)
-    steps = 2 ** (bits - 1) - 1
+    steps = steps_of(bits)
     digits = currents.mul_(steps / full_scale).add_(0.5).floor_()
     return digits.clamp_(-steps, steps).mul_(full_scale / steps)
