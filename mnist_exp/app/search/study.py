@@ -155,7 +155,7 @@ def open_study(
         return optuna.create_study(
             storage=storage,
             study_name=name,
-            direction=direction,
+            direction=optuna.study.StudyDirection[direction.upper()],
             sampler=sampler,
             pruner=make_pruner(settings, epochs),
             load_if_exists=True,
