@@ -6,8 +6,8 @@
 #include "threads.h"
 #include "vectors.h"
 
-#define CHUNK 80    /* inputs of a block of transposed weights, which stays in the first-level cache */
-#define SAMPLES 128 /* of a block of transposed inputs */
+#define CHUNK 64   /* inputs of a block of transposed weights, which stays in the first-level cache */
+#define SAMPLES 64 /* of a block of transposed inputs; what they are multiplied with stays there, too */
 
 /* Load `rows` vectors of values from successive matrix rows, `count` elements of each. */
 INLINE void load_values(const Weight *weight, int64_t at, int64_t stride, int64_t rows, int64_t count,
@@ -66,6 +66,7 @@ INLINE void add_rows(const float *rows, int64_t stride, const float *values, con
         total[j] = load(sums + j * WIDTH);
     for (int64_t i = 0; i < count; i++) {
         const float *row = rows + positions[i] * stride;
+        __asm__("" : "+r"(row)); /* one address for all vectors: GCC would compute each */
         Vector value = broadcast(values[i]);
         for (int j = 0; j < vectors; j++)
             total[j] = multiply_add(value, load(row + j * WIDTH), total[j]);
@@ -140,6 +141,8 @@ INLINE void forward_block(const Product *p, int64_t from, int64_t to, int64_t ou
         int finite = transpose_weights(layer, output, outputs, k, inputs, block);
         for (int64_t b = from; b < to; b++) {
             const float *x = p->x + b * p->stride + k;
+            for (int64_t i = 0; i < inputs; i += 16)
+                __builtin_prefetch(x + 2 * p->stride + i); /* rows lie far apart */
             if (layer->reading)
                 x = voltages(layer->reading, p->drives[b].to_voltage, x, inputs, driven);
             int64_t count = list_factors(x, inputs, finite, values, positions);
@@ -252,36 +255,49 @@ void bias_gradients(const Product *product) {
     }
 }
 
-/* below[b][k] = sum over o of y[b][o] weight[o][k] where x[b][k] > 0, else 0, for samples [from, to)
+/* Samples and vectors of inputs that share what is loaded; their sums fit the registers. */
+enum { TOGETHER = 4, INPUT_VECTORS = 3 };
+
+/* below[b][k] = sum over o of y[b][o] weight[o][k] where x[b][k] > 0, else 0, for samples b, b + 1, ...
    and a block of inputs */
-INLINE void input_gradient_block(const Product *p, int64_t from, int64_t to, int64_t input, float *below,
+INLINE void input_gradient_block(const Product *p, int64_t b, const int samples, int64_t input, float *below,
                                  const int vectors) {
     const LinearLayer *layer = p->layer;
     int64_t width = PADDED(layer->outputs);
-    for (int64_t b = from; b < to; b++) {
-        Vector total[MAX_VECTORS];
+    Vector total[TOGETHER][INPUT_VECTORS], weight[INPUT_VECTORS];
+    for (int s = 0; s < samples; s++)
         for (int j = 0; j < vectors; j++)
-            total[j] = zero();
-        for (int64_t o = 0; o < layer->outputs; o++) {
-            Vector value = broadcast(p->y[b * width + o]);
-            for (int j = 0; j < vectors; j++) {
-                int64_t k = input + j * WIDTH;
-                Vector weight;
-                load_values(&layer->weight, o * layer->inputs + k, 0, 1, layer->inputs - k, &weight);
-                total[j] = multiply_add(value, weight, total[j]);
-            }
-        }
+            total[s][j] = zero();
+    for (int64_t o = 0; o < layer->outputs; o++) {
+        int64_t at = o * layer->inputs + input;
+        for (int j = 0; j < vectors; j++)
+            load_values(&layer->weight, at + j * WIDTH, 0, 1, layer->inputs - input - j * WIDTH, &weight[j]);
+        for (int s = 0; s < samples; s++)
+            for (int j = 0; j < vectors; j++)
+                total[s][j] = multiply_add(broadcast(p->y[(b + s) * width + o]), weight[j], total[s][j]);
+    }
+    for (int s = 0; s < samples; s++)
         for (int j = 0; j < vectors; j++) {
-            int64_t at = b * p->stride + input + j * WIDTH;
-            store(below + at, where_positive(load(p->x + at), total[j]));
+            int64_t at = (b + s) * p->stride + input + j * WIDTH;
+            store(below + at, where_positive(load(p->x + at), total[s][j]));
         }
+}
+
+INLINE void input_gradients(const Product *p, int64_t b, const int samples, int64_t input, float *below) {
+    switch (smaller((PADDED(p->layer->inputs) - input) / WIDTH, INPUT_VECTORS)) {
+        CASE(1, input_gradient_block(p, b, samples, input, below, VECTORS))
+        CASE(2, input_gradient_block(p, b, samples, input, below, VECTORS))
+        CASE(3, input_gradient_block(p, b, samples, input, below, VECTORS))
     }
 }
 
 void input_gradient(const Product *product, int64_t from, int64_t to, float *below) {
     int64_t width = PADDED(product->layer->inputs);
-    for (int64_t k = 0; k < width; k += MAX_VECTORS * WIDTH) {
-        int64_t vectors = smaller((width - k) / WIDTH, MAX_VECTORS);
-        WITH_VECTORS(vectors, input_gradient_block(product, from, to, k, below, VECTORS))
+    for (int64_t k = 0; k < width; k += INPUT_VECTORS * WIDTH) { /* its weights stay in cache */
+        int64_t b = from;
+        for (; b + TOGETHER <= to; b += TOGETHER)
+            input_gradients(product, b, TOGETHER, k, below);
+        for (; b < to; b++)
+            input_gradients(product, b, 1, k, below);
     }
 }
