@@ -417,5 +417,5 @@ def test_effects_of_the_users_start_afresh_with_every_fit(digits: Samples) -> No
     parts = parts.partial_fit(*digits, classes=np.arange(10))
     parts = pickle.loads(pickle.dumps(parts)).partial_fit(*digits)
     assert same_weights(first, parts)
-    with pytest.raises(ValueError, match=r"constraint\.effects\[0\]: int is no effect"):
+    with pytest.raises(ValueError, match=r"constraint\.effects\[0\]: int is not an effect"):
         PyTorchNNWrapper(effects=[3]).fit(*digits)

@@ -133,5 +133,5 @@ def test_another_network_is_refused_by_name(
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run directory"):
+    with pytest.raises(UserError, match="is not a run directory"):
         PyTorchNNWrapper.from_run(tmp_path)

@@ -79,9 +79,7 @@ class Directories(Callback):
                     "for a sweep, or leave --multirun out."
                 )
             if not isinstance(config.get("sweep"), DictConfig):
-                raise UserError(
-                    "sweep: is no value; the directory to continue is sweep.resume=DIR."
-                )
+                raise UserError("sweep: takes no value; sweep.resume=DIR continues a sweep.")
             if config.sweep.get("resume") is not None:
                 resume_sweep(config)
             elif setting(config, DRY_RUN) in (None, False):

@@ -30,14 +30,14 @@ Examples:
   {program} model=cnn20k training.epochs=5
   # a perceptron whose weights are pairs of memristors
   {program} model=mlp100 constraint=memristor
-  # the same with steps of different size up and down: a sweep of four runs
+  # a sweep of four runs over both learning rates: of weights that rise, and of weights that fall
   {program} -m model=mlp100 constraint=memristor \\
       optimizer.lr_pos=0.05,0.1 optimizer.lr_neg=0.05,0.1
 
 Groups and their options, chosen by GROUP=OPTION:
 
 $APP_CONFIG_GROUPS
-Keys and their values, set by KEY=VALUE (a key that has dots: training.epochs=5):
+Keys and their values, set by KEY=VALUE (nested keys with dots: training.epochs=5):
 
 $CONFIG
 Flags such as --multirun, --cfg and --config-dir are Hydra's: {program} --hydra-help

@@ -149,7 +149,7 @@ def asked_changes(
             source = saved.data.get("_target_") if place == "data.root" else None
             reason = f"whose data comes from {source}" if source else "which started from none"
             raise UserError(
-                f"{key}={directory}: {place} is no setting of that run, {reason}. Leave it out."
+                f"{key}={directory}: {place} is not a setting of that run, {reason}. Leave it out."
             )
     others = [
         override for override, name in zip(overrides, names, strict=True) if name not in PLACES

@@ -46,7 +46,7 @@ def as_images(where: str, array: Array) -> Tensor:
         images = images.squeeze(1)  # (N, 1, H, W) -> (N, H, W)
     fits = images.ndim == 3 or (images.ndim == 4 and images.shape[1] in CHANNELS)
     if not fits or 0 in images.shape[1:]:
-        flat = " Pixels in one row an image need their height and width: reshape them."
+        flat = " Pixels in one row per image need their height and width: reshape them."
         raise UserError(
             f"{where}: pixels are uint8 {shape}; expected uint8 {GREY}, or {COLOUR}."
             + (flat if images.ndim == 2 else "")
@@ -72,7 +72,7 @@ def as_labels(where: str, array: Array) -> Tensor:
         shape = shape[:1]
     if len(shape) != 1:
         raise UserError(
-            f"{where}: labels are {kind} {list(array.shape)}; expected one whole number an image, "
+            f"{where}: labels are {kind} {list(array.shape)}; expected one whole number per image, "
             "[N]. For one-hot rows, write labels.argmax(1)."
         )
     if isinstance(array, Tensor):

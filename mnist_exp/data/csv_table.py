@@ -70,7 +70,7 @@ def _read(path: Path, image_shape: Sequence[int] | None) -> tuple[Tensor, Tensor
             labels.append(values[:, 0])
             pixels.append(values[:, 1:].astype(np.uint8))
     if not pixels:
-        raise UserError(f"{path}: holds no rows; expected one an image: a label, then pixels.")
+        raise UserError(f"{path}: holds no rows; expected one per image: a label, then pixels.")
     flat = torch.from_numpy(np.concatenate(pixels))
     shape = _image_shape(path, flat.shape[1], image_shape)
     return flat.reshape(len(flat), *shape), torch.from_numpy(np.concatenate(labels))
@@ -152,10 +152,10 @@ def _fault(first: int, lines: Sequence[str], columns: int) -> str:
             text = field.strip().strip('"').strip()
             whole = text.lstrip("+-").isascii() and text.lstrip("+-").isdigit()
             if column == 1 and not whole:
-                return f"line {number}, column 1: {text!r} is no label; expected a whole number"
+                return f"line {number}, column 1: {text!r} is not a label; expected a whole number"
             if column > 1 and not (whole and 0 <= int(text) <= 255):
                 return (
-                    f"line {number}, column {column}: {text!r} is no pixel; expected a whole "
+                    f"line {number}, column {column}: {text!r} is not a pixel; expected a whole "
                     "number from 0 to 255"
                 )
     return f"lines {first} to {first + len(lines) - 1}: cannot be read as whole numbers"
@@ -166,7 +166,7 @@ def _image_shape(path: Path, pixels: int, given: Sequence[int] | None) -> tuple[
     if given is not None:
         if math.prod(given) != pixels:
             raise UserError(
-                f"{path}: has {pixels} pixels an image, data.image_shape={list(given)} has "
+                f"{path}: has {pixels} pixels per image, data.image_shape={list(given)} has "
                 f"{math.prod(given)}."
             )
         return tuple(given)
@@ -175,6 +175,6 @@ def _image_shape(path: Path, pixels: int, given: Sequence[int] | None) -> tuple[
         if channels * side * side == pixels:
             return (side, side) if channels == 1 else (channels, side, side)
     raise UserError(
-        f"{path}: has {pixels} pixels an image, which is no square. Give their height and width, "
+        f"{path}: has {pixels} pixels per image, which is not a square. Give height and width, "
         "such as data.image_shape=[16,20], or channels, height and width."
     )

@@ -66,7 +66,7 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise UserError(
-            f"{path}: is no .npz archive, or a damaged one ({error}); numpy.savez writes "
+            f"{path}: is not an .npz archive, or a damaged one ({error}); numpy.savez writes "
             "such files."
         ) from error
 

@@ -142,7 +142,7 @@ class DeviceConstraint(DeviceSettings):
     def follow(self, optimizer: Optimizer) -> None:
         """Name the optimizer, whose rates ``apply_to="sample"`` needs; call it after `attach`.
 
-        Raises UserError if its update of a batch is no sum over the samples.
+        Raises UserError if its update of a batch is not a sum over the samples.
         """
         if self._samples is not None:
             self._samples.follow(optimizer)

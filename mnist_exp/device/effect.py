@@ -164,7 +164,7 @@ def wrong_effects(effects: Sequence[Any]) -> Iterator[str]:
         key = f"constraint.effects[{number}]"
         if not callable(effect) or isinstance(effect, type):
             yield (
-                f"{key}: {_path(effect)} is no effect; give an object that can be called with "
+                f"{key}: {_path(effect)} is not an effect; give an object that can be called with "
                 "(w, before), such as one of a subclass of mnist_exp.device.Effect."
             )
         elif not PLACE.accepts(place := place_of(effect)):

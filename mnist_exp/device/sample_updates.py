@@ -144,7 +144,7 @@ class SampleProgramming:
         groups = [g for g in optimizer.param_groups if any(id(p) in own for p in g["params"])]
         if not isinstance(optimizer, SGD) and "neg_to_pos" not in optimizer.defaults:
             raise UserError(
-                f"constraint.apply_to=sample: the update that {name} makes of a batch is no sum "
+                f"constraint.apply_to=sample: the update that {name} makes of a batch is not a sum "
                 f"over its samples; {INSTEAD}."
             )
         for key in ("momentum", "weight_decay", "maximize"):

@@ -87,7 +87,7 @@ def build_splits(config: DictConfig, dataset: Dataset) -> list[Split]:
 def _checked(scheme: Any) -> Scheme:
     if isinstance(scheme, PooledFolds) and not hasattr(scheme.splitter, "split"):
         raise UserError(
-            f"cv._target_: {type(scheme.splitter).__name__} is no splitter; give a class with "
+            f"cv._target_: {type(scheme.splitter).__name__} is not a splitter; give a class with "
             "split(X, y), such as sklearn.model_selection.ShuffleSplit."
         )
     return scheme

@@ -142,7 +142,7 @@ def facts_of_use(
         "input": f"{INPUT}: float32 [B, {channels}, {height}, {width}], (p / 255 - mean) / std of "
         f"{pixels} p",
         SHAPE: json.dumps(image_shape),
-        "output": f"{OUTPUT}: float32 [B, {len(class_names)}], one a class, before softmax",
+        "output": f"{OUTPUT}: float32 [B, {len(class_names)}], one per class, before softmax",
         "mean": repr(mean),
         "std": repr(std),
         "class_names": json.dumps(class_names),

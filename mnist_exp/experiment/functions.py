@@ -48,7 +48,7 @@ def build_loss(config: DictConfig, num_classes: int, device: torch.device) -> Lo
             try:
                 derived[name] = torch.tensor(value, dtype=torch.float32, device=device)
             except (TypeError, ValueError) as error:
-                raise UserError(f"loss.{name}={value}: is no tensor ({error}).") from error
+                raise UserError(f"loss.{name}={value}: is not a tensor ({error}).") from error
     loss: Loss = function_of(config, "loss", INPUTS, **derived)
     if isinstance(loss, nn.Module):
         loss.to(device)

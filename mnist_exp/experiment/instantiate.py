@@ -183,7 +183,7 @@ def _import(path: str, key: str) -> Callable[..., Any]:
     except InstantiationException as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(
-            f"{key}._target_={path}: is no usable target ({reason}). Give the dotted path of a "
+            f"{key}._target_={path}: is not a usable target ({reason}). Give the dotted path of a "
             "class or function that Python finds, such as torch.optim.SGD."
         ) from error
     return target

@@ -50,7 +50,7 @@ def check_logits(
         found = _described(logits)
         raise UserError(
             f"model: {name} gives {found} for a batch of images {list(inputs.shape)}{mode}; "
-            f"expected are logits {expected}, one a class"
+            f"expected are logits {expected}, one per class"
             + (". Convert them to float." if fits else f". {_last_layer(logits, num_classes)}")
         )
     return logits

@@ -200,9 +200,9 @@ def available_memory() -> int | None:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{path}: is no regular file. Delete it, or put the file back.")
+        raise UserError(f"{path}: is not a regular file. Delete it, or put the file back.")

@@ -228,7 +228,7 @@ def _wrong_parameter(
     else:
         check_format(parameter["convolution"], CONVOLUTION, f"the convolution of {name}")
         if not _fits(parameter["convolution"], shape, known["output_gradient"], known["input"]):
-            yield f"{name} is no convolution of shape {shape}"
+            yield f"{name} is not a convolution of shape {shape}"
 
 
 def _fits(geometry: Mapping[str, Any], shape: list[int], after: list[int], row: list[int]) -> bool:

@@ -43,7 +43,7 @@ def check_weights(model: nn.Module, key: str) -> None:
     for prefix, module in model.named_modules():
         for name in hook_made_weights(module):
             raise UserError(
-                f"{key}: {full_name(prefix, name)} ({type(module).__name__}) is no parameter: a "
+                f"{key}: {full_name(prefix, name)} ({type(module).__name__}) is not a parameter: a "
                 "hook computes it from others at every call. Use weight_norm or spectral_norm "
                 "from torch.nn.utils.parametrizations, not from torch.nn.utils; make pruning "
                 "permanent with torch.nn.utils.prune.remove."

@@ -170,7 +170,7 @@ def _safetensors(content: bytes, file: Path) -> dict[str, Tensor]:
     try:
         return dict(load(content))
     except Exception as error:  # the library raises its own types
-        raise UserError(f"{file}: is no sound safetensors file ({error}).") from error
+        raise UserError(f"{file}: is not a valid safetensors file ({error}).") from error
 
 
 def _is_entry(entry: tuple[Any, Any]) -> bool:

@@ -241,7 +241,7 @@ def load_config(directory: Path, key: str) -> DictConfig:
         path = config_file(directory)
     if not path.is_file():
         raise UserError(
-            f"{key}={directory}: is no run directory, or its {CONFIG_FILE} and .hydra, which "
+            f"{key}={directory}: is not a run directory, or its {CONFIG_FILE} and .hydra, which "
             "hold the run's configuration, were deleted. Give the directory that holds "
             "results.json."
         )

@@ -257,5 +257,5 @@ def _read(path: Path, shape: Shape) -> dict[str, Any]:
 def _built(kind: Callable[..., Record], names: Collection[str], values: Any, path: Path) -> Record:
     unknown = sorted(values.keys() - names)
     if unknown:
-        raise UserError(f"{path}: is damaged: {shown(unknown[0])} is no key of it.")
+        raise UserError(f"{path}: is damaged: {shown(unknown[0])} is not a key of it.")
     return kind(**values)

@@ -111,7 +111,7 @@ def _nothing_reads(values: Mapping[str, Any], hint: Hint | None) -> Iterator[str
 
 
 def _wrong_effects(constraint: Any) -> Iterator[str]:
-    """Yield a message for each entry of ``constraint.effects`` that is no effect's."""
+    """Yield a message for each entry of ``constraint.effects`` that is not an effect's."""
     effects = constraint.get("effects") if isinstance(constraint, dict) else None
     if not isinstance(effects, list):
         return

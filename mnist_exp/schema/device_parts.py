@@ -155,7 +155,7 @@ DEVICE = {
     "rate_variation": AT_LEAST_0,
     "bound_variation": Rule(
         lambda value: AT_LEAST_0.accepts(value) or _TWO_SPREADS.accepts(value),
-        "a number, at least 0, or two such, of W_min and of W_max",
+        "a number, at least 0, or two of these, for W_min and W_max",
     ),
     "stuck_at_min": SHARE,
     "stuck_at_max": SHARE,

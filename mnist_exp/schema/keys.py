@@ -35,7 +35,7 @@ LABELS = list_of(WHOLE, "a list of labels such as [3,5]")
 _NAMES = list_of(TEXT, "")
 CLASS_NAMES = Rule(
     lambda value: _NAMES.accepts(value) and len(set(value)) == len(value),
-    "a list of texts, each once, one a class, such as [cat,dog]",
+    "a list of different texts, one per class, such as [cat,dog]",
 )
 
 # Lengths of torch's schedulers, null in the YAML because they depend on the data.

@@ -145,7 +145,7 @@ def _also_by_group(rule: Rule) -> Rule:
     several = list_of(rule, "")
     return Rule(
         lambda value: rule.accepts(value) or several.accepts(value),
-        f"{rule.allowed}, or a list of such, one a parameter group",
+        f"{rule.allowed}, or a list of these, one per parameter group",
     )
 
 

@@ -197,7 +197,7 @@ def test_the_place_of_data_is_no_setting_of_a_run_without_files(tmp_path: Path) 
     code, output = command(*run, "hydra.run.dir=run", cwd=tmp_path)
     assert code == 0, output
     code, output = command("resume=run", "data.root=x", cwd=tmp_path)
-    assert (code, "data.root is no setting of that run" in output) == (2, True), output
+    assert (code, "data.root is not a setting of that run" in output) == (2, True), output
 
 
 def test_a_relative_data_path_starts_at_the_working_directory(tmp_path: Path) -> None:

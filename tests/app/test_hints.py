@@ -54,7 +54,7 @@ REFUSED = {
     "sweep.dry_run=true": "sweep.dry_run: lists the jobs of a sweep; add --multirun",
     "sweep.filter=seed<3": """such as 'sweep.filter="seed<3"'""",
     "resume=2026": "resume=2026: there is no such directory",
-    "sweep.resume={}": "is no sweep that can be resumed",
+    "sweep.resume={}": "is not a sweep that can be resumed",
     "~optimizer": "optimizer._target_: is missing; choose an option: optimizer=NAME",
     "~tracker": "~tracker: there is nothing to take away; leave it out",
     "hydra.run.dir=${nope}": "hydra.run.dir: cannot be resolved",

@@ -278,7 +278,7 @@ def test_every_experiment_composes_and_passes_the_check(compose_config: Compose,
         (["optimizer=adamw", "+optimizer.eps=-1"], "optimizer: torch.optim.AdamW refuses.*-1"),
         (["optimizer=adamw", "+optimizer.foo=1"], "'foo'.*Its settings are: lr"),
         (["optimizer._target_=torch.optim.Foo"], r"optimizer\._target_=torch\.optim\.Foo"),
-        (["optimizer._target_=os.system"], r"optimizer\._target_=os\.system: is no usable target"),
+        (["optimizer._target_=os.system"], r"optimizer\._target_=os\.system: is not a usable tar"),
         (["model._target_=torch.nn.Linear"], "model: torch.nn.Linear: .*in_features"),
         (["runtime.device=cuda"], "runtime=cuda.*allowed is auto"),
         (["model=mlp100", "training.selection=validation"], "training.selection=validation"),
@@ -304,7 +304,7 @@ def test_settings_that_only_their_target_can_judge_are_refused(
 
 def test_a_scheme_that_is_no_splitter_is_refused(compose_config: Compose, mnist: Dataset) -> None:
     config = compose_config("cv=kfold", "cv._target_=collections.OrderedDict")
-    with pytest.raises(UserError, match="OrderedDict is no splitter"):
+    with pytest.raises(UserError, match="OrderedDict is not a splitter"):
         build.build_splits(config, mnist)
 
 

@@ -151,5 +151,5 @@ def own_model(num_classes: int) -> torch.nn.Module:
 def test_a_directory_that_holds_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such directory"):
         load_run(tmp_path / "missing")
-    with pytest.raises(UserError, match="is no run directory"):
+    with pytest.raises(UserError, match="is not a run directory"):
         load_run(tmp_path)

@@ -151,7 +151,7 @@ def test_wrong_archives_are_named_for_what_they_are(
     with pytest.raises(UserError, match="holds X, y; expected the arrays x_train, y_train"):
         load_npz(save_npz(tmp_path / "a.npz", X=X, y=Y))
     (tmp_path / "b.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"b\.npz: is no \.npz archive, or a damaged one"):
+    with pytest.raises(UserError, match=r"b\.npz: is not an \.npz archive, or a damaged one"):
         load_npz(tmp_path / "b.npz")
     with pytest.raises(UserError, match=r"c\.npz: cannot be read \(No such file"):
         load_npz(tmp_path / "c.npz")
@@ -172,18 +172,18 @@ def test_wrong_archives_are_named_for_what_they_are(
         ("", "holds no rows"),
         ("label,a,b,c,d\n", "holds no rows"),
         ("0,1,2,3,4\n1,5,6,7\n", "line 2: has 4 columns; expected 5, a label and 4 pixels"),
-        ("label,a,b,c,d\n0,1,2,3,4\n1,5,x,7,8\n", "line 3, column 3: 'x' is no pixel; expected a"),
+        ("label,a,b,c,d\n0,1,2,3,4\n1,5,x,7,8\n", "line 3, column 3: 'x' is not a pixel; expected"),
         ("0,1,2,3,4\n\n1,5,6,7,8\n", "line 2: has 1 columns; expected 5"),
-        ("0,1,2,3,4\n1,5,256,7,8\n", "line 2, column 3: '256' is no pixel; .*from 0 to 255"),
-        ("0,1,2,3,4\n1,5,0.5,7,8\n", "line 2, column 3: '0.5' is no pixel"),
-        ("0,1,2,3,4\ncat,5,6,7,8\n", "line 2, column 1: 'cat' is no label; expected a whole"),
+        ("0,1,2,3,4\n1,5,256,7,8\n", "line 2, column 3: '256' is not a pixel; .*from 0 to 255"),
+        ("0,1,2,3,4\n1,5,0.5,7,8\n", "line 2, column 3: '0.5' is not a pixel"),
+        ("0,1,2,3,4\ncat,5,6,7,8\n", "line 2, column 1: 'cat' is not a label; expected a whole"),
         ("0;1;2;3;4\n", "line 1: has semicolons between its values; expected commas"),
         ("label;a;b\n0;1;2\n", "line 1: has semicolons between its values; expected commas"),
         (
             "a,b,c,d,label\n1,2,3,4,0\n",
             "line 1: the label is column 5; expected it to be the first",
         ),
-        ("0,1,2,3,4,5\n1,1,2,3,4,5\n", r"has 5 pixels an image, which is no square.*data\.image_"),
+        ("0,1,2,3,4,5\n1,1,2,3,4,5\n", r"has 5 pixels per image, which is not a square.*data"),
     ],
 )
 def test_wrong_rows_are_named_by_file_line_and_column(

@@ -288,8 +288,8 @@ def test_a_function_with_arguments_is_an_effect_too() -> None:
     ("effects", "words"),
     [
         (Nothing(), "constraint.effects=.*: allowed is a list of effects"),
-        ([3], r"constraint\.effects\[0\]: int is no effect; give an object"),
-        ([Nothing(), Broken], r"effects\[1\]: .*test_added_effects\.Broken is no effect"),
+        ([3], r"constraint\.effects\[0\]: int is not an effect; give an object"),
+        ([Nothing(), Broken], r"effects\[1\]: .*test_added_effects\.Broken is not an effect"),
         ([Nothing("late")], r"constraint\.effects\[0\]\.place=late: allowed is before_update or"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_batch_that_was_skipped_writes_nothing() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (torch.optim.Adam, "the update that Adam makes of a batch is no sum"),
+        (torch.optim.Adam, "the update that Adam makes of a batch is not a sum"),
         (lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9), "SGD with momentum=0.9"),
         (lambda ps: torch.optim.SGD(ps, lr=0.1, weight_decay=1e-4), "weight_decay=0.0001"),
         (lambda ps: AsymmetricSGD(ps, **RATES, momentum=0.5), "AsymmetricSGD with momentum=0.5"),

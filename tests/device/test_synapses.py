@@ -176,8 +176,8 @@ def norm(layer: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.utils.weight_norm(nn.Linear(12, 3)), r"0\.weight \(Linear\) is no parameter"),
-        (lambda: nn.utils.spectral_norm(nn.Conv2d(1, 2, 3)), r"0\.weight \(Conv2d\) is no param"),
+        (lambda: nn.utils.weight_norm(nn.Linear(12, 3)), r"0\.weight \(Linear\) is not a param"),
+        (lambda: nn.utils.spectral_norm(nn.Conv2d(1, 2, 3)), r"0\.weight \(Conv2d\) is not a"),
         (lambda: prune.l1_unstructured(nn.Linear(12, 3), "weight", 3), r"0\.weight \(Linear\)"),
         (lambda: norm(nn.Linear(12, 3)), r"0\.weight \(Linear\) is parametrized already"),
         (lambda: buffer_for_weight(nn.Linear(12, 3)), r"0\.weight \(Linear\) is a Tensor, not a"),

@@ -227,7 +227,7 @@ def test_an_error_in_a_callback_names_it_and_leaves_what_was_written(
     [
         (mine("RunningMean", colum="x"), r"callbacks\.mine: .*RunningMean: .*'colum'"),
         (mine("RunningMean", column=3), r"callbacks\.mine\.column=3: allowed is text"),
-        (mine("nowhere"), r"callbacks\.mine\._target_=.*nowhere: is no usable target"),
+        (mine("nowhere"), r"callbacks\.mine\._target_=.*nowhere: is not a usable target"),
         (mine("nothing"), r"callbacks\.mine: makes a NoneType"),
         (["+callbacks.mine._target_=torch.nn.Identity"], r"callbacks\.mine: makes a Identity"),
         ([*mine("Refuses"), "cv=kfold", "cv.n_splits=2"], r"callbacks\.mine: one split only"),

@@ -133,7 +133,7 @@ def test_effects_are_built_in_order_with_the_place_of_the_entry(
         ("{_target_: MINE.Wander, place: late}", "constraint.effects[0].place=late: allowed is be"),
         (
             "{_target_: MINE.Drift}",
-            "constraint.effects[0]._target_=MINE.Drift: is no usable target",
+            "constraint.effects[0]._target_=MINE.Drift: is not a usable target",
         ),
         (
             "{_target_: MINE.TemperatureDrift, rates: 3}",
@@ -150,7 +150,7 @@ def test_effects_are_built_in_order_with_the_place_of_the_entry(
             "{_target_: MINE.TemperatureDrift, rate: 1, heat: {_target_: MINE.Heat, degree: 3}}",
             "constraint.effects[0].heat: MINE.Heat: missing a required argument: 'degrees'",
         ),
-        ("{_target_: MINE.Heat, degrees: 3}", "constraint.effects[0]: MINE.Heat is no effect; gi"),
+        ("{_target_: MINE.Heat, degrees: 3}", "constraint.effects[0]: MINE.Heat is not an effect"),
         (
             "{_target_: MINE.refuses}",
             "constraint.effects[0]: MINE.refuses refuses its settings: no",

@@ -143,12 +143,12 @@ def test_a_loss_is_what_its_target_makes(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["loss._target_=nowhere.Loss"], r"^loss\._target_=nowhere\.Loss: is no usable target"),
+        (["loss._target_=nowhere.Loss"], r"^loss\._target_=nowhere\.Loss: is not a usable target"),
         (["loss=focal", "+loss.delta=1"], r"^loss: .*focal: .*'delta'"),
         (["loss.weight=[1,2]"], r"^loss\.weight=\[1\.0, 2\.0\]: allowed is a number for each of"),
         ([f"loss._target_={HERE}.Trained"], r"^loss\._target_=.*Trained: has parameters"),
         ([f"loss._target_={HERE}.no_number"], r"^loss \(.*no_number\): returns a Tensor \[3, 3\]"),
-        ([f"loss._target_={HERE}.Hinge", "+loss.margin=[x]"], r"^loss\.margin=\['x'\]: is no tens"),
+        ([f"loss._target_={HERE}.Hinge", "+loss.margin=[x]"], r"^loss\.margin=\['x'\]: is not a"),
         (["loss._target_=fractions.Fraction"], r"^loss\._target_=.*makes a Fraction, which cannot"),
     ],
 )
@@ -181,7 +181,7 @@ def test_metrics_of_every_form_of_the_group(compose_config: Compose) -> None:
         (metric("Share"), r"^metrics\.mine: .*Share: missing a required argument: 'label'"),
         (metric("Share", label="x"), r"^metrics\.mine\.label=x: allowed is a whole number"),
         (metric("surprise", powr=2), r"^metrics\.mine: .*surprise: .*'powr'.* settings are: power"),
-        (metric("nowhere"), r"^metrics\.mine\._target_=.*nowhere: is no usable target"),
+        (metric("nowhere"), r"^metrics\.mine\._target_=.*nowhere: is not a usable target"),
         (metric("no_number"), r"^metrics\.mine \(.*no_number\): returns a value of type Tensor"),
         ([f"+metrics.loss._target_={HERE}.surprise"], r"^metrics\.loss: every evaluation has"),
         (["loss=focal", "gradients=epoch"], r"^gradients=epoch: .* loss is mnist_exp.*\.focal"),

@@ -176,7 +176,7 @@ def test_the_command_line_takes_a_relative_path_and_reproduces(tmp_path: Path) -
     assert code == 1
     assert "pretrained weights was " in output
     code, output = ran("reproduce", "moved", "model.weights=other")
-    assert (code, "model.weights is no setting of that run" in output) == (2, True)
+    assert (code, "model.weights is not a setting of that run" in output) == (2, True)
 
 
 def test_the_hash_of_a_run_without_pretrained_weights_is_as_before_there_were_any() -> None:

@@ -29,9 +29,9 @@ def not_regular(kind: str, path: Path) -> Path:
 def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
     path = not_regular(kind, tmp_path / "x")
     for read in (read_regular, open_regular, lambda p: read_json(p, 10)):
-        with pytest.raises(UserError, match="x: is no regular file"):
+        with pytest.raises(UserError, match="x: is not a regular file"):
             read(path)
-    with pytest.raises(UserError, match="x: is no regular file"):
+    with pytest.raises(UserError, match="x: is not a regular file"):
         open_own(path, os.O_RDWR)
 
 
@@ -39,7 +39,7 @@ def test_links_are_followed_for_reading_where_that_is_wanted(tmp_path: Path) -> 
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     assert read_regular(tmp_path / "link") == b"content"
-    with pytest.raises(UserError, match="link: is no regular file"):
+    with pytest.raises(UserError, match="link: is not a regular file"):
         open_regular(tmp_path / "link", follow=False)
 
 
@@ -62,7 +62,7 @@ def test_a_large_file_is_refused_before_it_is_read(
         (b"{", "Expecting"),
         (b"[" * 100_000 + b"]" * 100_000, "recursion|50 inside each"),
         (json.dumps([[[[]]]]).replace("[]", "[" * 60 + "]" * 60).encode(), "50 inside each other"),
-        (b'{"x": NaN}', "NaN is no number of JSON"),
+        (b'{"x": NaN}', "NaN is not a JSON number"),
         (b"\xff", "decode"),
         (b"1" * 5000, "integer string conversion"),
     ],
@@ -115,7 +115,7 @@ def test_a_file_that_a_link_leads_to_is_never_written_to(tmp_path: Path, kind: s
     own.write_bytes(b"mine")
     run.mkdir()
     link(kind, run / "metrics.jsonl", own)
-    with pytest.raises(UserError, match=r"metrics.jsonl: (is no regular|other paths lead)"):
+    with pytest.raises(UserError, match=r"metrics.jsonl: (is not a regular|other paths lead)"):
         append_json_lines(run / "metrics.jsonl", [{"epoch": 1}])
     link(kind, run / "results.json", own)
     write_atomic(run / "results.json", b"new")

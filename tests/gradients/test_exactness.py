@@ -178,8 +178,8 @@ def test_parameters_that_cannot_be_separated_are_named_with_those_that_can() -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (torch.nn.utils.weight_norm, r"0\.weight \(Linear\) is no parameter"),
-        (torch.nn.utils.spectral_norm, r"0\.weight \(Linear\) is no parameter"),
+        (torch.nn.utils.weight_norm, r"0\.weight \(Linear\) is not a parameter"),
+        (torch.nn.utils.spectral_norm, r"0\.weight \(Linear\) is not a parameter"),
         (lambda layer: prune.l1_unstructured(layer, "weight", 0.5), r"0\.weight \(Linear\)"),
         (lambda _: nn.LazyLinear(6), r"0\.weight \(LazyLinear\) has no shape yet"),
         (lambda layer: layer.requires_grad_(False), "no trainable parameter"),

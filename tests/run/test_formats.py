@@ -305,9 +305,9 @@ def test_a_lock_that_is_a_link_is_refused_and_its_target_stays(tmp_path: Path) -
     for name, make in (("symbolic", Path.symlink_to), ("hard", Path.hardlink_to)):
         (tmp_path / name).mkdir()
         make(tmp_path / name / ".lock", own)
-        with pytest.raises(UserError, match=r"\.lock: (is no regular file|other paths lead)"):
+        with pytest.raises(UserError, match=r"\.lock: (is not a regular file|other paths lead)"):
             DirectoryLock(tmp_path / name)
-    with pytest.raises(UserError, match=r"\.lock: is no regular file"):
+    with pytest.raises(UserError, match=r"\.lock: is not a regular file"):
         is_locked(tmp_path / "symbolic")
     assert own.read_bytes() == b"mine"
 

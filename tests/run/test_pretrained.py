@@ -46,7 +46,7 @@ def test_a_safetensors_file_is_read(tmp_path: Path) -> None:
     read_pretrained(file).load_into(fresh, strict=True)
     assert same(fresh, model)
     file.write_bytes(b"no such thing")
-    with pytest.raises(UserError, match="is no sound safetensors file"):
+    with pytest.raises(UserError, match="is not a valid safetensors file"):
         read_pretrained(file)
 
 

@@ -200,5 +200,5 @@ def test_a_pipe_in_place_of_a_checkpoint_is_refused(
     path = newest(directory)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match=r"epoch_00001_partial\.pt: is no regular file"):
+    with pytest.raises(UserError, match=r"epoch_00001_partial\.pt: is not a regular file"):
         goes_on("plain", directory)

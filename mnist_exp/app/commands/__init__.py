@@ -17,14 +17,14 @@ from mnist_exp.terminal import printable_lines
 # The command view-results is the module view_results.
 COMMANDS = {
     "view-results": "list, filter, sort and export runs and sweeps, also as means over seeds",
-    "report": "write the page of a run or sweep, or one that compares several",
+    "report": "write the page of a run or sweep, or a page that compares several",
     "reproduce": "run a finished run again and compare the results",
     "evaluate": "test the network of a run again, on its own test images or on other data",
     "seeds": "train recipes with several seeds: mean and spread of the accuracy",
     "export": "write a run's network for other programs: onnx, safetensors or torch",
     "evaluate-device": "test a run's network on devices that age: accuracy over time",
     "fit-device": "fit a measured device; write an option to train with, and a picture of the fit",
-    "settings": "describe keys: what they mean, what is allowed, defaults, and what has them",
+    "settings": "describe keys: meaning, allowed values, defaults, and the options that have them",
     "env-check": "show versions, processor, compiled kernels and data",
     "check-models": "check the networks' parameter counts and layer shapes",
 }

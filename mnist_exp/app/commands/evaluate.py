@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--fold", type=int, help="one fold, from 1 (default: all of them)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    parser.add_argument("--config-dir", help="as for a run: where options of your own lie")
+    parser.add_argument("--config-dir", help="directory with your own options, as for a run")
     options, overrides = parser.parse_known_args(arguments)
     trust = "trust=true" in overrides
     overrides = [text for text in overrides if not text.startswith("trust=")]

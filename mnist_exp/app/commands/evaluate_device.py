@@ -16,8 +16,8 @@ def main(arguments: list[str]) -> int:
     parser.epilog = (
         "evaluation=pcm (default), rram or ideal chooses the devices, evaluation.KEY=VALUE changes "
         "them: evaluation.times=[1s,1h,1d], evaluation.repetitions=25. Weights of a run without "
-        "devices are programmed once; a run trained on devices keeps them. Tested are the test "
-        f"images of the run's own split. {TRUST} allows classes of your own that RUN_DIR names."
+        "devices are programmed; a run trained on devices keeps its conductances. The test images "
+        f"are those of the run's own split. {TRUST} allows classes of your own that RUN_DIR names."
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory of a run")
     parser.add_argument(
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         help="where device_evaluation.json, .csv and .png go; older ones are replaced (default: "
         "RUN_DIR)",
     )
-    parser.add_argument("--config-dir", help="as for a run: where options of your own lie")
+    parser.add_argument("--config-dir", help="directory with your own options, as for a run")
     options, overrides = parser.parse_known_args(arguments)
 
     from mnist_exp.app.device_evaluation import evaluate_device

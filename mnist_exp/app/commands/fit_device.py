@@ -78,13 +78,15 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("conf"),
         help="directory of your options (default: conf)",
     )
-    parser.add_argument("--picture", metavar="FILE.png", type=Path, help="default: by the option")
+    parser.add_argument(
+        "--picture", metavar="FILE.png", type=Path, help="default: beside the option's file"
+    )
     parser.add_argument(
         "--symmetric",
         action="store_true",
-        help="a direction that was not measured is the mirror image of the other",
+        help="take a direction that was not measured as the mirror image of the other",
     )
-    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument(
         "--example", action="store_true", help="only write a synthetic measurement to FILE"
     )

@@ -25,15 +25,15 @@ def main(arguments: list[str]) -> int:
     parser = argument_parser("report")
     parser.usage = f"%(prog)s [-h] DIR [DIR ...] [--output FILE] [{TRUST}]"
     parser.epilog = (
-        "The page is one file that opens from disk, without a network. A run that did not finish "
-        "gets one too, of what there is. Images are taken from the run's data, where that is "
-        f"unchanged; {TRUST} allows classes of your own that load it."
+        "The page is a single file that opens without a network. A run that did not finish also "
+        "gets a page. Images are taken from the run's data if it is unchanged; "
+        f"{TRUST} allows classes of your own that load it."
     )
     parser.add_argument("directories", metavar="DIR", nargs="+", type=Path, help="a run or a sweep")
     parser.add_argument(
         "--output", metavar="FILE", type=Path,
-        help="the file, replaced if there is one (default: report.html in DIR; comparison.html "
-        "here if there are several)",
+        help="the file to write or replace (default: report.html in DIR; for several directories, "
+        "comparison.html here)",
     )  # fmt: skip
     words = [word for word in arguments if word != TRUST]
     options = parser.parse_args(words)

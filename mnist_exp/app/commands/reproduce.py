@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", help="directory of a completed run")
     for flag in HYDRA_FLAGS:
-        parser.add_argument(flag, help="as for a run: where the run's own options lie")
+        parser.add_argument(flag, help="as given for the run, if it used options of your own")
     options, overrides = parser.parse_known_args(arguments)
     given = {flag: getattr(options, flag[2:].replace("-", "_")) for flag in HYDRA_FLAGS}
     flags = [f"{flag}={value}" for flag, value in given.items() if value is not None]

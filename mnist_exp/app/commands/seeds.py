@@ -129,7 +129,7 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
         metavar="N",
         type=int,
         default=5,
-        help="runs a recipe, seeds 0 to N-1 (default: 5)",
+        help="runs per recipe, with seeds 0 to N-1 (default: 5)",
     )
     options, overrides = parser.parse_known_args(arguments)
     if options.seeds < 1:

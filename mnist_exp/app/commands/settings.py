@@ -92,7 +92,7 @@ def _nested(settings: Settings) -> dict[str, object]:
 def main(arguments: list[str]) -> int:
     """Print the settings whose key is or starts with one of the arguments."""
     parser = argument_parser("settings")
-    parser.add_argument("keys", nargs="*", metavar="KEY", help="a key or a group; none: all")
+    parser.add_argument("keys", nargs="*", metavar="KEY", help="a key or a group (default: all)")
     parser.add_argument("--markdown", action="store_true", help="print docs/settings.md")
     given = parser.parse_args(arguments)
     if given.markdown:

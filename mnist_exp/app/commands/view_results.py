@@ -54,17 +54,17 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--where", metavar="COLUMN=VALUE", action="append", default=[],
-        help="only runs of which this is true; may be repeated",
+        help="only runs for which this is true; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--sort", metavar="COLUMN",
-        help="one table in this order: accuracy, validation and date from the highest, others from "
-        "the lowest",
+        help="one table sorted by COLUMN: accuracy, validation and date from the highest, others "
+        "from the lowest",
     )  # fmt: skip
-    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument("--reverse", action="store_true", help="reverse the order")
     parser.add_argument(
         "--over-seeds", action="store_true",
-        help="a row for runs that differ in their seed alone: mean and sample standard deviation",
+        help="one row for runs that differ only in their seed: mean and sample standard deviation",
     )  # fmt: skip
     parser.add_argument("--limit", metavar="N", type=int, help=f"rows of a table (default: {ROWS} "
                         "on the terminal, all with --format or --over-seeds)")  # fmt: skip

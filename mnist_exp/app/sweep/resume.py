@@ -140,7 +140,7 @@ def _read(directory: Path, trust: bool) -> SweepRecord:
         saved = read_sweep(directory)
     except UserError as error:
         raise UserError(
-            f"{RESUME}={directory}: is no sweep that can be resumed. {error} Give the "
+            f"{RESUME}={directory}: is not a sweep that can be resumed. {error} Give the "
             "directory that holds the jobs' directories."
         ) from error
     if not trust:

@@ -66,7 +66,7 @@ def read_measurement(path: Path, symmetric: bool = False) -> Measurement:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no text in UTF-8 ({error.reason}). Save it as CSV.") from error
+        raise UserError(f"{path}: is not UTF-8 text ({error.reason}). Save it as CSV.") from error
     try:
         return _measurement([*_readings(text)], symmetric)
     except UserError as error:
@@ -95,7 +95,7 @@ def _readings(text: str) -> Iterator[_Reading]:
                 )
             yield _reading(cells, rows.line_num)
     except csv.Error as error:
-        raise UserError(f"row {rows.line_num}: is no row of CSV ({error}).") from error
+        raise UserError(f"row {rows.line_num}: is not a row of CSV ({error}).") from error
 
 
 def _reading(cells: Mapping[str, Any], row: int) -> _Reading:

@@ -102,7 +102,7 @@ class DeviceEvaluation:
                 yield f"evaluation.{name}: a {kind} cannot be called."
         if not (self.read in (None, EXACT) or isinstance(self.read, Reading)):
             yield (
-                f"evaluation.read: a {type(self.read).__name__} is no reading; derive it from "
+                f"evaluation.read: a {type(self.read).__name__} is not a reading; derive it from "
                 "mnist_exp.device.Reading."
             )
         if self.stuck_at_zero + self.stuck_at_max > 1:

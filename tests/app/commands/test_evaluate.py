@@ -148,7 +148,7 @@ def test_arguments_that_are_refused(
 
 
 def test_a_directory_without_a_run(tmp_path: Path, capsys: Capture) -> None:
-    assert f"RUN_DIR={tmp_path}: is no run directory" in refused(capsys, tmp_path)
+    assert f"RUN_DIR={tmp_path}: is not a run directory" in refused(capsys, tmp_path)
 
 
 def test_a_class_of_ones_own_needs_trust(

@@ -243,7 +243,7 @@ def test_a_mistake_is_one_message_and_writes_nothing(
 
 
 def test_a_directory_without_a_run(tmp_path: Path, capsys: Capture) -> None:
-    assert f"RUN_DIR={tmp_path}: is no run directory" in refused(capsys, tmp_path)
+    assert f"RUN_DIR={tmp_path}: is not a run directory" in refused(capsys, tmp_path)
 
 
 def test_at_the_end_of_a_run(

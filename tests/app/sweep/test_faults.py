@@ -72,7 +72,7 @@ def test_a_failing_job_does_not_stop_a_sweep_and_the_rest_can_be_run(tmp_path: P
     code, output = command("sweep.resume=sweep", "seed=3", cwd=tmp_path)
     assert (code, "give no other settings" in output) == (2, True)
     code, output = command("sweep.resume=nowhere", cwd=tmp_path)
-    assert (code, "is no sweep" in output) == (2, True)
+    assert (code, "is not a sweep" in output) == (2, True)
 
 
 @pytest.mark.slow

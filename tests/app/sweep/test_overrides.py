@@ -157,7 +157,7 @@ def test_whatever_stands_in_a_record_is_read_or_refused(sound: Path, data: st.Da
         ("sweep.json", {"overrides": "seed=1"}, "overrides is 'seed=1'; allowed is a list"),
         ("sweep.json", {"jobs": [{"number": 0}]}, r"\[0\]\.overrides is missing"),
         ("sweep.json", {"version": 2}, "version is 2; allowed is a version up to 1"),
-        ("sweep.json", {"more": 1}, "'more' is no key of it"),
+        ("sweep.json", {"more": 1}, "'more' is not a key of it"),
         ("sweep.json", {"objective": "test_accuracy"}, "objective is 'test_accuracy'; allowed is"),
         ("sweep.json", {"direction": "up"}, "direction is 'up'; allowed is maximize or minimize"),
         (

@@ -118,7 +118,7 @@ def test_a_missing_direction_can_be_the_mirror_image(tmp_path: Path) -> None:
             [line.replace(",", ";").replace(".0", ",0") for line in GOOD],
             "row 2: conductance is '1,0'; decimals follow a point here",
         ),
-        (changed(GOOD, 5, '3,"4,5,up'), "row .*: is no row of CSV"),
+        (changed(GOOD, 5, '3,"4,5,up'), "row .*: is not a row of CSV"),
         (changed(GOOD, 5, "3,1e300,up"), "row 5: conductance is '1e300'"),
         (changed(GOOD, 10, "99999,9.0,up"), "row 10: the ramp up ends after 99,999 pulses; allow"),
         (
@@ -161,5 +161,5 @@ def test_refuses_what_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"device.csv: cannot be read \(No such file"):
         read_measurement(path)
     path.write_bytes(b"pulse,\xff\xfe")
-    with pytest.raises(UserError, match="is no text in UTF-8"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         read_measurement(path)
