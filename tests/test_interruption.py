@@ -75,7 +75,7 @@ def test_drawing_stops_and_is_done_on_resume(tmp_path: Path, drawn: Path, number
     at = signal_at(plots, "predictions_figure", number)
     code, output = command(*few_images(), *DRAWN, "hydra.run.dir=run", cwd=tmp_path, prepare=at)
     assert code == 128 + number, output
-    assert "go on with: python -m mnist_exp resume=run" in output
+    assert "continue with: python -m mnist_exp resume=run" in output
     assert status(run) == ("interrupted", f"stopped by {signal.Signals(number).name}")
     assert sorted(path.stem for path in run.glob("plots/*")) == ["mnist_samples", "training_curves"]
     before = checkpoints(run)
@@ -154,7 +154,7 @@ def test_the_report_of_a_sweep_stops(tmp_path: Path, number: int) -> None:
     assert code == 128 + number, output
     name = signal.Signals(number).name
     command_to_go_on = f"python -m mnist_exp sweep.resume={tmp_path / 'sweep'}"
-    assert f"stopped by {name}\ngo on with: {command_to_go_on}\n" in output
+    assert f"stopped by {name}\ncontinue with: {command_to_go_on}\n" in output
     assert "Traceback" not in output
     assert [status(tmp_path / "sweep" / job)[0] for job in "01"] == ["completed"] * 2
     assert command("sweep.resume=sweep", cwd=tmp_path)[0] == 0

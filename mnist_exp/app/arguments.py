@@ -59,7 +59,7 @@ def check_config_path(arguments: list[str]) -> None:
         GlobalHydra.instance().clear()
     if OmegaConf.select(config, CALLBACK) is None:
         run = directory.parent
-        saved = f" To go on with a run: resume={run}; to repeat it: reproduce={run}."
+        saved = f" To continue a run: resume={run}; to repeat it: reproduce={run}."
         raise UserError(
             f"--config-path={given.config_path}: its {given.config_name or 'config'}.yaml lacks "
             f"{CALLBACK}, which makes the run directory."

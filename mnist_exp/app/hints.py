@@ -59,8 +59,8 @@ def hint(key: str, values: Mapping[str, Any], directories: Collection[Path] = ()
         group = key.partition(".")[0]
         known = f" {group}" if group != key and group in values else ""
         clauses.append(
-            f"python -m mnist_exp settings{known} lists the keys, and a value of your own stands "
-            f"under {OWN}: +{OWN}.{_last(key)}=..."
+            f"python -m mnist_exp settings{known} lists the keys, and your own values go under "
+            f"{OWN}: +{OWN}.{_last(key)}=..."
         )
     return " ".join([*clauses[:1], *(f"({clause})" for clause in clauses[1:])])
 
@@ -143,7 +143,7 @@ def _quote_it(override: str) -> str:
     meant = f", such as {shell_word(f'{key}={written}')}" if value and key.isprintable() else ""
     return (
         f"{override}: cannot be read; a setting is KEY=VALUE, and text with spaces, letters other "
-        f"than a to z or any of = , ( ) [ ] {{ }} stands in quotes{meant}"
+        f"than a to z or any of = , ( ) [ ] {{ }} needs quotes{meant}"
     )
 
 

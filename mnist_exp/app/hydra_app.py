@@ -162,7 +162,7 @@ def end_stopped(
             end_early(claim, stopped)
             sys.exit(code)
         else:
-            outcome = f"; go on with: {claim.command_to_go_on()}"
+            outcome = f"; continue with: {claim.command_to_go_on()}"
     print(f"stopped by {stop}{outcome}", file=sys.stderr)
     sys.exit(code)
 

@@ -92,7 +92,7 @@ def run_experiment(
         outcome = (
             " before it began to train"
             if held.give_back()
-            else f"; go on with: {held.command_to_go_on()}"
+            else f"; continue with: {held.command_to_go_on()}"
         )
         if isinstance(error, Interrupted | KeyboardInterrupt):
             _raise_stopped(error, outcome)

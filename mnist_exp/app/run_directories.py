@@ -211,7 +211,7 @@ def _check_unused(claimed: Claim, key: str) -> None:
     if any(entry.name != LOCK_FILE for entry in claimed.directory.iterdir()):
         raise UserError(
             f"{key}={claimed.wanted}: holds files already; give a new or empty "
-            f"directory, or go on with what it holds: {claimed.command_to_go_on()}"
+            f"directory, or continue what it holds: {claimed.command_to_go_on()}"
         )
 
 

@@ -290,7 +290,7 @@ class Run:
         status = self.results["status"]
         if status == COMPLETED:
             return ""
-        return f" The run is {status}; go on with: {resume_command(self.directory)}"
+        return f" The run is {status}; continue with: {resume_command(self.directory)}"
 
     def _judge(self, *groups: str) -> None:
         """Refuse targets of these groups that need trust, if there is none."""

@@ -146,7 +146,7 @@ def _failure(process: BaseProcess, stopping: bool, directory: Path) -> Exception
     return UserError(
         f"the process of a fold ended with exit code {code}"
         + (" (killed, perhaps for lack of memory: lower cv.n_jobs)" if code == -9 else "")
-        + f". Go on with: {resume_command(directory)}"
+        + f". Continue with: {resume_command(directory)}"
     )
 
 

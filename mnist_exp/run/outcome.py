@@ -87,9 +87,9 @@ def explain(error: Exception, directory: Path) -> str | None:
         if error.errno in FULL:
             return (
                 f"{where}: the disk is full ({error.strerror}). Files written before are intact. "
-                f"Free some space, then go on with: {again}"
+                f"Free some space, then continue with: {again}"
             )
-        return f"{where}: {error.strerror or error}. Fix it, then go on with: {again}"
+        return f"{where}: {error.strerror or error}. Fix it, then continue with: {again}"
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         return (

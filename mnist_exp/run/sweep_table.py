@@ -135,7 +135,7 @@ def print_table(rows: Sequence[Row]) -> None:
     if len(counts) > 1:
         print(
             f"warning: the jobs trained on {_either(counts)} CPU threads (column "
-            f"threads of {TABLE}): their numbers differ a little for that alone"
+            f"threads of {TABLE}), which alone makes their results differ a little"
         )
 
 

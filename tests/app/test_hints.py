@@ -34,7 +34,7 @@ REFUSED = {
     "'evaluation.read={_target_: mnist_exp.device.ArrayReading, output_bits: 6}'",
     "evaluation=ideal evaluation.drift.t0=6": "null here and has no keys; it is a setting of eval",
     "callbacks.early_stopping.patience=3": "it is a setting of callbacks=early_stopping",
-    "abracadabra=3": "stands under extra: +extra.abracadabra=...",
+    "abracadabra=3": "your own values go under extra: +extra.abracadabra=...",
     "extra.a=3": "extra.a: there is no such key in this configuration; add it, with a plus: +ext",
     "+training.epoch=3": "training.epoch=3: nothing reads this key; did you mean training.epochs?",
     "+constraint.levels=16": "nothing reads levels; it is a setting of constraint=ag_si,",
@@ -59,7 +59,7 @@ REFUSED = {
     "~tracker": "~tracker: there is nothing to take away; leave it out",
     "hydra.run.dir=${nope}": "hydra.run.dir: cannot be resolved",
     "data.class_names=[a,ü]": """such as 'data.class_names=["a","ü"]'""",
-    "hydra.run.dir=lr=1": """stands in quotes, such as 'hydra.run.dir="lr=1"'""",
+    "hydra.run.dir=lr=1": """needs quotes, such as 'hydra.run.dir="lr=1"'""",
     "seed=${oc.env:NO_SUCH}": "seed cannot be resolved: Environment variable 'NO_SUCH' not found",
     "-m seed=1,abc": "job 1 (seed=abc): seed=abc: allowed is a whole number of at least 0",
     "data.root=${hydra:nope} data=idx": "data.root=null: allowed is",
@@ -74,7 +74,7 @@ REFUSED = {
     "--config-dir own runtime=slow": "runtime.thread=3: nothing reads this key; did you mean threa",
     "--config-dir own experiment=broken": "the configuration cannot be composed (ParserError)",
     "--config-dir own experiment=number": "5=3: nothing reads this key",
-    "--config-path /own/.hydra": "To go on with a run: resume=/own; to repeat it: reproduce=/own",
+    "--config-path /own/.hydra": "To continue a run: resume=/own; to repeat it: reproduce=/own",
 }
 FILES = {
     "experiment/typo": "# @package _global_\ntraining: {epochz: 3}\n",

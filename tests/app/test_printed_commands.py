@@ -138,7 +138,7 @@ def test_a_stopped_run_goes_on_with_the_command_it_printed(tmp_path: Path, name:
     named = override("hydra.run.dir", name)
     code, output = command(*settings, named, cwd=tmp_path, prepare=prepare)
     assert code == 143, output
-    printed = output.rpartition("go on with: ")[2].strip()
+    printed = output.rpartition("continue with: ")[2].strip()
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": programs, "PYTHONPATH": PACKAGE}
     ended = subprocess.run(

@@ -93,13 +93,13 @@ def test_a_stop_signal_leaves_a_run_to_go_on_with(
 ) -> None:
     handlers = [signal.getsignal(each) for each in STOPPING]
     stop = f"callbacks.stop={{_target_: {__name__}.StopsItself, number: {int(number)}}}"
-    with pytest.raises(kind, match=rf"stopped by {number.name}; go on with: .* resume=.*run"):
+    with pytest.raises(kind, match=rf"stopped by {number.name}; continue with: .* resume=.*run"):
         train(f"+{stop}", directory=tmp_path / "run")
     assert [signal.getsignal(each) for each in STOPPING] == handlers
     run = mnist_exp.load_run(tmp_path / "run")
     assert run.results["status"] == "interrupted"
     assert list((run.directory / "checkpoints").glob("epoch_00001_partial.pt"))
-    with pytest.raises(UserError, match=r"'best', 1.* The run is interrupted; go on with: "):
+    with pytest.raises(UserError, match=r"'best', 1.* The run is interrupted; continue with: "):
         run.model(2)
     assert not is_locked(run.directory)
 

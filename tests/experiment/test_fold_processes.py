@@ -81,7 +81,7 @@ def test_a_run_ends_by_a_signal_though_a_process_of_its_folds_is_stopped(
     assert status(tmp_path / "run") == ("interrupted", "stopped by SIGTERM")
     log = (tmp_path / "log").read_text()
     assert "folds that did not stop in 1 s: killed" in log
-    assert "go on with: python -m mnist_exp resume=" in log
+    assert "continue with: python -m mnist_exp resume=" in log
     assert "Traceback" not in log
     for number in (1, 2):
         DirectoryLock(checkpoints(tmp_path, number), wait=10).release()  # free: its process is gone

@@ -154,7 +154,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: int, co
     assert exit_code(process) == code
     assert status(directory) == ("interrupted", f"stopped by {signal.Signals(number).name}")
     log = (tmp_path / "log").read_text()
-    assert "go on with: python -m mnist_exp resume=" in log
+    assert "continue with: python -m mnist_exp resume=" in log
     assert "Traceback" not in log
     rows = [json.loads(row) for row in (directory / "metrics.jsonl").read_text().splitlines()]
     newest = max(path.stem for path in (directory / "checkpoints").glob("epoch_*.pt"))

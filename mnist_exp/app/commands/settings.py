@@ -19,15 +19,15 @@ have it. `python -m mnist_exp settings KEY` prints the same for a key or a group
 written by `python -m mnist_exp settings --markdown`, from the rules in
 [`mnist_exp/schema`](../mnist_exp/schema) and the comments in `conf/`.
 
-A wrong value, or a key that nothing reads, is refused before anything is written. Values of your
-own, for interpolations, stand under `extra`:
+A wrong value, or a key that nothing reads, is refused before anything is written. Your own values
+for interpolations go under `extra`:
 
 ```bash
 python -m mnist_exp model=mlp '+extra.width=64' 'model.hidden_sizes=[${extra.width},${extra.width}]'
 ```
 
 An environment variable is read as YAML, so that numbers are numbers: `'seed=${oc.env:SEED}'`.
-Hydra's own values are there too: `'data.root=${hydra:runtime.cwd}/data'`.
+Hydra's own values can be used too: `'data.root=${hydra:runtime.cwd}/data'`.
 """
 
 

@@ -66,7 +66,7 @@ def _print_search(config: DictConfig) -> None:
         space = read_space(as_typed(config.hydra.overrides.task), settings["params"])
         print("\n".join(search_lines(space.ranges)))
     number = f"{counted(settings['n_trials'], 'job')} of " if "n_trials" in settings else ""
-    print(f"dry run: {number}a search, which chooses the settings of each by those before")
+    print(f"dry run: {number}a search, which chooses the settings of each from earlier results")
 
 
 def search_lines(ranges: Mapping[str, Range]) -> list[str]:

@@ -106,8 +106,8 @@ def _values(override: Override, key: str) -> list[str]:
         return [f"{key}={override.get_value_element_as_str()}"]
     if key_of(key).startswith("sweep."):
         raise UserError(
-            f"{override.input_line}: holds for the whole sweep, so it takes one value; a list "
-            "stands in brackets, a text in quotes."
+            f"{override.input_line}: applies to the whole sweep, so it takes one value; write a "
+            "list in brackets and text in quotes."
         )
     if not override.is_discrete_sweep():
         raise UserError(

@@ -112,7 +112,7 @@ def end_early(claim: Claim, reason: str) -> None:
     if in_queue(claim):
         reason += "; jobs queued in Slurm go on: squeue lists them, scancel ends them"
     sys.stdout.flush()
-    print(f"{reason}\ngo on with: {claim.command_to_go_on()}", file=sys.stderr)
+    print(f"{reason}\ncontinue with: {claim.command_to_go_on()}", file=sys.stderr)
 
 
 def engine_reason(error: BaseException, sweep_dir: Path, traceback: str) -> str:

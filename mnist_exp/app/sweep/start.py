@@ -79,7 +79,7 @@ def warn_of_engine(config: DictConfig, jobs: list[AskedJob] | None) -> None:
     fixed = config.threads is not None or "threads" in typed or "n_jobs" in config.cv  # k-fold's
     if launcher == "BasicLauncher" and cores() > 1 and not fixed:
         print(
-            f"note: a job trains on {THREADS} CPU thread, for the same numbers on every engine; "
+            f"note: a job trains on {THREADS} CPU thread, so every engine gives the same results; "
             "threads=N gives it more",
             file=sys.stderr,
         )

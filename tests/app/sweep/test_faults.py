@@ -137,4 +137,4 @@ def test_a_signal_stops_a_sweep(tmp_path: Path) -> None:
     assert exit_code(process) == 143
     assert status(tmp_path / "sweep" / "0")[0] == "interrupted"
     assert not (tmp_path / "sweep" / "1").exists()
-    assert "go on with: python -m mnist_exp sweep.resume=" in (tmp_path / "log").read_text()
+    assert "continue with: python -m mnist_exp sweep.resume=" in (tmp_path / "log").read_text()

@@ -56,7 +56,7 @@ def test_zipped_settings_advance_together() -> None:
         ([], "a is not swept; nothing is swept"),
         (["a=1,2", "b=1,2,3"], "need equally many values; a has 2, b has 3"),
         (["a=1,2", "beta=1,2"], "b is not swept; swept are a, beta"),
-        (["sweep.zip=a,b", "a=1,2"], "sweep.zip=a,b: holds for the whole sweep"),
+        (["sweep.zip=a,b", "a=1,2"], "sweep.zip=a,b: applies to the whole sweep"),
         (["a=interval(0,1)"], "a grid needs values, such as a=1,2 or range"),
     ],
 )

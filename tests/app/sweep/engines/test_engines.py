@@ -99,7 +99,7 @@ def test_a_stopped_sweep_leaves_no_process_behind_and_goes_on(
         wait_until(lambda: not any(map(is_alive, workers)))
     lines = output.splitlines()
     assert f"stopped by {signal.Signals(number).name}" in lines
-    command = f"go on with: python -m mnist_exp sweep.resume={sweep.directory}"
+    command = f"continue with: python -m mnist_exp sweep.resume={sweep.directory}"
     assert lines[-1].partition(" --config-dir")[0] == command
     for job in WHOLE:
         assert sweep.rows()[job]["status"] == "interrupted"
@@ -118,7 +118,7 @@ def test_a_killed_worker_costs_nothing(engine: str, serial_seeds: Sweep, tmp_pat
     output = sweep.end(1)
     lines = output.splitlines()
     assert lines[-2].startswith("stopped: ")
-    assert lines[-1].startswith("go on with: ")
+    assert lines[-1].startswith("continue with: ")
     assert "Traceback" not in output
     assert running_jobs(sweep.directory) == []
     assert sweep.rows()["0"]["status"] == "interrupted"
