@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from mnist_exp.gradients.disk_space import free_space, readable
 from mnist_exp.gradients.factors import SampleGradients
 from mnist_exp.gradients.layout import StoredParameter
 from mnist_exp.wording import counted
-
-if TYPE_CHECKING:
-    from mnist_exp.gradients.stored import StoredGradients
 
 # Bytes of gradients or factors held at once.
 BLOCK_BYTES = 1 << 25
@@ -40,12 +37,14 @@ class ParameterGradients:
         (num_samples, *param_shape).
     """
 
-    def __init__(self, name: str, stored: StoredParameter, epoch: StoredGradients):
-        self.name = name
-        self.shape = (epoch.num_samples, *stored.shape)
+    def __init__(
+        self, stored: StoredParameter, num_samples: int, rows_of: Callable[[str, Rows], Tensor]
+    ):
+        self.name = stored.name
+        self.shape = (num_samples, *stored.shape)
         self.dtype = torch.float32
         self._stored = stored
-        self._epoch = epoch
+        self._rows_of = rows_of  # an array's, by its name
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -67,7 +66,7 @@ class ParameterGradients:
 
     def form(self, rows: Rows) -> SampleGradients:
         """Return the rows as factors, which give norms and products without building gradients."""
-        arrays = {name: self._epoch.rows(name, rows) for name in self._stored.arrays.values()}
+        arrays = {name: self._rows_of(name, rows) for name in self._stored.arrays.values()}
         return self._stored.gradients(arrays)
 
     def blocks(self) -> Iterator[SampleGradients]:

@@ -56,7 +56,9 @@ class StoredGradients(Mapping[str, ParameterGradients]):
         derived = [DerivedArray(**values) for values in manifest["derived"]]
         self._derived = {array.name: array for array in derived}
         stored = [StoredParameter.from_json(values) for values in manifest["parameters"]]
-        self._parameters = {p.name: ParameterGradients(p.name, p, self) for p in stored}
+        self._parameters = {
+            p.name: ParameterGradients(p, self.num_samples, self.rows) for p in stored
+        }
 
     def __getitem__(self, name: str) -> ParameterGradients:
         if name not in self._parameters:
