@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_exp.device import DeviceConstraint
+from mnist_exp.device.read_counts import Reads
 from mnist_exp.device.reading.layers import restarted
-from mnist_exp.device.reads import Reads, reads_of_a_sample
+from mnist_exp.device.reads import reads_of_a_sample
 from mnist_exp.run.training_cost import PREFIX
 from mnist_exp.train.callback import Callback
 from mnist_exp.train.state import Row, TrainState

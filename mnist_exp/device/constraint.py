@@ -26,8 +26,8 @@ from mnist_exp.device.mapping import Mapping as WeightMapping
 from mnist_exp.device.programming import Programming
 from mnist_exp.device.quantization import clip, quantize_nearest
 from mnist_exp.device.random_source import RandomSource
+from mnist_exp.device.read_counts import Reads
 from mnist_exp.device.reading.layers import Stream, read_layers
-from mnist_exp.device.reads import Reads
 from mnist_exp.device.sample_gradients import listen
 from mnist_exp.device.sample_updates import SampleProgramming
 from mnist_exp.device.settings import DeviceSettings

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mnist_exp.device.reads import Reads
+from mnist_exp.device.read_counts import Reads
 from mnist_exp.schema.device_parts import COST, COSTLY
 from mnist_exp.schema.rule import Rule, check_settings
 
@@ -29,7 +29,7 @@ class Cost:
       with it. With "straight_through" rounding, levels are those that the network reads;
     - else a step in which a device was asked to change, by whatever amount.
 
-    Reads and conversions are those of `mnist_exp.device.reads`.
+    Reads and conversions are those of `mnist_exp.device.read_counts`.
 
     Parameters
     ----------

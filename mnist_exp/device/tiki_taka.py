@@ -19,7 +19,7 @@ from torch import Tensor
 from mnist_exp.device.effects import build_effects, draw_devices, store
 from mnist_exp.device.quantization import level_distance
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.device.reads import Reads
+from mnist_exp.device.read_counts import Reads
 from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.symmetry_point import symmetry_points

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from torch import Tensor
 
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.device.reads import Reads
+from mnist_exp.device.read_counts import Reads
 from mnist_exp.schema.rule import Rule, mistakes, refuse
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from mnist_exp.device import (
     TikiTaka,
     TikiTakaV2,
 )
-from mnist_exp.device.reads import Reads, reads_of_a_sample
+from mnist_exp.device.read_counts import Reads
+from mnist_exp.device.reads import reads_of_a_sample
 from mnist_exp.device.write_counter import pulses_counted
 from mnist_exp.errors import UserError
 from tests.helpers.device_nets import FLAWS, attached, small_net, train_steps
