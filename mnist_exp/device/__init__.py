@@ -3,6 +3,7 @@
 from mnist_exp.device.constraint import DeviceConstraint
 from mnist_exp.device.cost import Cost
 from mnist_exp.device.effect import Effect
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.reading.array_reading import ArrayReading
 from mnist_exp.device.reading.layers import reading_on
 from mnist_exp.device.reading.reading import Array, Reading
@@ -20,6 +21,7 @@ __all__ = [
     "ConstantStep",
     "Cost",
     "DeviceConstraint",
+    "DeviceProperties",
     "DeviceSettings",
     "Effect",
     "ExpStep",

@@ -51,7 +51,7 @@ class DeviceConstraint(DeviceSettings):
     Parameters
     ----------
     **settings
-        Parameters of `DeviceSettings`.
+        Parameters of `DeviceSettings` and `DeviceProperties`.
 
     Examples
     --------

@@ -17,6 +17,7 @@ from torch import Tensor
 from mnist_exp.cpu.ops import round_counting_moves_, round_nearest_, round_stochastic_
 from mnist_exp.device.effect import AddedEffect
 from mnist_exp.device.programming import build_programming
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.pulse_response import OF_CURVE
 from mnist_exp.device.quantization import (
     Number,
@@ -29,7 +30,6 @@ from mnist_exp.device.quantization import (
 )
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.retention import retain
-from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.write_counter import WRITTEN, counting
 
@@ -159,7 +159,7 @@ class Stuck:
 
 
 def build_effects(
-    settings: DeviceSettings,
+    settings: DeviceProperties,
     devices: dict[str, Tensor],
     random: RandomSource,
     added: Sequence[AddedEffect] = (),
@@ -168,7 +168,7 @@ def build_effects(
 
     Parameters
     ----------
-    settings : DeviceSettings
+    settings : DeviceProperties
         Selects the effects and their strength.
     devices : dict of Tensor
         Per-device values, from `draw_devices`.
@@ -213,14 +213,14 @@ def build_effects(
     return effects
 
 
-def store(w: Tensor, settings: DeviceSettings, devices: dict[str, Tensor]) -> None:
+def store(w: Tensor, settings: DeviceProperties, devices: dict[str, Tensor]) -> None:
     """Write values exactly, in place: on a level or within the bounds, stuck devices left alone.
 
     Parameters
     ----------
     w : Tensor
         Conductances, float32 [devices].
-    settings : DeviceSettings
+    settings : DeviceProperties
         Of the devices.
     devices : dict of Tensor
         Per-device values, from `draw_devices`.
@@ -239,7 +239,7 @@ def placed(added: Sequence[AddedEffect], place: str) -> list[AddedEffect]:
     return [effect for effect in added if effect.place == place]
 
 
-def draw_devices(settings: DeviceSettings, count: int, random: RandomSource) -> dict[str, Tensor]:
+def draw_devices(settings: DeviceProperties, count: int, random: RandomSource) -> dict[str, Tensor]:
     """Draw the per-device values and allocate the per-device state.
 
     Returns

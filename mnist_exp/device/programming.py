@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from mnist_exp.cpu.step_devices import program_batch
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.pulse_response import Given, PulseResponse, build_response
 from mnist_exp.device.pulses import accumulate_pulses
 from mnist_exp.device.quantization import Number, level_distance
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.write_counter import WRITTEN, add_pulses
 
@@ -91,7 +91,7 @@ class Programming:
 
 
 def build_programming(
-    settings: DeviceSettings, devices: dict[str, Tensor], random: RandomSource
+    settings: DeviceProperties, devices: dict[str, Tensor], random: RandomSource
 ) -> Programming:
     """Return the programming of an array, given its per-device values from `draw_devices`."""
     W_min: Number = devices.get("W_min", settings.W_min)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mnist_exp.cpu.step_devices import StepDevices
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.pulses import curve_parameter, program, write_noise
 from mnist_exp.device.quantization import Number, at, clip, level_distance
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.step_numbers import step_devices
 
@@ -59,7 +59,7 @@ class PulseResponse(Protocol):
 
 
 def build_response(
-    settings: DeviceSettings, devices: dict[str, Tensor], random: RandomSource
+    settings: DeviceProperties, devices: dict[str, Tensor], random: RandomSource
 ) -> PulseResponse:
     """Return how an array answers pulses, given its per-device values from `draw_devices`."""
     W_min: Number = devices.get("W_min", settings.W_min)
@@ -76,7 +76,7 @@ class CurveResponse:
 
     Parameters
     ----------
-    settings : DeviceSettings
+    settings : DeviceProperties
         Labels of the curves, their number of pulses, and write noise.
     W_min, W_max : float or Tensor
         Bounds of the devices.
@@ -84,7 +84,7 @@ class CurveResponse:
         For write noise.
     """
 
-    settings: DeviceSettings
+    settings: DeviceProperties
     W_min: Number
     W_max: Number
     random: RandomSource
@@ -133,7 +133,7 @@ class StepResponse:
         Size of a pulse.
     drawn : dict of Tensor
         The devices' own numbers and state, from ``model.draw``.
-    settings : DeviceSettings
+    settings : DeviceProperties
         Mean bounds and number of levels.
     W_min, W_max : float or Tensor
         Bounds of the devices.
@@ -143,7 +143,7 @@ class StepResponse:
 
     model: StepModel
     drawn: dict[str, Tensor]
-    settings: DeviceSettings
+    settings: DeviceProperties
     W_min: Number
     W_max: Number
     random: RandomSource

@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.pulse_response import OF_CURVE, build_response
 from mnist_exp.device.quantization import level_distance
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 
 HALVINGS = 24
@@ -19,7 +19,7 @@ EQUAL = 1e-3  # difference of the two pulses, in mean steps, that counts as none
 
 
 def symmetry_points(
-    settings: DeviceSettings, devices: dict[str, Tensor], count: int, random: RandomSource
+    settings: DeviceProperties, devices: dict[str, Tensor], count: int, random: RandomSource
 ) -> Tensor:
     """Return every device's symmetry point, by bisection on its mean response.
 
@@ -30,7 +30,7 @@ def symmetry_points(
 
     Parameters
     ----------
-    settings : DeviceSettings
+    settings : DeviceProperties
         Of the devices; noise is left out.
     devices : dict of Tensor
         Their own numbers, from `draw_devices`.

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.quantization import level_distance
 from mnist_exp.device.random_source import RandomSource
-from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.update_scheme import Started, UpdateScheme
 from mnist_exp.schema.device_parts import THRESHOLDED_WRITES
 from mnist_exp.schema.rule import Rule
@@ -49,7 +49,7 @@ class ThresholdedWrites(UpdateScheme):
         return self.keep
 
     def start(
-        self, settings: DeviceSettings, count: int, lines: Sequence[Tensor], random: RandomSource
+        self, settings: DeviceProperties, count: int, lines: Sequence[Tensor], random: RandomSource
     ) -> Started:
         """Start with an empty buffer."""
         D = float(level_distance(settings.W_min, settings.W_max, settings.levels))

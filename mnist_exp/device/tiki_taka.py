@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from mnist_exp.device.effects import build_effects, draw_devices, store
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.quantization import level_distance
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.read_counts import Reads
-from mnist_exp.device.settings import DeviceSettings
 from mnist_exp.device.step_model import StepModel
 from mnist_exp.device.symmetry_point import symmetry_points
 from mnist_exp.device.update_scheme import Started, UpdateScheme
@@ -63,12 +63,12 @@ class TikiTaka(UpdateScheme):
     gamma: float = 0.0
 
     def start(
-        self, settings: DeviceSettings, count: int, lines: Sequence[Tensor], random: RandomSource
+        self, settings: DeviceProperties, count: int, lines: Sequence[Tensor], random: RandomSource
     ) -> Started:
         """Put A at its symmetry points."""
         return _started(Transfer(self, FastArray(settings, count, random), lines), self.gamma)
 
-    def misfits(self, settings: DeviceSettings) -> Iterator[str]:
+    def misfits(self, settings: DeviceProperties) -> Iterator[str]:
         """Yield a message if devices go one way only: A then has no symmetry point."""
         if isinstance(settings.curve, StepModel) and settings.curve.potentiation_only:
             yield (
@@ -106,7 +106,7 @@ class TikiTakaV2(TikiTaka):
     flip_probability: float = 0.0
 
     def start(
-        self, settings: DeviceSettings, count: int, lines: Sequence[Tensor], random: RandomSource
+        self, settings: DeviceProperties, count: int, lines: Sequence[Tensor], random: RandomSource
     ) -> Started:
         """Put A at its symmetry points, with an empty buffer."""
         fast = FastArray(settings, count, random)
@@ -118,7 +118,7 @@ class FastArray:
 
     Parameters
     ----------
-    settings : DeviceSettings
+    settings : DeviceProperties
         Of the devices; a user's effects do not act on them.
     count : int
         Number of devices.
@@ -126,7 +126,7 @@ class FastArray:
         For variation, rounding and noise.
     """
 
-    def __init__(self, settings: DeviceSettings, count: int, random: RandomSource) -> None:
+    def __init__(self, settings: DeviceProperties, count: int, random: RandomSource) -> None:
         self._devices = draw_devices(settings, count, random)
         self._effects = build_effects(settings, self._devices, random)
         self._needs_before = any(effect.needs_before for effect in self._effects)
@@ -221,7 +221,7 @@ class BufferedTransfer(Transfer):
         scheme: TikiTakaV2,
         fast: FastArray,
         lines: Sequence[Tensor],
-        settings: DeviceSettings,
+        settings: DeviceProperties,
         random: RandomSource,
     ) -> None:
         super().__init__(scheme, fast, lines)

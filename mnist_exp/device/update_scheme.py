@@ -5,16 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.read_counts import Reads
 from mnist_exp.schema.rule import Rule, mistakes, refuse
-
-if TYPE_CHECKING:
-    from mnist_exp.device.settings import DeviceSettings
 
 
 class SchemeStep(Protocol):
@@ -72,13 +70,13 @@ class UpdateScheme(ABC):
 
     @abstractmethod
     def start(
-        self, settings: DeviceSettings, count: int, lines: Sequence[Tensor], random: RandomSource
+        self, settings: DeviceProperties, count: int, lines: Sequence[Tensor], random: RandomSource
     ) -> Started:
         """Set the scheme up for the devices of a network.
 
         Parameters
         ----------
-        settings : DeviceSettings
+        settings : DeviceProperties
             Of the devices.
         count : int
             Number of devices.
@@ -88,6 +86,6 @@ class UpdateScheme(ABC):
             For the scheme's own devices and choices.
         """
 
-    def misfits(self, settings: DeviceSettings) -> Iterator[str]:
+    def misfits(self, settings: DeviceProperties) -> Iterator[str]:
         """Yield a message if the scheme cannot work with such devices."""
         yield from ()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.quantization import level_distance
-from mnist_exp.device.settings import DeviceSettings
 
 MOST_OUTSIDE = 1 / 3  # share of initial weights out of range; above it the range is too narrow
 COARSEST = 10  # level distance over spread of the initial weights; above it the range is too wide
@@ -13,12 +13,12 @@ ROOM = 4  # suggested range over the largest initial weight; weights grow in tra
 NEAR = 4  # a range within this factor of the suggested one stays
 
 
-def range_warnings(settings: DeviceSettings, conductances: Tensor) -> list[str]:
+def range_warnings(settings: DeviceProperties, conductances: Tensor) -> list[str]:
     """Return a warning, with better settings, if the range does not suit the weights.
 
     Parameters
     ----------
-    settings : DeviceSettings
+    settings : DeviceProperties
         Bounds matter where conductances are clipped or quantized.
     conductances : Tensor
         [devices], of the initial weights before programming; may lie beyond the bounds.
@@ -53,7 +53,7 @@ def range_warnings(settings: DeviceSettings, conductances: Tensor) -> list[str]:
     return []
 
 
-def _fitting(settings: DeviceSettings, largest: float) -> str:
+def _fitting(settings: DeviceProperties, largest: float) -> str:
     """Return a sentence with settings that give the weights enough room.
 
     Bounds are scaled (the unit of conductance is arbitrary) and the gain is set to 1, because

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mnist_exp.cpu.ops import add_saturating
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.quantization import Number, at, level_distance, quantize_nearest
-
-if TYPE_CHECKING:
-    from mnist_exp.device.settings import DeviceSettings
 
 WRITTEN = "written"  # name of the counts among an array's per-device values
 
@@ -114,13 +112,13 @@ class CountLevels:
 
 
 def counting(
-    settings: DeviceSettings, values: dict[str, Tensor]
+    settings: DeviceProperties, values: dict[str, Tensor]
 ) -> tuple[list[Asked | CountAsked], list[CountLevels]]:
     """Return the effects that count where devices get no pulses: first in a step, after rounding.
 
     Parameters
     ----------
-    settings : DeviceSettings
+    settings : DeviceProperties
         Of the devices.
     values : dict of Tensor
         The array's per-device values, from `mnist_exp.device.effects.draw_devices`.

@@ -6,21 +6,19 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mnist_exp.cpu.array_reading import Converters, read_product
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.reading.converters import Driven, convert, drive, steps_of
 from mnist_exp.device.reading.reading import Array, Reading
 from mnist_exp.device.reading.wires import effective_conductances
 from mnist_exp.schema.device_parts import ARRAY_READING
 from mnist_exp.schema.rule import Rule, refuse
-
-if TYPE_CHECKING:
-    from mnist_exp.device.settings import DeviceSettings
 
 
 @dataclass(kw_only=True)
@@ -190,7 +188,7 @@ class ArrayReading(Reading):
         )
         return inputs + outputs * in_rows, outputs + inputs * in_columns
 
-    def misfits(self, settings: DeviceSettings) -> Iterator[str]:
+    def misfits(self, settings: DeviceProperties) -> Iterator[str]:
         """Yield a message if conductances are negative where wires' currents follow from them."""
         if self.wire_resistance > 0 and settings.mapping != "direct" and settings.W_min < 0:
             yield (

@@ -5,17 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mnist_exp.cpu.array_reading import normals
+from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.schema.rule import Rule, mistakes, refuse
-
-if TYPE_CHECKING:
-    from mnist_exp.device.settings import DeviceSettings
 
 # Of an array: conductances G_plus, G_minus [out, in] as shares of a fully-on device, and a factor;
 # the weights are factor * (G_plus - G_minus).
@@ -86,7 +84,7 @@ class Reading(ABC):
             The devices.
         """
 
-    def misfits(self, settings: DeviceSettings) -> Iterator[str]:
+    def misfits(self, settings: DeviceProperties) -> Iterator[str]:
         """Yield a message if such devices cannot be read this way."""
         yield from ()
 
