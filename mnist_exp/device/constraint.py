@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,20 +13,13 @@ from mnist_exp.device.dead_zones import dead_zone_warnings
 from mnist_exp.device.diagnostics import Tally, level_histogram, occupancy
 from mnist_exp.device.effect import AddedEffect
 from mnist_exp.device.effects import Round, StepEffect, build_effects, draw_devices, placed, store
-from mnist_exp.device.mapping import (
-    DifferentialPair,
-    Direct,
-    Read,
-    ReferenceColumn,
-    read_exactly,
-    straight_through,
-)
-from mnist_exp.device.mapping import Mapping as WeightMapping
+from mnist_exp.device.mapping import mapping_of
 from mnist_exp.device.programming import Programming
-from mnist_exp.device.quantization import clip, quantize_nearest
+from mnist_exp.device.quantization import clip
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.read_counts import Reads
-from mnist_exp.device.reading.layers import Stream, read_layers
+from mnist_exp.device.reading.layers import read_layers
+from mnist_exp.device.reading.read_layer import Stream
 from mnist_exp.device.sample_gradients import listen
 from mnist_exp.device.sample_updates import SampleProgramming
 from mnist_exp.device.settings import DeviceSettings
@@ -102,10 +94,10 @@ class DeviceConstraint(DeviceSettings):
             If the model has no synapses, already has a constraint, or has a synapse that devices
             cannot hold or `read` cannot read; or if no checkpoint can hold the state of an effect.
         """
-        mapping = self.mapping_module()
         synapses = find_synapses(model, self.bias == "constrained")
         self.layers = [layer for s in synapses for layer, name in s.places if name == "weight"]
         self._transferred = self._before = None
+        mapping = mapping_of(self)
         conductances = [map_to_conductances(model, synapse, mapping) for synapse in synapses]
         self._parameters = [parameter for of_synapse in conductances for parameter in of_synapse]
         self._conductances = gather(self._parameters)
@@ -262,19 +254,6 @@ class DeviceConstraint(DeviceSettings):
     @property
     def _bounds(self) -> tuple[float | Tensor, float | Tensor]:
         return self._devices.get("W_min", self.W_min), self._devices.get("W_max", self.W_max)
-
-    def mapping_module(self) -> Callable[[], WeightMapping] | None:
-        """Return what makes the module from conductances to a weight; None if they are equal."""
-        read: Read = read_exactly
-        if self.quantize and self.rounding == "straight_through":
-            on_grid = partial(
-                quantize_nearest, W_min=self.W_min, W_max=self.W_max, levels=self.levels
-            )
-            read = straight_through(on_grid)
-        signed = {"differential": DifferentialPair, "reference": ReferenceColumn}
-        if self.mapping in signed:
-            return partial(signed[self.mapping], read, self.gain, (self.W_min + self.W_max) / 2)
-        return None if read is read_exactly else partial(Direct, read)
 
     def _start_scheme(self, scheme: UpdateScheme, lines: list[Tensor]) -> None:
         started = scheme.start(self, len(self._conductances), lines, self._random)

@@ -7,9 +7,13 @@ a weight to conductances, which may lie beyond the bounds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from mnist_exp.device.properties import DeviceProperties
+from mnist_exp.device.quantization import quantize_nearest
 
 Read = Callable[[Tensor], Tensor]
 
@@ -108,3 +112,16 @@ class DifferentialPair(Mapping):
         """Return the pair, spread evenly around the middle of the range."""
         half = weight / (2 * self.gain)
         return self.middle + half, self.middle - half
+
+
+def mapping_of(settings: DeviceProperties) -> Callable[[], Mapping] | None:
+    """Return what makes the module from conductances to a weight; None if they are equal."""
+    W_min, W_max = settings.W_min, settings.W_max
+    read: Read = read_exactly
+    if settings.quantize and settings.rounding == "straight_through":
+        on_grid = partial(quantize_nearest, W_min=W_min, W_max=W_max, levels=settings.levels)
+        read = straight_through(on_grid)
+    signed = {"differential": DifferentialPair, "reference": ReferenceColumn}
+    if settings.mapping in signed:
+        return partial(signed[settings.mapping], read, settings.gain, (W_min + W_max) / 2)
+    return None if read is read_exactly else partial(Direct, read)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnist_exp.device.constraint import DeviceConstraint
+from mnist_exp.device.mapping import mapping_of
+from mnist_exp.device.properties import DeviceProperties
 
 # settings that decide how a conductance is read as a weight
 OF_MAPPING = ("mapping", "gain", "W_min", "W_max", "quantize", "levels", "rounding")
@@ -40,7 +41,7 @@ def effective_state(state: Mapping[str, Tensor], settings: Mapping[str, Any]) ->
         If a setting is wrong.
     """
     known = {key: settings[key] for key in OF_MAPPING if key in settings}
-    make_mapping = DeviceConstraint(**known).mapping_module()
+    make_mapping = mapping_of(DeviceProperties(**known))
     if make_mapping is None:
         return dict(state)
     mapping = make_mapping()

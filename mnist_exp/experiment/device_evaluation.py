@@ -23,7 +23,8 @@ from mnist_exp.device.programmed.arrays import (
     in_pairs,
 )
 from mnist_exp.device.programmed.batch_norm import reestimate_batch_norm
-from mnist_exp.device.reading.layers import ReadLayer, reading_on
+from mnist_exp.device.reading.layers import reading_on
+from mnist_exp.device.reading.read_layer import ReadLayer
 from mnist_exp.device.reading.reading import Reading
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.constraint import build_constraint

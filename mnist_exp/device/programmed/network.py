@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from mnist_exp.device.programmed.arrays import Array
 from mnist_exp.device.programmed.drift import Course
 from mnist_exp.device.programmed.evaluation import DeviceEvaluation
-from mnist_exp.device.reading.layers import ReadLayer
+from mnist_exp.device.reading.read_layer import ReadLayer
 
 NO_READERS: Mapping[str, ReadLayer] = MappingProxyType({})
 

@@ -12,7 +12,8 @@ from mnist_exp.cpu.kernels import Layer, kernels_for
 from mnist_exp.cpu.kernels.interface import ArrayReading as ArrayReadingInC
 from mnist_exp.cpu.threads import one_thread
 from mnist_exp.device.reading.array_reading import ArrayReading
-from mnist_exp.device.reading.layers import ReadLayer, exact_products, reader_of
+from mnist_exp.device.reading.layers import exact_products, reader_of
+from mnist_exp.device.reading.read_layer import ReadLayer
 from mnist_exp.models.stages import stages
 from mnist_exp.train.backprop.autograd import Autograd
 from mnist_exp.train.backprop.linear_layer import LinearLayer

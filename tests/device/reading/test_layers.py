@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.device import ArrayReading, DeviceConstraint, Reading, reading_on
-from mnist_exp.device.reading.layers import exact_products, patches_of, restarted
+from mnist_exp.device.reading.layers import exact_products, restarted
+from mnist_exp.device.reading.read_layer import patches_of
 from mnist_exp.errors import UserError
 from mnist_exp.models import MLP
 from mnist_exp.models.effective_copy import effective_copy
