@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from ctypes import CDLL, Array
+from ctypes import Array
 from itertools import repeat
 
 import numpy as np
@@ -21,10 +21,9 @@ from mnist_exp.cpu.kernels.boundary import (
     is_plain,
     is_traced,
 )
-from mnist_exp.cpu.kernels.interface import INTERFACE, SIGNATURES, Convolution, Layer
+from mnist_exp.cpu.kernels.interface import Convolution, Layer, loaded
 from mnist_exp.cpu.kernels.measurements import BY_BUILD
 from mnist_exp.cpu.threads import available
-from mnist_exp.errors import UserError
 
 Network = tuple[Array[Convolution], Array[Layer]]
 # offset, slope (level = offset + slope * conductance), W_min, W_max, level spacing
@@ -60,19 +59,7 @@ class Kernels:
     def __init__(self, build: str, path: str) -> None:
         self.build = build
         self.measured = BY_BUILD[build]
-        self.library = CDLL(path)
-        try:
-            for name, (result, arguments) in SIGNATURES.items():
-                function = getattr(self.library, name)
-                function.restype, function.argtypes = result, arguments
-            compiled_from_these = self.library.interface() == INTERFACE
-        except AttributeError:
-            compiled_from_these = False
-        if not compiled_from_these:
-            raise UserError(
-                f"{path} was compiled from another version of the package. Install it again (make "
-                "setup, or pip install -e .), or set MNIST_EXP_KERNELS=torch."
-            )
+        self.library = loaded(path)
 
     def pixels_to_inputs(
         self, pixels: Tensor, indices: Tensor, scale: float, shift: float

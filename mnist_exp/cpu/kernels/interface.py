@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_float, c_int, c_int64, c_uint64, c_void_p
+from ctypes import CDLL, Structure, c_float, c_int, c_int64, c_uint64, c_void_p
+
+from mnist_exp.errors import UserError
 
 # Version of the interface below; must equal INTERFACE in interface.h.
 INTERFACE = 4
@@ -123,3 +125,27 @@ SIGNATURES = {
         (POINTER, COUNT, POINTER, COUNT, POINTER, POINTER, COUNT, COUNT, NUMBER, *[POINTER] * 3),
     ),
 }
+
+
+def loaded(path: str) -> CDLL:
+    """Load a shared library and declare its functions.
+
+    Raises
+    ------
+    UserError
+        If it was compiled from another version of the C files.
+    """
+    library = CDLL(path)
+    try:
+        for name, (result, arguments) in SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+        compiled_from_these = library.interface() == INTERFACE
+    except AttributeError:
+        compiled_from_these = False
+    if not compiled_from_these:
+        raise UserError(
+            f"{path} was compiled from another version of the package. Install it again (make "
+            "setup, or pip install -e .), or set MNIST_EXP_KERNELS=torch."
+        )
+    return library

@@ -291,7 +291,7 @@ def test_norm_and_density(compiled: Kernels, count: int) -> None:
 
 @needs_kernels
 def test_a_library_compiled_from_other_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnist_exp.cpu.kernels.functions.INTERFACE", 0)
+    monkeypatch.setattr("mnist_exp.cpu.kernels.interface.INTERFACE", 0)
     build, path = next(iter(library.builds().items()))
     with pytest.raises(UserError, match=r"another version of the package\. Install it again"):
         Kernels(build, path)
