@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_exp.app.hints import composition_message
+from mnist_exp.app.composition_message import composition_message
 from mnist_exp.errors import UserError
 from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import quoted

@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnist_exp.app.options import read_options
-from mnist_exp.files.shipped_config import config_directory
+from mnist_exp.app.options import option_names, read_options
 from mnist_exp.run.command_line import shell_word
 from mnist_exp.run.config_differences import flat
 
@@ -41,7 +40,7 @@ def about_null_part(
         return None
     begin = f"{key}: {part} is null here and has no keys; "
     group = part.replace(".", "/")
-    if options := _options_of(group, directories):
+    if options := option_names(directories, group):
         choices = " or ".join(f"{group}={option}" for option in options)
         return f"{begin}choose {choices} as well, such as {group}={options[0]} {key}={value}"
     if having:
@@ -57,12 +56,6 @@ def _parents(key: str) -> Iterator[str]:
     while "." in key:
         key = key.rpartition(".")[0]
         yield key
-
-
-def _options_of(group: str, directories: Collection[Path]) -> list[str]:
-    roots = (config_directory(), *directories)
-    names = {path.stem for root in roots for path in root.glob(f"{group}/*.yaml")}
-    return sorted(name for name in names if not name.startswith("_"))
 
 
 def _example(part: str, directories: Collection[Path]) -> str | None:

@@ -52,6 +52,19 @@ def read_options(directories: Iterable[Path] = (), group: str = "*") -> list[Opt
     return [option for root in roots for option in _options_in(root, group)]
 
 
+def group_names(directories: Iterable[Path] = ()) -> list[str]:
+    """Return the names of all groups, of this package and of ``directories``."""
+    folders = (path for root in (config_directory(), *directories) for path in root.glob("*/"))
+    return sorted({path.name for path in folders if any(path.glob("*.yaml"))})
+
+
+def option_names(directories: Iterable[Path], group: str) -> list[str]:
+    """Return the names of the options of a group, such as ``constraint/read``."""
+    roots = (config_directory(), *directories)
+    names = {path.stem for root in roots for path in root.glob(f"{group}/*.yaml")}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
 def root_settings() -> Settings:
     """Return the settings of config.yaml, Hydra's left out."""
     found = _own_settings(config_directory() / "config.yaml", "")
