@@ -7,7 +7,7 @@ import torch
 
 from mnist_exp.cpu import threads
 from mnist_exp.cpu.threads import SMALL, one_thread, settle_threads, threads_for
-from mnist_exp.experiment.run import warn_of_overload
+from mnist_exp.experiment.notices import warn_of_overload
 from mnist_exp.models import MLP
 from mnist_exp.train.backprop.choose import backpropagation
 from tests.conftest import Compose

@@ -240,7 +240,7 @@ def test_a_trial_changes_no_bit_of_the_run(
     found = []
     for tried in (True, False):
         if not tried:
-            monkeypatch.setattr("mnist_exp.experiment.run.try_first_step", lambda fold: None)
+            monkeypatch.setattr("mnist_exp.experiment.checks.try_first_step", lambda fold: None)
         monkeypatch.setattr(first_step, "_passed", set())  # other tests may have tried the same
         random.seed(0)
         np.random.seed(0)

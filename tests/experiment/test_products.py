@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mnist_exp.callbacks.display import Terminal
+from mnist_exp.experiment.checks import check_parts
 from mnist_exp.experiment.fold import Fold, open_directory
 from mnist_exp.experiment.parts import build_parts
-from mnist_exp.experiment.run import check_parts
 from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.interruption import StopSignals
 from mnist_exp.schema import check
