@@ -137,9 +137,6 @@ def summarize(
         arXiv:2107.07075.
     """
     total = norms.square().sum(1).sqrt()
-    layers: dict[str, list[str]] = {}
-    for name in moments.names:
-        layers.setdefault(name.rpartition(".")[0] or "model", []).append(name)
     hardest = total.nan_to_num(nan=math.inf).topk(min(top_k, len(total))).indices
     described: dict[str, Any] = {
         "num_samples": moments.num_samples,
@@ -149,13 +146,7 @@ def summarize(
             "cosine_with_mean": None if cosine is None else distribution(cosine),
             **moments.signal_and_noise(moments.names),
         },
-        "layers": {
-            layer: {
-                "norm": distribution(columns(norms, moments.names, names).square().sum(1).sqrt()),
-                **moments.signal_and_noise(names),
-            }
-            for layer, names in layers.items()
-        },
+        "layers": _of_layers(moments, norms),
         "parameters": {
             name: {"norm": distribution(norms[:, i]), **moments.signal_and_noise([name])}
             for i, name in enumerate(moments.names)
@@ -178,9 +169,17 @@ def summarize(
     return dict(finite(described))
 
 
-def columns(norms: Tensor, names: Sequence[str], chosen: Sequence[str]) -> Tensor:
-    """Return the columns of the chosen names."""
-    return norms[:, [names.index(name) for name in chosen]]
+def _of_layers(moments: GradientMoments, norms: Tensor) -> dict[str, dict[str, Any]]:
+    columns: dict[str, list[int]] = {}
+    for column, name in enumerate(moments.names):
+        columns.setdefault(name.rpartition(".")[0] or "model", []).append(column)
+    return {
+        layer: {
+            "norm": distribution(norms[:, own].square().sum(1).sqrt()),
+            **moments.signal_and_noise([moments.names[column] for column in own]),
+        }
+        for layer, own in columns.items()
+    }
 
 
 def distribution(values: Tensor) -> dict[str, float]:

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from mnist_exp.errors import UserError
 from mnist_exp.terminal import printable_lines
@@ -76,3 +77,18 @@ def argument_parser(word: str) -> argparse.ArgumentParser:
         description=f"{COMMANDS[word].capitalize()}.",
         allow_abbrev=False,
     )
+
+
+def add_run(parser: argparse.ArgumentParser, of_fold: str) -> None:
+    """Add the arguments that name a run and which of its weights to take.
+
+    They are ``run_dir``, ``epoch`` (a number or a word) and ``fold``, whose help is ``of_fold``.
+    """
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory of a run")
+    parser.add_argument(
+        "--epoch",
+        type=lambda text: int(text) if text.isdecimal() else text,
+        default="best",
+        help="best (the reported one, default), last, or a number",
+    )
+    parser.add_argument("--fold", type=int, help=of_fold)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_exp.app.commands import argument_parser
+from mnist_exp.app.commands import add_run, argument_parser
 from mnist_exp.errors import UserError
 from mnist_exp.files.atomic import finite
 from mnist_exp.run.over_folds import class_accuracies, mean_and_std, metrics_over_folds
@@ -38,18 +38,13 @@ def main(arguments: list[str]) -> int:
         "without it, on the test images of the run's own split. trust=true allows classes of your "
         "own that the run names, if you trust the directory."
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory of a run")
-    parser.add_argument(
-        "--epoch", default="best", help="best (the reported one, default), last, or a number"
-    )
-    parser.add_argument("--fold", type=int, help="one fold, from 1 (default: all of them)")
+    add_run(parser, "one fold, from 1 (default: all of them)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.add_argument("--config-dir", help="directory with your own options, as for a run")
     options, overrides = parser.parse_known_args(arguments)
     trust = "trust=true" in overrides
     overrides = [text for text in overrides if not text.startswith("trust=")]
     _check(overrides)
-    epoch = int(options.epoch) if options.epoch.isdecimal() else options.epoch
 
     from mnist_exp.app.runs import Run
     from mnist_exp.run.weights import read_weights
@@ -57,8 +52,8 @@ def main(arguments: list[str]) -> int:
     run = Run(options.run_dir, trust=trust, key="RUN_DIR")
     dataset = other_data(run, overrides, options.config_dir) if overrides else None
     folds = run.folds if options.fold is None else [options.fold]
-    epochs = [read_weights(run.directory, epoch, fold).epoch for fold in folds]
-    evaluations = [run.evaluate(dataset, epoch=epoch, fold=fold) for fold in folds]
+    epochs = [read_weights(run.directory, options.epoch, fold).epoch for fold in folds]
+    evaluations = [run.evaluate(dataset, epoch=options.epoch, fold=fold) for fold in folds]
     found = numbers(run, dataset, folds, epochs, evaluations)
     print(json.dumps(finite(found), indent=2) if options.json else "\n".join(lines(found)))
     return 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_exp.app.commands import argument_parser
+from mnist_exp.app.commands import add_run, argument_parser
 from mnist_exp.errors import UserError
 from mnist_exp.terminal import printable_lines
 
@@ -19,32 +20,7 @@ TRUST = "trust=true"
 
 def main(arguments: list[str]) -> int:
     """Write the file and print what was compared; the exit code is 1 if the logits differ."""
-    parser = argument_parser("export")
-    parser.usage = f"%(prog)s [-h] RUN_DIR --format {{{','.join(FORMATS)}}} [{TRUST}] ..."
-    parser.epilog = (
-        "The input is normalised images [B, C, H, W]; the file says how, and names the classes. "
-        "It is read back and compared before it is written; the exit code is 1 if it differs. "
-        f"{TRUST} allows classes and functions of your own that RUN_DIR names."
-    )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="directory of a run")
-    parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        required=True,
-        help="onnx: a model for onnxruntime and others; safetensors: the weights alone; "
-        "torch: a program of torch.export",
-    )
-    parser.add_argument(
-        "--epoch", default="best", help="best (the reported one), last, or a number (default: best)"
-    )
-    parser.add_argument("--fold", type=int, help="of a run with folds, from 1")
-    parser.add_argument(
-        "--output",
-        metavar="FILE",
-        type=Path,
-        help="a new file (default: RUN_DIR/export/MODEL.onnx, .safetensors or .pt2, which is "
-        "replaced)",
-    )
+    parser = _parser()
     options, settings = parser.parse_known_args(arguments)
     if not set(settings) <= {TRUST}:
         parser.error(f"{' '.join(settings)}: the only setting is {TRUST}")
@@ -56,21 +32,47 @@ def main(arguments: list[str]) -> int:
     from mnist_exp.files.atomic import write_atomic
 
     run = Run(options.run_dir, trust=bool(settings), key="RUN_DIR")
-    epoch = int(options.epoch) if options.epoch.isdecimal() else options.epoch
-    network = export.effective_network(run.model(epoch, options.fold))
+    epoch, fold = options.epoch, options.fold
+    network = export.effective_network(run.model(epoch, fold))
     ending, write = export.FORMATS[options.format]
     try:
-        content, compared = write(network, facts(run, epoch, options.fold))
+        content, compared = write(network, facts(run, epoch, fold))
     except export.Differs as difference:
         print(f"error: not written: {printable_lines(difference)}", file=sys.stderr)
         return 1
-    path = options.output or default_path(run, epoch, options.fold, ending)
+    path = options.output or default_path(run, epoch, fold, ending)
     try:
         write_atomic(path, content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
     print(f"{path}: {len(content):,} bytes\ncompared {compared}")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argument_parser("export")
+    parser.usage = f"%(prog)s [-h] RUN_DIR --format {{{','.join(FORMATS)}}} [{TRUST}] ..."
+    parser.epilog = (
+        "The input is normalised images [B, C, H, W]; the file says how, and names the classes. "
+        "It is read back and compared before it is written; the exit code is 1 if it differs. "
+        f"{TRUST} allows classes and functions of your own that RUN_DIR names."
+    )
+    add_run(parser, "of a run with folds, from 1")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="onnx: a model for onnxruntime and others; safetensors: the weights alone; "
+        "torch: a program of torch.export",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="a new file (default: RUN_DIR/export/MODEL.onnx, .safetensors or .pt2, which is "
+        "replaced)",
+    )
+    return parser
 
 
 def facts(run: Run, epoch: int | str, fold: int | None) -> dict[str, str]:
