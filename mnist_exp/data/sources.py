@@ -65,7 +65,7 @@ def load_idx_directory(
     """
     root = Path(root).expanduser()
     prefix, files = _idx_files(root, prefix)
-    train, test = (_read_split(root, files, split) for split in ("train", "test"))
+    train, test = (_read_split(files, split) for split in ("train", "test"))
     return pool(name or prefix or root.resolve().name, train, test)
 
 
@@ -146,7 +146,7 @@ def _missing_files_message(name: str, root: Path, error: Exception) -> str:
     )
 
 
-def _read_split(root: Path, files: Mapping[str, Path], split: str) -> tuple[Tensor, Tensor]:
+def _read_split(files: Mapping[str, Path], split: str) -> tuple[Tensor, Tensor]:
     images_path, labels_path = files[f"{split} images"], files[f"{split} labels"]
     images, labels = read_idx(images_path, 3, 4), read_idx(labels_path, 1)
     if len(images) != len(labels):

@@ -31,7 +31,6 @@ Grid = tuple[float, float, float, float, float]
 Draw = Callable[[int], tuple[npt.NDArray[np.uint64], float]]
 COUNTING = (torch.float32, torch.int32)  # conductances before, counts of moves
 LARGEST_SIDE = 64  # rows in `orthogonalize`; SIDE in orthogonalize.c
-WHOLE = 16  # products with a background need a multiple of this many outputs
 
 
 class Kernels:
