@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from mnist_exp.device.dead_zones import dead_zone_warnings
 from mnist_exp.device.diagnostics import Tally, level_histogram, occupancy
-from mnist_exp.device.effect import AddedEffect
-from mnist_exp.device.effects import Round, StepEffect, build_effects, draw_devices, placed, store
+from mnist_exp.device.effect import AddedEffect, StepEffect
+from mnist_exp.device.effects import Round, build_effects, draw_devices, placed, store
 from mnist_exp.device.mapping import mapping_of
 from mnist_exp.device.programming import Programming
 from mnist_exp.device.quantization import clip

@@ -1,10 +1,10 @@
-"""Effects that a user adds to the package's own: their base class, and how a step calls them."""
+"""What changes conductances in a step, and the effects that a user adds: their base class."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -63,6 +63,17 @@ class Effect(ABC):
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:  # noqa: B027, optional
         """Restore what `state_dict` returned; not called if that was empty."""
+
+
+class StepEffect(Protocol):
+    """A change to all conductances in a step."""
+
+    @property
+    def needs_before(self) -> bool:
+        """Whether it needs the conductances of the last step."""
+
+    def __call__(self, w: Tensor, before: Tensor | None) -> None:
+        """Change ``w`` in place."""
 
 
 class AddedEffect:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mnist_exp.cpu.ops import round_counting_moves_, round_nearest_, round_stochastic_
-from mnist_exp.device.effect import AddedEffect
+from mnist_exp.device.effect import AddedEffect, StepEffect
 from mnist_exp.device.programming import build_programming
 from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.pulse_response import OF_CURVE
@@ -35,17 +35,6 @@ from mnist_exp.device.write_counter import WRITTEN, counting
 
 # Offset and slope of the line from conductances to levels, W_min, W_max, level distance.
 Grid = tuple[float, float, float, float, float]
-
-
-class StepEffect(Protocol):
-    """A change to all conductances in a step."""
-
-    @property
-    def needs_before(self) -> bool:
-        """Whether it needs the conductances of the last step."""
-
-    def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Change ``w`` in place."""
 
 
 @dataclass

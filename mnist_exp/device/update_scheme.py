@@ -5,25 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from torch import Tensor
 
+from mnist_exp.device.effect import StepEffect
 from mnist_exp.device.properties import DeviceProperties
 from mnist_exp.device.random_source import RandomSource
 from mnist_exp.device.read_counts import Reads
 from mnist_exp.schema.rule import Rule, mistakes, refuse
-
-
-class SchemeStep(Protocol):
-    """A part of a scheme's step, on all conductances at once."""
-
-    @property
-    def needs_before(self) -> bool:
-        """Whether it needs the conductances of the last step."""
-
-    def __call__(self, w: Tensor, before: Tensor | None) -> None:
-        """Change ``w`` in place."""
 
 
 @dataclass
@@ -34,17 +24,17 @@ class Started:
     ----------
     state : dict of Tensor
         What checkpoints hold of it.
-    first : SchemeStep
+    first : StepEffect
         Turns the values asked for by the optimizer into those asked of the devices.
-    last : sequence of SchemeStep
+    last : sequence of StepEffect
         After everything that happens to the devices in a step.
     transferred : callable or None
         Returns what the scheme has read of arrays so far, besides the network's passes.
     """
 
     state: dict[str, Tensor]
-    first: SchemeStep
-    last: Sequence[SchemeStep] = field(default_factory=tuple)
+    first: StepEffect
+    last: Sequence[StepEffect] = field(default_factory=tuple)
     transferred: Callable[[], Reads] | None = None
 
 

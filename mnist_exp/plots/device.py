@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mnist_exp.plots.figures import (
     BLUE,
+    Axes,
     Figure,
     add_fold_legend,
     colours_of,
@@ -46,35 +47,37 @@ def levels_figure(histories: Sequence[Sequence[Row]]) -> Figure:
 
 def shares_figure(histories: Sequence[Sequence[Row]]) -> Figure:
     """Draw the shares of updates rounded away and of devices at their bounds, over epochs."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    colours = colours_of(len(histories)) if len(histories) > 1 else [BLUE]
-    for axis, (column, meaning) in zip(figure.subplots(1, 3), SHARES.items(), strict=True):
-        for history, colour in zip(histories, colours, strict=True):
-            points = [(row["epoch"], row[column]) for row in history if column in row]
-            axis.plot(*zip(*points, strict=True), color=colour, marker=".", linewidth=0.8)
+    figure, axes = _over_epochs(histories, SHARES)
+    for axis, column in zip(axes, SHARES, strict=True):
         largest = max((row.get(column, 0.0) for history in histories for row in history), default=0)
-        axis.set(xlabel="epoch", ylim=(0, 1.05 * largest or 0.01))  # an axis for zeros alone, too
-        axis.set_title(meaning, fontsize=10)
-        whole_ticks(axis)
+        axis.set_ylim(0, 1.05 * largest or 0.01)  # an axis for zeros alone, too
         axis.yaxis.set_major_formatter(in_percent)
-        axis.grid(alpha=0.3)
-    if len(histories) > 1:
-        add_fold_legend(figure, len(histories))
     return figure
 
 
 def pulses_figure(histories: Sequence[Sequence[Row]]) -> Figure:
     """Draw the write pulses of a device since the start, mean and most, over epochs."""
+    figure, axes = _over_epochs(histories, PULSES)
+    for axis in axes:
+        axis.set(ylabel="write pulses", ylim=(0, None))
+    return figure
+
+
+def _over_epochs(
+    histories: Sequence[Sequence[Row]], columns: Mapping[str, str]
+) -> tuple[Figure, list[Axes]]:
+    """Draw columns over epochs, each on an axis with its meaning; a line a fold."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     colours = colours_of(len(histories)) if len(histories) > 1 else [BLUE]
-    for axis, (column, meaning) in zip(figure.subplots(1, 2), PULSES.items(), strict=True):
+    axes = [*figure.subplots(1, len(columns))]
+    for axis, (column, meaning) in zip(axes, columns.items(), strict=True):
         for history, colour in zip(histories, colours, strict=True):
             points = [(row["epoch"], row[column]) for row in history if column in row]
             axis.plot(*zip(*points, strict=True), color=colour, marker=".", linewidth=0.8)
-        axis.set(xlabel="epoch", ylabel="write pulses", ylim=(0, None))
+        axis.set_xlabel("epoch")
         axis.set_title(meaning, fontsize=10)
         whole_ticks(axis)
         axis.grid(alpha=0.3)
     if len(histories) > 1:
         add_fold_legend(figure, len(histories))
-    return figure
+    return figure, axes
