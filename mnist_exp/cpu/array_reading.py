@@ -32,8 +32,9 @@ class Converters:
     Attributes
     ----------
     own_range : bool
-        Whether each sample has its own range of inputs, its largest ``|x|`` or else 1; then
-        ``to_voltage`` is ``steps / range`` and ``to_output`` is ``range / steps / to_current``.
+        Whether each sample has its own range of inputs, its largest ``|x|``, at least
+        ``2 ** -100``, or 1 if all are 0; then ``to_voltage`` is ``steps / range`` and ``to_output``
+        is ``range / steps / to_current``.
     rounds_inputs, rounds_outputs : bool
         Whether numbers become whole ones, halves upward.
     lowest, highest : float

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+SMALLEST_RANGE = 2.0**-100  # of a vector; of a smaller one, steps / range could be infinite
+
 
 class Driven(NamedTuple):
     """Inputs as voltages; the inputs they stand for are ``voltages * scale``.
@@ -43,7 +45,8 @@ def drive(inputs: Tensor, bits: int | None, full_scale: float | str | None, sign
         from 0 without sign. None: any voltage. Halfway between two, it is the upper one.
     full_scale : float, "abs_max" or None
         Input at the largest voltage, beyond which inputs are clipped; "abs_max": of each vector its
-        own largest absolute value; None: 1, without clipping.
+        own largest absolute value, or `SMALLEST_RANGE`; 1 for a vector of zeros. None: 1, without
+        clipping.
     signed : bool
         Whether voltages may be negative; otherwise negative inputs are clipped to 0.
     """
@@ -51,7 +54,8 @@ def drive(inputs: Tensor, bits: int | None, full_scale: float | str | None, sign
     size: float | Tensor = 1.0
     if full_scale == "abs_max":
         size = inputs.abs().amax(-1, keepdim=True) if inputs.shape[-1] else 1.0
-        size = torch.where(size > 0, size, 1.0) if isinstance(size, Tensor) else size
+        if isinstance(size, Tensor):
+            size = torch.where(size > 0, size.clamp(min=SMALLEST_RANGE), 1.0)
     elif full_scale is not None:
         size = float(full_scale)
     factor = steps / size

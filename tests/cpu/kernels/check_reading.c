@@ -24,7 +24,7 @@ static void naive_product(const LinearLayer *layer, const float *x, int64_t samp
         float range = 0, to_voltage = r->to_voltage, to_output = r->to_output;
         for (int64_t k = 0; k < layer->inputs; k++)
             range = fabsf(x[k]) > range ? fabsf(x[k]) : range;
-        range = range > 0 ? range : 1;
+        range = range > 0 ? fmaxf(range, SMALLEST_RANGE) : 1;
         if (r->own_range) {
             to_voltage = 1 / range * r->steps;
             to_output = range / r->steps / r->to_current;
@@ -51,6 +51,8 @@ static void check_product(Case *c) {
         reading.own_range = 0;
     float *x = integers(c, samples * inputs, 0.3f, 5), *y = room(c, samples * outputs, 4);
     float *scratch = room(c, linear_layers_scratch(&layer, 1, samples), 4);
+    for (int64_t i = 0, tiny = below(c, 4) == 0; tiny && i < samples * inputs; i++)
+        x[i] *= 0x1p-140f;
     read_product(&layer, x, samples, y, scratch, c->threads);
     take_in(c, y, samples * outputs, 4);
     if (c->compare) {

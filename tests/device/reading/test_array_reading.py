@@ -134,6 +134,19 @@ def test_vectors_of_zeros_and_arrays_of_zeros_read_zero() -> None:
     assert reading.read(torch.randn(2, 3), weights, blank).eq(0).all()
 
 
+@pytest.mark.parametrize("build", ["torch", *COMPILED])
+@pytest.mark.parametrize("bits", [7, 16, None])
+def test_vectors_of_the_smallest_numbers_are_read(build: str, bits: int | None) -> None:
+    """As of errors of samples that a network is sure of: 1 / 1e-40 is infinite, 0 times it NaN."""
+    sizes = torch.tensor([[1e-25], [1e-37], [1e-40], [1e-45]])
+    inputs, weights = sizes * torch.tensor([1.0, -0.5, 0.0]), torch.eye(3)
+    reading = ArrayReading(**NO_NOISE, input_bits=bits, output_bits=16, output_range=1.0)
+    with using(build):
+        found = product(reading, inputs, weights)
+    torch.testing.assert_close(found, inputs, rtol=0.02, atol=2.0**-100)
+    assert found[0, 0] > 0
+
+
 def test_noise_of_outputs_and_of_every_read_has_its_standard_deviation() -> None:
     inputs, weights = torch.tensor([[3.0, 4.0, 0.0]]).expand(4000, 3), torch.ones(5, 3)
     quiet = EXACT | {"input_range": 4.0}

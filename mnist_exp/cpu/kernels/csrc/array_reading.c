@@ -37,7 +37,7 @@ INLINE Vector next(Noise *noise, int64_t i) { return normal(&noise->of[i / WIDTH
 Drive drive(const ArrayReading *reading, const float *x, int64_t inputs) {
     Drive found = {reading->to_voltage, reading->to_output, reading->output_noise};
     if (reading->own_range) {
-        float largest = largest_size(x, inputs), range = largest > 0 ? largest : 1;
+        float largest = largest_size(x, inputs), range = largest > 0 ? fmaxf(largest, SMALLEST_RANGE) : 1;
         found.to_voltage = 1 / range * reading->steps; /* rounded twice, as in torch */
         found.to_output = range / reading->steps / reading->to_current;
     }

@@ -11,14 +11,16 @@ typedef struct {
     float gain;
 } Weight;
 
+#define SMALLEST_RANGE 0x1p-100f /* so that steps / range is finite, as in converters.py */
+
 /* How the product of inputs x and weights comes out of an array of devices:
 
        voltages = limited(rounded(x to_voltage))
        currents = (sum over weights times voltages) to_current + noise
        product = limited(rounded(currents to_digit)) from_digit to_output
 
-   rounded(v) is floor(v + 1/2), or v. Of each sample with a range of its own, its largest |x| or else 1,
-   to_voltage is steps / range and to_output is range / steps / to_current. */
+   rounded(v) is floor(v + 1/2), or v. Of each sample with a range of its own, its largest |x|, at least
+   SMALLEST_RANGE, or 1 if all are 0, to_voltage is steps / range and to_output is range / steps / to_current. */
 typedef struct {
     int64_t own_range, rounds_inputs, rounds_outputs;
     float steps, to_voltage, lowest, highest;
