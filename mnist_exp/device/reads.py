@@ -32,13 +32,16 @@ def reads_of_a_sample(
     """
     passes = [Reads(), Reads()]  # forward, backward
 
-    def note(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        forward, backward = _of_call(layer, inputs[0], output)
+    def note(
+        layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor
+    ) -> None:
+        given = [x for x in (*inputs, *named.values()) if isinstance(x, Tensor)]
+        forward, backward = _of_call(layer, given[0], output)
         passes[0] += forward
-        if any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+        if any(x.requires_grad for x in given):
             passes[1] += backward
 
-    hooks = [layer.register_forward_hook(note) for layer in layers]
+    hooks = [layer.register_forward_hook(note, with_kwargs=True) for layer in layers]
     was_training = model.training
     try:
         with torch.enable_grad(), restarted(model):

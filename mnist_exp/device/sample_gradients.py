@@ -96,10 +96,13 @@ class LayerCalls:
         self.calls: list[list[Tensor]] = []  # gradient of the output, then the inputs
         self.listens = True
 
-    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep the inputs, and the gradient of the output once it is known."""
+    def __call__(
+        self, layer: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Tensor
+    ) -> None:
+        """Keep the inputs, given by place or name, and later the gradient of the output."""
         if self.listens and output.requires_grad:
-            kept = [tensor.detach() for tensor in inputs]
+            given = (*inputs, *named.values())
+            kept = [tensor.detach() for tensor in given if isinstance(tensor, Tensor)]
             output.register_hook(lambda gradient: self.calls.append([gradient, *kept]))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
@@ -149,7 +152,9 @@ class LayerCalls:
             self.listens = True
 
 
-def keep_nothing(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+def keep_nothing(
+    layer: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any
+) -> None:
     """Stand in for `LayerCalls` in a copy of the network."""
 
 
@@ -179,7 +184,7 @@ def listen(
         own = {name: first[p] for name, p in trained.items()}
         if own:
             kept.append(LayerCalls(layer, own))
-            layer.register_forward_hook(kept[-1])
+            layer.register_forward_hook(kept[-1], with_kwargs=True)
     model.register_forward_pre_hook(Forget(kept))
     return kept
 

@@ -14,6 +14,8 @@ from mnist_exp.device import (
     ConstantStep,
     Cost,
     DeviceConstraint,
+    LinearStep,
+    Reading,
     ThresholdedWrites,
     TikiTaka,
     TikiTakaV2,
@@ -23,6 +25,7 @@ from mnist_exp.device.reads import reads_of_a_sample
 from mnist_exp.device.write_counter import pulses_counted
 from mnist_exp.errors import UserError
 from tests.helpers.device_nets import FLAWS, attached, small_net, train_steps
+from tests.helpers.device_settings import device_settings
 from tests.helpers.kernel_builds import COMPILED, using
 
 LEVELS = 21
@@ -339,3 +342,33 @@ def test_a_bad_constant_is_refused(key: str, value: float, allowed: str) -> None
     with pytest.raises(UserError) as refused:
         Cost(**{key: value})
     assert str(refused.value) == f"constraint.cost.{key}={value}: allowed is {allowed}"
+
+
+class Naming(nn.Module):
+    """A network that gives its layer the inputs by name, as torch allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(input=x)
+        return outputs
+
+
+@pytest.mark.parametrize("read", [None, ArrayReading(output_noise=0.0)])
+def test_inputs_given_by_name_are_seen(read: Reading | None) -> None:
+    """By what counts reads, what reads the product, and what writes samples."""
+    settings: dict[str, Any] = {"curve": LinearStep(), "pulse_rounding": "nearest", "read": read}
+    model = Naming()
+    constraint = DeviceConstraint(**device_settings(apply_to="sample", **settings))
+    constraint.attach(model, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    constraint.follow(optimizer)
+    model(torch.ones(3, 6)).sum().backward()
+    before = model.layer.weight.clone()
+    optimizer.step()
+    constraint.step()
+    assert model.layer.weight.lt(before).all()
+    counted = reads_of_a_sample(model, constraint.layers, torch.ones(1, 6))
+    assert counted == (Reads(1, 10), Reads())

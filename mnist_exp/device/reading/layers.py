@@ -37,7 +37,7 @@ def read_layers(
         if isinstance(layer, SYNAPTIC_LAYERS):
             found[name] = ReadLayer(_readable(name, layer), reading, stream, weight_range, on)
     for read in found.values():
-        read.layer.forward = read  # type: ignore[method-assign,assignment]
+        read.layer.forward = read  # type: ignore[method-assign]
     return found
 
 

@@ -75,12 +75,12 @@ class ReadLayer:
     output_scale: float | Tensor = 1.0
     pair: Pair | None = None
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def __call__(self, input: Tensor) -> Tensor:  # the name that torch's layers give it
         """Return the layer's output."""
         # in 16 bits a converter's steps would be lost
-        with torch.autocast(inputs.device.type, enabled=False):
+        with torch.autocast(input.device.type, enabled=False):
             layer, weight = self.layer, self.layer.weight
-            inputs = inputs.to(weight.dtype)
+            inputs = input.to(weight.dtype)
             if isinstance(layer, nn.Conv2d):
                 return self._convolution(layer, inputs, weight)
             outputs = self._product(inputs, weight, slice(None))
