@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ class StepDevices:
     write_offset : Tensor or None
         That difference, [devices]; changed in place.
     most : int
-        Pulses that a device gets at once.
+        Pulses that a device gets at once, up to 2**24.
     up_only : bool
         Whether pulses down are dropped.
     """
@@ -78,6 +79,15 @@ class StepDevices:
     up_only: bool
 
     def __post_init__(self) -> None:
+        self.in_c = self._in_c()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the addresses, which hold for these tensors alone."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the addresses of a copy's own tensors."""
+        vars(self).update(state)
         self.in_c = self._in_c()
 
     def _in_c(self) -> interface.StepDevices | None:

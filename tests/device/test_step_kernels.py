@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +156,24 @@ def test_what_is_read_is_not_what_is_written(build: str) -> None:
     offset = array.response.drawn["write_offset"]  # type: ignore[attr-defined]
     torch.testing.assert_close(offset[1::2], noise, atol=1e-5, rtol=0)
     assert not offset[::2].any()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_has_devices_of_its_own(copied: Any) -> None:
+    model = LinearStep(gamma_up=0.4, device_spread={"step": 0.3}, **NOISE)
+    before = conductances(50)
+    asked = before + 2 * D
+    _, array = written(COMPILED[0], model, before, 2 + 0 * before, "nearest")
+    twin = copied(array)
+    found: list[Any] = []
+    with using(COMPILED[0]):
+        for one in (twin, array):
+            w = asked.clone()
+            one(w, before)
+            offset = one.response.drawn["write_offset"]  # type: ignore[union-attr]
+            found.append((w, offset, one.counts))
+    assert all(map(torch.equal, *found))
+    assert int(found[1][2].sum()) == 4 * 50
 
 
 class Sampled:
