@@ -313,7 +313,7 @@ def test_partial_fit_accepts_classes_not_seen_yet(digits: Samples) -> None:
         ({"scheduler": "cosine"}, "scheduler=cosine: allowed is onecycle or constant"),
         ({"lr_neg": -0.1}, "lr_neg=-0.1: allowed is a number, above 0"),
         ({"W_min": 0.6}, "W_min=0.6: must be below W_max=0.51"),
-        ({"levels": 1}, "levels=1: allowed is a whole number of at least 2"),
+        ({"levels": 1}, "levels=1: allowed is a whole number from 2 to 16777216"),
         (
             {"lr_pos": True, "quantize": 1},
             "lr_pos=true: allowed is a number\nquantize=1: ",

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
 from mnist_exp.app.hints import PRESETS, hint, options_with
-from mnist_exp.app.null_part import about_null_part
+from mnist_exp.app.null_part import about_argument, about_null_part
 from mnist_exp.app.options import group_names, option_names, read_options
 from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import quoted, shell_word
@@ -109,11 +109,12 @@ def _about_key(
 ) -> str:
     """Return the message about a key that the configuration does not have."""
     values = _values_of_choices(parsed, compose, directories)
-    having = options_with(key, directories)
+    having, given = options_with(key, directories), _given(key, overrides)
     return (
         _about_inner_group(key)
         or _about_swept_options(key, parsed, compose, directories)
-        or about_null_part(key, _given(key, overrides), values, having, directories)
+        or about_null_part(key, given, values, having, directories)
+        or about_argument(key, given, values)
         or f"{key}: there is no such key in this configuration; {hint(key, values, directories)}"
     )
 

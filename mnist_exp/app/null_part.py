@@ -1,4 +1,4 @@
-"""The message about a key of a part that is null, such as ``constraint.read.output_bits``."""
+"""Messages about keys that a part does not have yet, such as ``constraint.read.output_bits``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from mnist_exp.app.options import option_names, read_options
 from mnist_exp.run.command_line import shell_word
 from mnist_exp.run.config_differences import flat
+from mnist_exp.schema.keys import select, target_of
+from mnist_exp.schema.parts import PARTS
 
 EXAMPLE = re.compile(r"\{_target_: ([\w.]+)\}")  # of a part, in the comment on its key
 
@@ -50,6 +52,22 @@ def about_null_part(
         return None
     whole = f"{part}={{_target_: {target}, {key.removeprefix(f'{part}.')}: {value}}}"
     return f"{begin}set it as a whole, such as {shell_word(whole)}"
+
+
+def about_argument(key: str, value: str, values: Mapping[str, Any]) -> str | None:
+    """Say how to set an argument of a part's class that its option leaves out; None if it is none.
+
+    Parameters as in `about_null_part`.
+    """
+    part, _, name = key.rpartition(".")
+    settings = select(values, part)
+    target = target_of(settings) if isinstance(settings, Mapping) else ""
+    if name not in PARTS.get(target, {}):
+        return None
+    return (
+        f"{key}: {target} has it, and its default holds here; to set it, write a plus before it: "
+        f"+{key}={value}"
+    )
 
 
 def _parents(key: str) -> Iterator[str]:

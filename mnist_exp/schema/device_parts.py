@@ -23,6 +23,8 @@ from mnist_exp.schema.rule import (
 FITTED_CURVES = ("exponential", "soft_bounds", "table")  # to a measurement, by `fit-device`
 LARGEST_LABEL = 9.0  # of a conductance curve; last of NeuroSim's table, see `device.pulses`
 
+LEVELS = 2**24  # whole numbers of pulses, and of levels, that float32 tells apart
+
 LABEL = number(
     lambda value: abs(value) <= LARGEST_LABEL, f"from -{LARGEST_LABEL:g} to {LARGEST_LABEL:g}"
 )
@@ -129,7 +131,7 @@ DEVICE = {
     "bias": one_of("constrained", "free"),
     "clip": BOOLEAN,
     "quantize": BOOLEAN,
-    "levels": integer(2),
+    "levels": integer(2, LEVELS),
     "rounding": one_of("nearest", "stochastic", "accumulate", "straight_through"),
     "retain": BOOLEAN,
     "retention": optional(SHARE),
@@ -141,10 +143,16 @@ DEVICE = {
         "exponential", "shape", "a step model such as {_target_: mnist_exp.device.LinearStep}"
     ),
     "update": _word_or_part(
-        "direct", "start", "a scheme such as {_target_: mnist_exp.device.TikiTaka}"
+        "direct",
+        "start",
+        "a scheme such as {_target_: mnist_exp.device.TikiTaka}, as constraint/update=tiki_taka "
+        "gives",
     ),
     "read": _word_or_part(
-        None, "read", "a reading such as {_target_: mnist_exp.device.ArrayReading}"
+        None,
+        "read",
+        "a reading such as {_target_: mnist_exp.device.ArrayReading}, as constraint/read=analog "
+        "gives",
     ),
     "cost": _word_or_part(
         None, "figures", "{_target_: mnist_exp.device.Cost}, as constraint/cost=counted gives"

@@ -30,6 +30,9 @@ REFUSED = {
     "constraint=memristor constraint.read.output_bits=6": "constraint.read is null here and has no "
     "keys; choose constraint/read=analog or constraint/read=one_bit_inputs as well, such as "
     "constraint/read=analog constraint.read.output_bits=6",
+    "constraint=reram_es constraint.curve.potentiation_only=true": "has it, and its default holds "
+    "here; to set it, write a plus before it: +constraint.curve.potentiation_only=true",
+    "constraint=reram_es constraint.read=analog": "as constraint/read=analog gives",
     "evaluation=pcm evaluation.read.output_bits=6": "set it as a whole, such as "
     "'evaluation.read={_target_: mnist_exp.device.ArrayReading, output_bits: 6}'",
     "evaluation=ideal evaluation.drift.t0=6": "null here and has no keys; it is a setting of eval",

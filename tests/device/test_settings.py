@@ -29,6 +29,7 @@ OPTIONS = sorted(path.stem for path in Path(config_directory(), "constraint").gl
         ({"W_min": float("-inf")}, r"W_min=-inf"),
         ({"levels": 1}, r"levels=1"),
         ({"levels": 100.0}, r"levels=100.0"),
+        ({"levels": 2**24 + 1}, r"levels=16777217: allowed is a whole number from 2 to 16777216"),
         (
             {"quantize": True, "rounding": "straight_through", "bound_variation": 0.1},
             r"bound_variation=0.1: rounding=straight_through",

@@ -204,7 +204,7 @@ def test_all_mistakes_are_listed_those_of_parts_too(compose_config: Compose) -> 
     assert str(error.value).splitlines() == [
         "seed=-1: allowed is a whole number of at least 0",
         "constraint.clip=off: allowed is true or false",
-        "constraint.levels=1: allowed is a whole number of at least 2",
+        "constraint.levels=1: allowed is a whole number from 2 to 16777216",
     ]
 
 

@@ -25,7 +25,7 @@ typedef struct {
    the bounds. With write_offset, w lies above where pulses act by as much, and once written its devices are
    read at another w. */
 typedef struct {
-    int64_t shape, most; /* pulses at once */
+    int64_t shape, most; /* pulses at once, up to 2^24: they are counted down in float32 */
     Number W_min, W_max, offset;
     Direction up, down; /* the scale is negative down */
     float step_noise, offset_noise, write_noise; /* standard deviations; the last in units of w */
