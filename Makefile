@@ -23,6 +23,7 @@ KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
+	test-other-device \
 	test-lowest test-pages test-trackers test-training check-model check-params view-results lint bench dist \
 	docs docs-serve reproduce torture sanitize notebooks clean clean-checkpoints
 
@@ -109,6 +110,9 @@ test-trackers: $(TRACKERS) ## the trackers against the real programs, and their 
 
 test-engines: $(ENGINES) ## sweeps on joblib, submitit and Slurm; searches with Optuna, on PostgreSQL
 	$(PY) -m pytest -m engines $(ARGS)
+
+test-other-device: $(DEV) ## runs on a device that only torch takes for another than the CPU
+	$(PY) -m pytest tests/other_device -m other_device $(ARGS)
 
 test-lowest: $(LOWEST) ## all tests, with the lowest versions that pyproject.toml names
 	$(LOWEST_VENV)/bin/python -m pytest -n auto --dist worksteal $(ARGS)

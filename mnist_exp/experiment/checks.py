@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
-
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
 from mnist_exp.experiment.dataset import orientation_warning
@@ -16,6 +14,7 @@ from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.logits import check_logits
 from mnist_exp.experiment.optimization import check_rates, has_momentum
 from mnist_exp.run.saved_state import check_plain
+from mnist_exp.train.random_state import random_state_kept
 from mnist_exp.train.state import state_of
 
 SCALE_SAMPLE = 1000  # training images used to check the scale of network inputs
@@ -39,8 +38,8 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
     parts, indices = first.parts, first.train_indices
     if first.state.scheduler is not None:
         check_plain(state_of(first.state.scheduler), "scheduler.state_dict()")
-    # forked: training continues the random stream that drew the model's weights
-    with torch.random.fork_rng([parts.device] if parts.device.type == "cuda" else []):
+    # kept: training continues the random stream that drew the model's weights
+    with random_state_kept(parts.device):
         try:
             schedule_changes = check_rates(parts.config, first.state.model, len(indices))
         except UserError as error:

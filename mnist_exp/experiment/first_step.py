@@ -26,6 +26,7 @@ from mnist_exp.schema.parts import PARTS
 from mnist_exp.train.evaluate import evaluate
 from mnist_exp.train.functions import FunctionFailed
 from mnist_exp.train.loop import TrainState, train
+from mnist_exp.train.random_state import random_state_kept
 from mnist_exp.train.state import Row
 from mnist_exp.train.training import Training
 
@@ -137,7 +138,7 @@ def _nothing_left(device: torch.device) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with (
-            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            random_state_kept(device),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
             warnings.catch_warnings(),

@@ -20,6 +20,7 @@ from mnist_exp.experiment.instantiate import (
 from mnist_exp.run.saved_config import PLAIN_LOSS
 from mnist_exp.train.losses import Loss, apply_loss
 from mnist_exp.train.metrics import TAKEN, Metric
+from mnist_exp.train.random_state import random_state_kept
 
 INPUTS = ("logits", "labels")
 SMOOTHING = "label_smoothing"
@@ -72,7 +73,7 @@ def takes_label_smoothing(config: DictConfig) -> bool:
 def _try(loss: Loss, num_classes: int, device: torch.device) -> None:
     """Call the loss once, without consequences, so that a mistake shows before training."""
     logits = torch.zeros(num_classes, num_classes, device=device, requires_grad=True)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with random_state_kept(device):
         apply_loss(copy.deepcopy(loss), logits, torch.arange(num_classes, device=device))
 
 

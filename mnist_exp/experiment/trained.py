@@ -27,6 +27,7 @@ from mnist_exp.run.directory import splits_sha256
 from mnist_exp.run.weights import SavedWeights
 from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.train.compute_device import compute_device
+from mnist_exp.train.random_state import all_random_states_kept
 from mnist_exp.wording import counted
 
 
@@ -107,8 +108,7 @@ def torch_settings_restored() -> Iterator[None]:
     """Restore torch's threads, deterministic mode and random generators after a block."""
     settle_threads()
     mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with cpu_threads(torch.get_num_threads()), torch.random.fork_rng(devices):
+    with cpu_threads(torch.get_num_threads()), all_random_states_kept():
         try:
             yield
         finally:

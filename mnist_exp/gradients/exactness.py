@@ -184,7 +184,7 @@ def _perturbed(network: nn.Module) -> nn.Module:
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    return float(torch.stack([t.norm().double() for t in tensors]).norm())
+    return float(torch.stack([t.norm() for t in tensors]).cpu().double().norm())
 
 
 def _effective_name(name: str) -> str:

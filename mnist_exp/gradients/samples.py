@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mnist_exp.train.random_state import random_state_kept, seed_random
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -82,18 +84,6 @@ def replayed_randomness(device: torch.device, seed: int) -> Iterator[None]:
 
     The generators are global to the process: use this in one Python thread at a time.
     """
-    devices = [device] if device.type == "cuda" else []
-    mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
-    with torch.random.fork_rng(devices=devices):
-        # torch.manual_seed would also seed all other devices
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
-        try:
-            yield
-        finally:
-            if mps_state is not None:
-                torch.mps.set_rng_state(mps_state)
+    with random_state_kept(device):
+        seed_random(device, seed)
+        yield

@@ -86,7 +86,7 @@ def load_state_bytes(state: TrainState, saved: bytes) -> None:
     content = torch.load(io.BytesIO(saved), map_location=state.generator.device, weights_only=True)
     try:
         state.load_state_dict(content | NO_GLOBAL_RANDOMNESS)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise UserError(
             "the network cannot continue from the last call, as hidden_dim or a setting of its "
             f"devices has changed. Set it back, or train anew with warm_start=False. ({error})"

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from mnist_exp.cpu.threads import available, cpu_threads
 from mnist_exp.train.backprop.choose import Backpropagation
+from mnist_exp.train.random_state import random_state, set_random_state
 
 
 class Reevaluated:
@@ -40,7 +41,7 @@ class Reevaluated:
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Set ``.grad`` of the parameters; return the mean loss [] and the logits [B, classes]."""
         self.batch = inputs, labels
-        self.random = _random_state(inputs.device)
+        self.random = random_state(inputs.device)
         loss, logits = self.backpropagate(inputs, labels)
         self.first: Tensor | None = loss
         return loss, logits
@@ -70,7 +71,7 @@ class Reevaluated:
             loss, self.first = self.first, None
             return loss
         inputs, labels = self.batch
-        _set_random_state(inputs.device, self.random)
+        set_random_state(inputs.device, self.random)
         with cpu_threads(available()):  # as many as for the first evaluation
             return self.backpropagate(inputs, labels)[0]
 
@@ -79,17 +80,3 @@ def _restore(tensors: list[nn.Parameter] | list[Tensor], values: list[Tensor]) -
     with torch.no_grad():
         for tensor, value in zip(tensors, values, strict=True):
             tensor.copy_(value)
-
-
-def _random_state(device: torch.device) -> list[Tensor]:
-    """Return the states of torch's global generators that a network on ``device`` draws from."""
-    states = [torch.get_rng_state()]
-    if device.type != "cpu":
-        states.append(torch.get_device_module(device).get_rng_state())
-    return states
-
-
-def _set_random_state(device: torch.device, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(states[1])

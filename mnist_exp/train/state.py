@@ -176,7 +176,18 @@ class TrainState:
         """Restore a saved state; the parts must be built from the same configuration.
 
         torch's global generators are left alone if their saved states are None.
+
+        Raises
+        ------
+        ValueError
+            If the state comes from another kind of hardware, whose random numbers differ.
         """
+        own, device = self.generator.get_state(), self.generator.device
+        if saved["generator"].shape != own.shape:
+            raise ValueError(
+                f"its random state was not saved on {device.type}; resume on the kind of hardware "
+                "the training started on."
+            )
         # version 0.1 saved no learning rate
         rate = saved["optimizer"]["param_groups"][0]["lr"]
         saved = {"lr": rate, "stopped": None, **saved}
@@ -192,6 +203,4 @@ class TrainState:
         if saved["torch_random"] is not None:
             torch.set_rng_state(saved["torch_random"].cpu())
         if saved["device_random"] is not None:
-            torch.get_device_module(self.generator.device).set_rng_state(
-                saved["device_random"].cpu()
-            )
+            torch.get_device_module(device).set_rng_state(saved["device_random"].cpu())

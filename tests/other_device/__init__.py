@@ -1,0 +1,1 @@
+"""Runs on a device that is not the CPU to torch, though it computes there."""
