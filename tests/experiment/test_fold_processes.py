@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from mnist_exp.experiment import fold_processes
 from mnist_exp.run.lock import LOCK_FILE, DirectoryLock
@@ -67,23 +64,6 @@ def has_ended(process: int) -> bool:
     except FileNotFoundError:
         return True
     return state == "Z"  # a zombie: not reaped yet
-
-
-CUDA_IN_A_FORK = """
-import torch
-from mnist_exp.cpu import fork_server
-with fork_server.process_context().Pool(1) as pool:
-    print("CUDA can start:", not pool.apply(torch.cuda._is_in_bad_fork))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="torch is built without CUDA")
-def test_cuda_can_start_in_a_fork_of_the_server() -> None:
-    """It cannot where the server's imports have asked for CUDA's devices; no GPU is needed."""
-    command = [sys.executable, "-c", CUDA_IN_A_FORK]
-    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    assert output == "CUDA can start: True\n"
 
 
 @pytest.mark.slow

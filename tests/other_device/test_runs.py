@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +236,19 @@ def test_the_classifier(gpu: torch.device, mnist: Dataset) -> None:
     )
     assert on_gpu.loss_curve_ == pytest.approx(on_cpu.loss_curve_, rel=1e-3)
     np.testing.assert_allclose(on_gpu.predict_proba(X), on_cpu.predict_proba(X), atol=1e-3)
+
+
+CUDA_IN_A_FORK = """
+import torch
+from mnist_exp.cpu import fork_server
+with fork_server.process_context().Pool(1) as pool:
+    print("CUDA can start:", not pool.apply(torch.cuda._is_in_bad_fork))
+"""
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="torch is built without CUDA")
+def test_cuda_can_start_in_a_fork_of_the_server() -> None:
+    """It cannot where the server's imports have asked for CUDA's devices; no GPU is needed."""
+    command = [sys.executable, "-c", CUDA_IN_A_FORK]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert output == "CUDA can start: True\n"
