@@ -162,5 +162,5 @@ def test_a_pipe_in_place_of_a_file_is_refused(
     epoch = Path(shutil.copytree(epochs["factored"], tmp_path / "epoch_1"))
     (epoch / file).unlink()
     os.mkfifo(epoch / file)
-    with pytest.raises(UserError, match=f"{file}:? is (no regular file|missing)"):
+    with pytest.raises(UserError, match=f"{file}:? is (not a regular file|missing)"):
         gradients.open(epoch)
