@@ -51,8 +51,8 @@ def composition_message(
     """
     message = str(error).partition("Config search path:")[0].strip()
     parsed = [*_parsed(overrides)]
-    if (told := _about_option(message, directories)) is not None:
-        return told
+    if (about := _about_option(message, directories)) is not None:
+        return about
     if (unknown := re.search(r"Could not override '(.+?)'", message)) is not None:
         return _about_key(unknown[1], overrides, parsed, compose, directories)
     if "override_grammar" in message and (unread := [*_not_read(overrides)]):

@@ -40,12 +40,7 @@ def hint(key: str, values: Mapping[str, Any], directories: Collection[Path] = ()
     if having:
         clauses.append(f"it is a setting of {having}{_none_of(key, values)}")
     elif not similar:
-        group = key.partition(".")[0]
-        known = f" {group}" if group != key and group in values else ""
-        clauses.append(
-            f"python -m mnist_exp settings{known} lists the keys, and your own values go under "
-            f"{OWN}: +{OWN}.{_last(key)}=..."
-        )
+        clauses.append(_where_keys_are(key, values))
     return " ".join([*clauses[:1], *(f"({clause})" for clause in clauses[1:])])
 
 
@@ -59,6 +54,19 @@ def options_with(key: str, directories: Collection[Path]) -> str:
     if len(options) > NAMED:
         named.append(f"{len(options) - NAMED} more")
     return " or ".join(filter(None, [", ".join(named[:-1]), *named[-1:]]))
+
+
+def _where_keys_are(key: str, values: Mapping[str, Any]) -> str:
+    group, _, name = key.rpartition(".")
+    beside = [_last(known) for known in flat(values) if known.rpartition(".")[0] == group]
+    beside = [known for known in beside if known not in ("_target_", name)]
+    if "." in group and beside:  # of a part within a part, which `settings` does not describe
+        return f"{group} has {', '.join(beside)}"
+    known = f" {group}" if group in values else ""
+    return (
+        f"python -m mnist_exp settings{known} lists the keys, and your own values go under {OWN}: "
+        f"+{OWN}.{name}=..."
+    )
 
 
 def _none_of(key: str, values: Mapping[str, Any]) -> str:
@@ -81,6 +89,8 @@ def _similar(key: str, names: Collection[str]) -> list[str]:
         by_name = {_last(known): known for known in reversed(among)}
         if close := difflib.get_close_matches(name, by_name, n=1, cutoff=0.7):
             return [by_name[close[0]]]
+    if "." in group and siblings:  # whole paths would be alike by their groups alone
+        return []
     return difflib.get_close_matches(key, names, n=1, cutoff=0.7)
 
 

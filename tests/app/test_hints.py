@@ -33,6 +33,7 @@ REFUSED = {
     "constraint=reram_es constraint.curve.potentiation_only=true": "has it, and its default holds "
     "here; to set it, write a plus before it: +constraint.curve.potentiation_only=true",
     "constraint=reram_es constraint.read=analog": "as constraint/read=analog gives",
+    "constraint=analog +constraint.read.foo=3": "nothing reads this key; constraint.read has input",
     "evaluation=pcm evaluation.read.output_bits=6": "set it as a whole, such as "
     "'evaluation.read={_target_: mnist_exp.device.ArrayReading, output_bits: 6}'",
     "evaluation=ideal evaluation.drift.t0=6": "null here and has no keys; it is a setting of eval",
