@@ -6,13 +6,13 @@ from collections.abc import Collection
 
 from mnist_exp.data.input_scale import scale_warning
 from mnist_exp.errors import UserError
+from mnist_exp.experiment import optimization
 from mnist_exp.experiment.dataset import orientation_warning
 from mnist_exp.experiment.first_step import try_first_step
 from mnist_exp.experiment.fold import Fold
 from mnist_exp.experiment.functions import takes_label_smoothing
 from mnist_exp.experiment.ignored_settings import Facts, ignored_settings
 from mnist_exp.experiment.logits import check_logits
-from mnist_exp.experiment.optimization import check_rates, has_momentum
 from mnist_exp.run.saved_state import check_plain
 from mnist_exp.train.random_state import random_state_kept
 from mnist_exp.train.state import state_of
@@ -35,13 +35,13 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
         first step fails, or a callback cannot work. With ``begun``, the first is only a warning and
         the others are not checked.
     """
-    parts, indices = first.parts, first.train_indices
+    parts, model, indices = first.parts, first.state.model, first.train_indices
     if first.state.scheduler is not None:
         check_plain(state_of(first.state.scheduler), "scheduler.state_dict()")
     # kept: training continues the random stream that drew the model's weights
     with random_state_kept(parts.device):
         try:
-            schedule_changes = check_rates(parts.config, first.state.model, len(indices))
+            schedule_changes = optimization.check_rates(parts.config, model, len(indices))
         except UserError as error:
             if begun:
                 return [str(error)]
@@ -53,7 +53,7 @@ def check_parts(first: Fold, begun: bool, said: Collection[str]) -> list[str]:
             train_size=len(indices),
             test_size=len(first.split.test),
             folds=len(parts.splits),
-            momentum=has_momentum(first.state.optimizer),
+            momentum=optimization.has_momentum(first.state.optimizer),
             schedule_changes=schedule_changes,
             smoothing=takes_label_smoothing(parts.config),
             in_sweep=parts.in_sweep,
