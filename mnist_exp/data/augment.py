@@ -151,8 +151,8 @@ class Augmentation:
             if grid is None:
                 grid = affine_grid(torch.eye(2, 3, device=images.device)[None], height, width)
             fields = smooth_fields(batch, height, width, self.elastic_sigma, generator)
-            pixels = 2 / torch.tensor([width, height], device=images.device)  # in units of the grid
-            grid = grid + fields.to(images.device) * (self.elastic_alpha * pixels)
+            across, down = fields.to(images.device).mul_(self.elastic_alpha).unbind(-1)
+            grid = grid + torch.stack([across * (2 / width), down * (2 / height)], dim=-1)
         return grid
 
 

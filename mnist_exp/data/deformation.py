@@ -90,7 +90,7 @@ def smooth_fields(
     the noise is 0. A smoothed value is a sum over many pixels, so the fields are drawn as normal
     ones of the same covariance, from a few numbers instead of one a pixel.
     """
-    rows, columns = (_smooth_factor(n, sigma).to(generator.device) for n in (height, width))
+    rows, columns = (_smooth_factor(n, sigma, generator.device) for n in (height, width))
     shape = (count, 2, rows.shape[1], columns.shape[1])
     noise = torch.randn(shape, generator=generator, device=generator.device)
     spread = 1 / math.sqrt(3)  # standard deviation of the uniform noise
@@ -99,11 +99,11 @@ def smooth_fields(
 
 @cache
 @torch.inference_mode(False)
-def _smooth_factor(size: int, sigma: float) -> Tensor:
+def _smooth_factor(size: int, sigma: float, device: torch.device) -> Tensor:
     """Return F [size, k], where F F' is the covariance of smoothed white noise along one axis."""
     places = torch.arange(size, dtype=torch.float64, device="cpu")
     kernel = torch.exp(-(((places[:, None] - places) / sigma) ** 2) / 2)
     kernel /= math.sqrt(2 * math.pi) * sigma
     variances, directions = torch.linalg.eigh(kernel @ kernel.T)
     kept = variances > LEAST_VARIANCE * variances[-1]
-    return (directions[:, kept] * variances[kept].sqrt()).float()
+    return (directions[:, kept] * variances[kept].sqrt()).float().to(device)

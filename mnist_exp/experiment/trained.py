@@ -107,13 +107,16 @@ def conditions_of(config: DictConfig, results: Mapping[str, Any]) -> Iterator[Co
 def torch_settings_restored() -> Iterator[None]:
     """Restore torch's threads, deterministic mode and random generators after a block."""
     settle_threads()
-    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    cudnn, deterministic = torch.backends.cudnn, torch.utils.deterministic
+    mode, fill = torch.get_deterministic_debug_mode(), deterministic.fill_uninitialized_memory
+    benchmark, tf32 = cudnn.benchmark, cudnn.allow_tf32
     with cpu_threads(torch.get_num_threads()), all_random_states_kept():
         try:
             yield
         finally:
             torch.set_deterministic_debug_mode(mode)
-            torch.backends.cudnn.benchmark = benchmark
+            deterministic.fill_uninitialized_memory = fill
+            cudnn.benchmark, cudnn.allow_tf32 = benchmark, tf32
 
 
 @torch.no_grad()

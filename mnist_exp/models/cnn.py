@@ -113,6 +113,8 @@ class CNN20k(nn.Module):
         If ``dropout`` is not two such numbers, or the images are too small.
     """
 
+    fixed_operations = True
+
     def __init__(
         self,
         *,

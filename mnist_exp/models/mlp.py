@@ -46,6 +46,8 @@ class MLP(nn.Module):
         If the activation is unknown, a size is below 1 or dropout is outside [0, 1).
     """
 
+    fixed_operations = True
+
     def __init__(
         self,
         *,

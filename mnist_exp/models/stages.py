@@ -2,8 +2,10 @@
 
 A network class with a method ``stages()`` declares the layers that a sample passes through, and
 that its forward pass does nothing else. A class with other layers can declare
-``independent_samples = True`` if no sample affects another's output and nothing is random.
-Subclasses do not inherit declarations.
+``independent_samples = True`` if no sample affects another's output and nothing is random, and
+``fixed_operations = True`` if its forward pass launches the same work for every batch of a shape:
+no branch depends on values, and nothing is computed on the CPU or drawn from a generator other than
+torch's own. Subclasses do not inherit declarations.
 """
 
 from __future__ import annotations
@@ -50,6 +52,14 @@ def has_independent_samples(model: nn.Module) -> bool:
     """Return whether a network declares ``stages()`` or ``independent_samples``."""
     in_a_word = vars(type(model)).get("independent_samples") is True
     return stages(model) is not None or (in_a_word and _runs_as_its_class_says(model))
+
+
+def has_fixed_operations(model: nn.Module) -> bool:
+    """Return whether a network declares ``stages()`` or ``fixed_operations``, and is not mapped."""
+    in_a_word = vars(type(model)).get("fixed_operations") is True
+    mapped = any(parametrizations(module) for module in model.modules())
+    said = stages(model) is not None or (in_a_word and _runs_as_its_class_says(model))
+    return said and not mapped
 
 
 def _is_kind(layer: nn.Module, kind: type[nn.Module]) -> bool:

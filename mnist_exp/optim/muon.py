@@ -34,20 +34,35 @@ def orthogonalize(matrix: Tensor, steps: int) -> Tensor:
     return ops.orthogonalize(matrix, steps, STEPS_AT_ONCE, QUINTIC, newton_schulz)
 
 
-def newton_schulz(X: Tensor, steps: int) -> Tensor:
-    """Iterate ``X <- (a + b G + c G^2) X`` with ``G = X X^T``, from ``X / |X|`` [R, C], R <= C.
+def orthogonalize_together(matrices: list[Tensor], steps: int) -> list[Tensor]:
+    """Return `orthogonalize` of each matrix, from products of all at once, for GPUs.
 
-    Each iteration multiplies X by a polynomial in G. So up to five of them run on G, an [R, R]
-    matrix, and X is multiplied once by the product of the polynomials.
+    Rows and columns of zeros bring them to one shape and stay zeros.
+    """
+    flat = [m.T if m.shape[0] > m.shape[1] else m for m in matrices]
+    rows, columns = (max(m.shape[axis] for m in flat) for axis in (0, 1))
+    padded = flat[0].new_zeros(len(flat), rows, columns)
+    for place, m in zip(padded, flat, strict=True):
+        place[: m.shape[0], : m.shape[1]] = m
+    found = newton_schulz(padded, steps)
+    cut = [one[: m.shape[0], : m.shape[1]] for one, m in zip(found, flat, strict=True)]
+    return [one if one.shape == m.shape else one.T for one, m in zip(cut, matrices, strict=True)]
+
+
+def newton_schulz(X: Tensor, steps: int) -> Tensor:
+    """Iterate ``X <- (a + b G + c G^2) X`` with ``G = X X^T``, from ``X / |X|`` [..., R, C].
+
+    R is at most C. Each iteration multiplies X by a polynomial in G. So up to five of them run on
+    G, an [R, R] matrix, and X is multiplied once by the product of the polynomials.
     """
     a, b, c = QUINTIC
-    identity = torch.eye(len(X), dtype=X.dtype, device=X.device)
-    norm = (X @ X.T).diagonal().sum().sqrt() + 1e-7
+    identity = torch.eye(X.shape[-2], dtype=X.dtype, device=X.device)
+    norm = X.square().sum((-2, -1), keepdim=True).sqrt() + 1e-7
     for done in range(0, steps, STEPS_AT_ONCE):
-        G = X @ X.T / norm**2
+        G = X @ X.mT / norm**2
         product = identity
         for _ in range(min(STEPS_AT_ONCE, steps - done)):
-            P = torch.addmm(G, G, G, beta=b, alpha=c) + a * identity  # a + b G + c G^2
+            P = a * identity + b * G + c * (G @ G)
             product = P @ product
             G = P @ (G @ P)
         X = product / norm @ X
@@ -119,9 +134,12 @@ class Muon(Uncompiled):
         averages = self._remembered(matrices, "average")
         torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, averages, group["momentum"])
-        for p, ahead in zip(matrices, nesterov, strict=True):
-            # (out, in, height, width) -> (out, in * height * width)
-            update = orthogonalize(ahead.flatten(1), group["steps"])
+        flat = [ahead.flatten(1) for ahead in nesterov]  # kernels: (out, in * height * width)
+        if flat[0].device.type == "cpu":
+            updates = [orthogonalize(matrix, group["steps"]) for matrix in flat]
+        else:
+            updates = orthogonalize_together(flat, group["steps"])
+        for p, update in zip(matrices, updates, strict=True):
             rows, columns = update.shape
             rate = group["lr"] * max(1.0, rows / columns) ** 0.5
             p.add_(update.reshape(p.shape), alpha=-rate)

@@ -1,4 +1,4 @@
-"""The device, for the tests of this folder alone: it stays in the process that loads it."""
+"""The device that is not the CPU: an imitation, or with ``--device`` the machine's own GPU."""
 
 from __future__ import annotations
 
@@ -9,15 +9,43 @@ import pytest
 import torch
 
 from mnist_exp.train.compute_device import compute_device
-from tests.other_device.device import NAME, compiler, load
+from tests.other_device.device import NAME, RealDevice, compiler, load
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=["cuda", "mps"], help="the GPU to run on; else imitated")
+
+
+def real(config: pytest.Config) -> str | None:
+    """Return the GPU that was asked for; None: the imitation."""
+    name: str | None = config.getoption("--device", None)
+    return name
 
 
 @pytest.fixture(scope="session")
-def functions() -> Any:
-    """Functions of the device's library."""
+def functions(pytestconfig: pytest.Config) -> Any:
+    """Functions of the imitation's library, or what stands for them on a real device."""
+    name = real(pytestconfig)
+    if name is not None:
+        return RealDevice(compute_device(name))
     if compiler() is None:
         pytest.skip("no C++ compiler")
     return load()
+
+
+@pytest.fixture
+def imitated(pytestconfig: pytest.Config) -> None:
+    """Skip a test of the imitation itself."""
+    if real(pytestconfig) is not None:
+        pytest.skip("tests the imitation")
+
+
+@pytest.fixture
+def nvidia(pytestconfig: pytest.Config) -> torch.device:
+    """An NVIDIA GPU; without ``--device cuda`` the test is skipped."""
+    if real(pytestconfig) != "cuda":
+        pytest.skip("needs an NVIDIA GPU, and --device cuda")
+    return torch.device("cuda")
 
 
 def choose(patch: pytest.MonkeyPatch, device: torch.device) -> None:
@@ -31,9 +59,11 @@ def choose(patch: pytest.MonkeyPatch, device: torch.device) -> None:
 
 
 @pytest.fixture
-def gpu(functions: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """The device, which ``auto`` chooses; like Apple's GPUs it has no float64."""
-    device = torch.device(NAME)
+def gpu(
+    functions: Any, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[torch.device]:
+    """The device, which ``auto`` chooses; like Apple's GPUs the imitation has no float64."""
+    device = torch.device(real(pytestconfig) or NAME)
     choose(monkeypatch, device)
     functions.allow_float64(False)
     yield device

@@ -65,3 +65,20 @@ def load() -> Any:
     module.get_amp_supported_dtype = lambda: [torch.bfloat16]
     torch._register_device_module(NAME, module)
     return functions
+
+
+class RealDevice:
+    """What stands for the imitation's functions on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def allow_float64(self, allowed: bool) -> None:
+        """Leave it to the hardware."""
+
+    def operations(self) -> int:
+        """Return the number of tensors that were allocated on an NVIDIA GPU, each by an operation.
+
+        Apple's GPUs count none; there `results["device"]` alone says where a run was.
+        """
+        return int(torch.cuda.memory_stats().get("allocation.all.allocated", 0))

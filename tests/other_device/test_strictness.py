@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-pytestmark = pytest.mark.other_device
+pytestmark = [pytest.mark.other_device, pytest.mark.usefixtures("imitated")]
 
 MIXED: dict[str, Callable[[Tensor], object]] = {
     "sum": lambda x: x + torch.ones(3, 4),

@@ -15,6 +15,7 @@ from mnist_exp.models import stages
 from mnist_exp.train import compute_device
 from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
+from mnist_exp.train.backprop.cuda_graph import InCudaGraph
 from mnist_exp.train.backprop.mlp import LinearLayers
 from mnist_exp.train.backprop.mlp_read import ReadLinearLayers
 from mnist_exp.train.losses import Loss
@@ -58,15 +59,24 @@ def backpropagation(
     if loss is not None:
         return Autograd(model, label_smoothing, precision, loss)
     way = fastest_way(model, label_smoothing, precision)
+    if _fastest_kind(model, precision) is Autograd:
+        return way
     exact = Autograd(model, label_smoothing, precision)
-    if type(way) is Autograd or _said_so.get(model) is False:
+    if _said_so.get(model) is False:
         return exact
     return way if model in _said_so else Compared(way, exact)
 
 
-def fastest_way(model: nn.Module, label_smoothing: float, precision: str) -> Way:
+def fastest_way(model: nn.Module, label_smoothing: float, precision: str) -> Way | InCudaGraph:
     """Return the fastest way that a network's declarations allow; see `backpropagation`."""
-    return _fastest_kind(model, precision)(model, label_smoothing, precision)
+    way = _fastest_kind(model, precision)(model, label_smoothing, precision)
+    return InCudaGraph(way, model) if is_recorded(model) else way
+
+
+def is_recorded(model: nn.Module) -> bool:
+    """Return whether a network's work on a batch becomes a CUDA graph."""
+    on_gpu = all(p.device.type == "cuda" for p in model.parameters())
+    return on_gpu and not is_read(model) and stages.has_fixed_operations(model)
 
 
 def _fastest_kind(model: nn.Module, precision: str) -> type[Way]:
@@ -96,7 +106,9 @@ WORDS = {
 def description(model: nn.Module, precision: str, loss: Loss | None) -> str:
     """Return the way chosen for a network in words, and a faster one that its loss rules out."""
     fastest = _fastest_kind(model, precision)
-    if loss is None or fastest is Autograd:
+    if loss is None:
+        return WORDS[fastest] + (", in a CUDA graph" if is_recorded(model) else "")
+    if fastest is Autograd:
         return WORDS[fastest]
     return f"{WORDS[Autograd]} ({WORDS[fastest]}: for plain cross-entropy only)"
 
