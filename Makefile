@@ -4,6 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 WHAT ?=
 SEEDS ?= 5
+DEVICE ?= cuda
 PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
@@ -23,7 +24,7 @@ KERNELS := $(wildcard mnist_exp/cpu/kernels/csrc/*.[ch])
 
 .DEFAULT_GOAL := help
 .PHONY: help setup env-check env-update train test test-fast test-model test-engines test-ray \
-	test-other-device \
+	test-other-device test-gpu \
 	test-lowest test-pages test-trackers test-training check-model check-params view-results lint bench dist \
 	docs docs-serve reproduce torture sanitize notebooks clean clean-checkpoints
 
@@ -113,6 +114,9 @@ test-engines: $(ENGINES) ## sweeps on joblib, submitit and Slurm; searches with 
 
 test-other-device: $(DEV) ## runs on a device that only torch takes for another than the CPU
 	$(PY) -m pytest tests/other_device -m other_device $(ARGS)
+
+test-gpu: $(DEV) ## the same runs on this machine's GPU; DEVICE=mps: Apple's
+	$(PY) -m pytest -n auto tests/other_device -m other_device --device $(DEVICE) $(ARGS)
 
 test-lowest: $(LOWEST) ## all tests, with the lowest versions that pyproject.toml names
 	$(LOWEST_VENV)/bin/python -m pytest -n auto --dist worksteal $(ARGS)

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: pytest runs a process per core
+if "PYTEST_XDIST_WORKER" not in os.environ and not any("--device" in word for word in sys.argv):
+    # `runtime=auto` would choose a GPU; tests fork, which CUDA forbids, and know the CPU's numbers
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # workers inherit it
 
 import hypothesis
 import pytest

@@ -105,7 +105,7 @@ def run_experiment(
 def _train(config: DictConfig, overrides: Sequence[str], held: Claim) -> None:
     from mnist_exp.experiment.ignored_settings import keys_of
     from mnist_exp.experiment.run import run_experiment as train
-    from mnist_exp.experiment.trained import torch_settings_restored
+    from mnist_exp.train.torch_settings import torch_settings_restored
 
     make_paths_absolute(config, Path.cwd())
     with torch_settings_restored(), StopSignals() as signals:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
@@ -35,6 +34,7 @@ from mnist_exp.train.compute_device import compute_device
 from mnist_exp.train.loop import Recipe, TrainState
 from mnist_exp.train.losses import Loss
 from mnist_exp.train.monitor import NO_METRICS
+from mnist_exp.train.torch_settings import set_deterministic
 from mnist_exp.train.training import batches_an_epoch
 
 MEMORY_FORMATS = {
@@ -46,22 +46,8 @@ MEMORY_FORMATS = {
 def prepare_torch(config: DictConfig) -> torch.device:
     """Apply ``deterministic`` to torch and return the compute device."""
     device = compute_device(config.runtime.device)
-    set_deterministic(config)
+    set_deterministic(config.deterministic)
     return device
-
-
-def set_deterministic(config: DictConfig) -> None:
-    """Apply ``deterministic`` to torch; float32 convolutions on NVIDIA GPUs are not TF32's.
-
-    In deterministic mode torch fills each new tensor by default, a pass over memory that only
-    matters to programs that read what they never wrote.
-    """
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA refuses without it
-    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
-    torch.backends.cudnn.benchmark = not config.deterministic
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    torch.backends.cudnn.allow_tf32 = False  # torch's default rounds inputs to 10 bits
 
 
 def build_dataset(config: DictConfig) -> Dataset:

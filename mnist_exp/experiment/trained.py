@@ -13,7 +13,6 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from mnist_exp.cpu.threads import cpu_threads, settle_threads
 from mnist_exp.cv import Split
 from mnist_exp.data import Dataset
 from mnist_exp.data.batches import Images
@@ -27,7 +26,7 @@ from mnist_exp.run.directory import splits_sha256
 from mnist_exp.run.weights import SavedWeights
 from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.train.compute_device import compute_device
-from mnist_exp.train.random_state import all_random_states_kept
+from mnist_exp.train.torch_settings import set_deterministic, torch_settings_restored
 from mnist_exp.wording import counted
 
 
@@ -98,25 +97,9 @@ def conditions_of(config: DictConfig, results: Mapping[str, Any]) -> Iterator[Co
         device = torch.device("cpu")
     precision = results.get("precision") or build.precision_on(device, config)
     with torch_settings_restored():
-        build.set_deterministic(config)
+        set_deterministic(config.deterministic)
         torch.set_num_threads(results.get("threads") or torch.get_num_threads())
         yield Conditions(device, precision)
-
-
-@contextmanager
-def torch_settings_restored() -> Iterator[None]:
-    """Restore torch's threads, deterministic mode and random generators after a block."""
-    settle_threads()
-    cudnn, deterministic = torch.backends.cudnn, torch.utils.deterministic
-    mode, fill = torch.get_deterministic_debug_mode(), deterministic.fill_uninitialized_memory
-    benchmark, tf32 = cudnn.benchmark, cudnn.allow_tf32
-    with cpu_threads(torch.get_num_threads()), all_random_states_kept():
-        try:
-            yield
-        finally:
-            torch.set_deterministic_debug_mode(mode)
-            deterministic.fill_uninitialized_memory = fill
-            cudnn.benchmark, cudnn.allow_tf32 = benchmark, tf32
 
 
 @torch.no_grad()

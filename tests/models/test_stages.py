@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.cpu.threads import cpu_threads
-from mnist_exp.models import MLP, CNN21k, Stages
-from mnist_exp.models.stages import has_independent_samples, stages
+from mnist_exp.device import DeviceConstraint
+from mnist_exp.models import MLP, CNN20k, CNN21k, Stages
+from mnist_exp.models.stages import has_fixed_operations, has_independent_samples, stages
 from mnist_exp.train import compute_device
 from mnist_exp.train.backprop.autograd import Autograd, AutogradInParts
 from mnist_exp.train.backprop.choose import backpropagation, fast_precision, fastest_way
 from mnist_exp.train.backprop.cnn_compiled import CompiledConvolutions
 from mnist_exp.train.backprop.mlp import LinearLayers
+from tests.helpers.device_settings import device_settings
 from tests.helpers.kernel_builds import COMPILED, using
 
 CPU = torch.device("cpu")
@@ -166,3 +168,12 @@ def test_a_batch_without_finite_values_decides_nothing(capsys: pytest.CaptureFix
     assert not capsys.readouterr().err
     way(images, labels)
     assert "declares stages()" in capsys.readouterr().err
+
+
+def test_fixed_operations_are_those_of_the_class_without_hooks_and_mapped_weights() -> None:
+    networks: list[nn.Module] = [CNN20k(), CNN21k(), MLP(dropout=0.1), Perceptron()]
+    assert all(map(has_fixed_operations, networks))
+    assert not has_fixed_operations(Derived())
+    networks[0].register_forward_hook(lambda *_: None)
+    DeviceConstraint(**device_settings(mapping="differential")).attach(networks[2], seed=0)
+    assert list(map(has_fixed_operations, networks)) == [False, True, False, True]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mnist_exp.errors import UserError
-from mnist_exp.optim.muon import QUINTIC, Muon, orthogonalize
+from mnist_exp.optim.muon import QUINTIC, Muon, orthogonalize, orthogonalize_together
 from tests.helpers.kernel_builds import COMPILED, using
 
 SETTINGS: dict[str, Any] = {
@@ -74,6 +74,20 @@ def test_a_matrix_becomes_what_the_published_iteration_makes_of_it(
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
     result = orthogonalize(matrix, steps)
     torch.testing.assert_close(result, as_published(matrix, steps), rtol=1e-3, atol=1e-4)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=5),
+    st.integers(1, 8),
+)
+def test_matrices_together_become_what_each_becomes_alone(
+    shapes: list[tuple[int, int]], steps: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator) for shape in shapes]
+    together = orthogonalize_together(matrices, steps)
+    alone = [orthogonalize(matrix, steps) for matrix in matrices]
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("steps", [5, 8, 12, 20])

@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from mnist_exp.errors import UserError
-from mnist_exp.experiment.build import set_deterministic
-from mnist_exp.experiment.trained import torch_settings_restored
 from mnist_exp.models import MLP, CNN20k, CNN21k
 from mnist_exp.train.backprop.autograd import Autograd
 from mnist_exp.train.backprop.choose import backpropagation, description
 from mnist_exp.train.backprop.cuda_graph import WARM_UP, InCudaGraph
+from mnist_exp.train.torch_settings import set_deterministic, torch_settings_restored
 
 pytestmark = pytest.mark.other_device
 
@@ -34,7 +32,7 @@ def deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """torch's settings in a run; other tests have the defaults."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with torch_settings_restored():
-        set_deterministic(OmegaConf.create({"deterministic": True}))
+        set_deterministic(True)
         yield
 
 

@@ -28,7 +28,8 @@ SMALL = ("data.subset=200", "training.epochs=1", "plots.enabled=false", "report.
 HOLDOUT = ("cv=holdout", "cv.validation=200", "cv.test=200")
 # Batches of all images, since each kind of device shuffles them in another order.
 WHOLE = ("training.batch_size=200", "training.epochs=4")
-MLP, CNN = ("model=mlp", "model.hidden_sizes=[32]"), ("model=cnn21k",)
+MLP = ("model=mlp", "model.hidden_sizes=[32]")
+CNN = ("model=cnn21k", "augmentation=none")
 CNN20K = (
     *("model=cnn20k", "model.dropout=[0,0]", "augmentation=none"),
     "training.memory_format=contiguous",  # torch's batch norm in the other loses digits on a CPU
@@ -49,7 +50,6 @@ EQUAL = {
     "averaging": (*MLP, "training.averaging=0.9"),
     "swalr": (*MLP, "scheduler=swalr"),
     "plateau": (*MLP, "scheduler=plateau"),
-    "lbfgs": (*MLP, "optimizer=lbfgs"),
     "muon": (*MLP, "optimizer=muon"),
     "adagrad": (*MLP, "optimizer=adagrad"),
     "focal": (*MLP, "loss=focal"),
@@ -60,7 +60,8 @@ EQUAL = {
     "accumulate": (*DEVICES, "constraint=memristor", "constraint.rounding=accumulate"),
     "straight_through": (*DEVICES, "constraint=memristor", "constraint.rounding=straight_through"),
 }
-RANDOM = {  # a GPU draws other numbers than a CPU
+RANDOM = {  # a GPU draws other numbers than a CPU; LBFGS makes rounding errors large
+    "lbfgs": (*MLP, "optimizer=lbfgs"),
     "strong": (*MLP, "augmentation=strong"),
     "elastic": (*MLP, "augmentation=elastic"),
     "dropout": ("model=cnn20k",),
@@ -143,8 +144,8 @@ def test_gradients_of_samples_equal_those_on_the_cpu(
         found.append(open_gradients(tmp_path / where / "gradients" / "epoch_1"))
     assert list(found[0]) == list(found[1]) != []
     for on_cpu, on_gpu in zip(found[0].values(), found[1].values(), strict=True):
-        norms = (found.norms().sort().values for found in (on_gpu, on_cpu))
-        torch.testing.assert_close(*norms, rtol=1e-3, atol=1e-4)
+        of_gpu, of_cpu = (found.norms().sort().values for found in (on_gpu, on_cpu))
+        torch.testing.assert_close(of_gpu, of_cpu, rtol=1e-3, atol=1e-3 * float(of_cpu.max()))
 
 
 class StopsAt(Callback):

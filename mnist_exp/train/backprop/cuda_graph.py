@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +70,7 @@ class InCudaGraph:
 
     def _record(self, inputs: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
         self.inputs, self.labels = inputs.clone(), labels.clone()
-        graph: Any = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.loss, self.logits = self.way(self.inputs, self.labels)
@@ -83,4 +82,4 @@ class InCudaGraph:
                 "slower on a GPU."
             ) from error
         self.gradients = [p.grad for p in self.parameters]
-        return graph  # type: ignore[no-any-return]
+        return graph
