@@ -79,17 +79,18 @@ def _none_of(key: str, values: Mapping[str, Any]) -> str:
 def _similar(key: str, names: Collection[str]) -> list[str]:
     """Return the keys that were probably meant: at most three, best first."""
     group, _, name = key.rpartition(".")
+    short = "".join(word[:1] for word in name.split("_"))  # learning_rate: lr
     by_last = sorted(names, key=lambda known: (known.count("."), known))
     siblings = [known for known in by_last if group and known.rpartition(".")[0] == group]
     for among in filter(None, (siblings, by_last)):
         starting = [known for known in among if _last(known).startswith(f"{name}_")]
-        same = [known for known in among if _last(known) == name]
+        same = [known for known in among if _last(known) in (name, short)]
         if found := same or starting:
             return found[:3]
         by_name = {_last(known): known for known in reversed(among)}
         if close := difflib.get_close_matches(name, by_name, n=1, cutoff=0.7):
             return [by_name[close[0]]]
-    if "." in group and siblings:  # whole paths would be alike by their groups alone
+    if siblings:  # whole paths would be alike by their groups alone
         return []
     return difflib.get_close_matches(key, names, n=1, cutoff=0.7)
 

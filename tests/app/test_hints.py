@@ -20,6 +20,8 @@ REFUSED = {
     "tracker=[null]": "tracker=[null]: allowed is an option, csv or",
     "modle=mlp": "modle: there is no such key in this configuration; did you mean model?",
     "lr=0.1": "lr: there is no such key in this configuration; did you mean optimizer.lr?",
+    "training.learning_rate=1": "did you mean optimizer.lr?",
+    "training.foobar=1": "no such key in this configuration; python -m mnist_exp settings training",
     "epochs=3": "did you mean training.epochs?",
     "constraint=memristor optimizer.lr=1": "did you mean optimizer.lr_neg or optimizer.lr_pos? (it "
     "is a setting of optimizer=adagrad, optimizer=adam, optimizer=adamw, optimizer=lbfgs, "
@@ -50,8 +52,8 @@ REFUSED = {
     "-m constraint=ag_si,none optimizer.lr_pos=0.1": "sweep constraint=ag_si on its own",
     "-m model=mlp,cnn21k,mlp100 model.dropout=0.1": "model=cnn21k, which this sweep includes, has "
     "no such key; sweep model=mlp,mlp100 on its own, with ++model.dropout=...",
-    "--config-dir own -m seed=0,1 +model.width=3": "nothing reads this key; did you mean model.weig"
-    "hts? (it is a setting of model=mine)",
+    "--config-dir own -m seed=0,1 +model.width=3": "nothing reads this key; it is a setting of mode"
+    "l=mine",
     "constraint/update=tiki_taka": "goes with an option of constraint that has it, such as "
     "constraint=memristor constraint/update=...",
     "evaluation.times=[1s]": "it is a setting of evaluation=ideal, evaluation=pcm or ",
