@@ -79,7 +79,8 @@ def _none_of(key: str, values: Mapping[str, Any]) -> str:
 def _similar(key: str, names: Collection[str]) -> list[str]:
     """Return the keys that were probably meant: at most three, best first."""
     group, _, name = key.rpartition(".")
-    short = "".join(word[:1] for word in name.split("_"))  # learning_rate: lr
+    words = name.split("_")
+    short = "".join(word[:1] for word in words) if len(words) > 1 else name  # learning_rate: lr
     by_last = sorted(names, key=lambda known: (known.count("."), known))
     siblings = [known for known in by_last if group and known.rpartition(".")[0] == group]
     for among in filter(None, (siblings, by_last)):

@@ -34,7 +34,7 @@ from mnist_exp.train.compute_device import compute_device
 from mnist_exp.train.loop import Recipe, TrainState
 from mnist_exp.train.losses import Loss
 from mnist_exp.train.monitor import NO_METRICS
-from mnist_exp.train.torch_settings import set_deterministic
+from mnist_exp.train.torch_settings import apply_torch_settings
 from mnist_exp.train.training import batches_an_epoch
 
 MEMORY_FORMATS = {
@@ -46,7 +46,7 @@ MEMORY_FORMATS = {
 def prepare_torch(config: DictConfig) -> torch.device:
     """Apply ``deterministic`` to torch and return the compute device."""
     device = compute_device(config.runtime.device)
-    set_deterministic(config.deterministic)
+    apply_torch_settings(config.deterministic)
     return device
 
 

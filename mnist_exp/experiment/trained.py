@@ -26,7 +26,7 @@ from mnist_exp.run.directory import splits_sha256
 from mnist_exp.run.weights import SavedWeights
 from mnist_exp.train.backprop.autograd import fast_products
 from mnist_exp.train.compute_device import compute_device
-from mnist_exp.train.torch_settings import set_deterministic, torch_settings_restored
+from mnist_exp.train.torch_settings import apply_torch_settings, torch_settings_restored
 from mnist_exp.wording import counted
 
 
@@ -97,7 +97,7 @@ def conditions_of(config: DictConfig, results: Mapping[str, Any]) -> Iterator[Co
         device = torch.device("cpu")
     precision = results.get("precision") or build.precision_on(device, config)
     with torch_settings_restored():
-        set_deterministic(config.deterministic)
+        apply_torch_settings(config.deterministic)
         torch.set_num_threads(results.get("threads") or torch.get_num_threads())
         yield Conditions(device, precision)
 

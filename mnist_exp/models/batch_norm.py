@@ -23,6 +23,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         Number of channels.
     """
 
+    fixed_operations = True
+
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor

@@ -4,8 +4,9 @@ A network class with a method ``stages()`` declares the layers that a sample pas
 that its forward pass does nothing else. A class with other layers can declare
 ``independent_samples = True`` if no sample affects another's output and nothing is random, and
 ``fixed_operations = True`` if its forward pass launches the same work for every batch of a shape:
-no branch depends on values, and nothing is computed on the CPU or drawn from a generator other than
-torch's own. Subclasses do not inherit declarations.
+no branch depends on values, nothing is computed on the CPU or drawn from a generator other than
+torch's own, and within an epoch nothing changes but the values of parameters and buffers.
+Subclasses do not inherit declarations.
 """
 
 from __future__ import annotations
@@ -55,11 +56,25 @@ def has_independent_samples(model: nn.Module) -> bool:
 
 
 def has_fixed_operations(model: nn.Module) -> bool:
-    """Return whether a network declares ``stages()`` or ``fixed_operations``, and is not mapped."""
-    in_a_word = vars(type(model)).get("fixed_operations") is True
-    mapped = any(parametrizations(module) for module in model.modules())
-    said = stages(model) is not None or (in_a_word and _runs_as_its_class_says(model))
-    return said and not mapped
+    """Return whether a network declares ``stages()`` or ``fixed_operations``.
+
+    So must its modules that are not torch's own; no weight may be parametrized.
+    """
+    if stages(model) is None and not _says_fixed_operations(model):
+        return False
+    return _runs_as_its_class_says(model) and not any(
+        parametrizations(module) or not (_is_torchs(module) or _says_fixed_operations(module))
+        for module in model.modules()
+        if module is not model
+    )
+
+
+def _says_fixed_operations(module: nn.Module) -> bool:
+    return vars(type(module)).get("fixed_operations") is True
+
+
+def _is_torchs(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.modules.")
 
 
 def _is_kind(layer: nn.Module, kind: type[nn.Module]) -> bool:

@@ -40,7 +40,10 @@ class Callback:
         """Before the forward pass: the batch's indices [B] and normalised images."""
 
     def on_batch_end(self, state: TrainState, loss: Tensor) -> None:
-        """After the optimizer step, with gradients still set; ``loss`` is the batch's mean []."""
+        """After the optimizer step, with gradients still set; ``loss`` is the batch's mean [].
+
+        The next batch may write its gradients to the same memory.
+        """
 
     def on_step_logged(self, state: TrainState, row: Row) -> None:
         """Every ``training.log_every`` steps: epoch, step, loss, accuracy and lr of the batch.

@@ -19,7 +19,7 @@ from mnist_exp.interruption import STOPPING, Interrupted
 from mnist_exp.run.lock import is_locked
 from mnist_exp.run.yaml_files import load_yaml
 from mnist_exp.train import Callback, TrainState
-from mnist_exp.train.torch_settings import of_new_tensors
+from mnist_exp.train.torch_settings import cudnn, deterministic_settings
 from tests.app.test_main import run as run_command
 from tests.helpers.fault_injection import SMALL, command, few_images, outcome
 
@@ -107,13 +107,14 @@ def test_a_stop_signal_leaves_a_run_to_go_on_with(
 
 def test_torch_is_left_as_it_was(tmp_path: Path) -> None:
     random, threads = torch.get_rng_state(), torch.get_num_threads()
-    mode, tf32 = torch.get_deterministic_debug_mode(), torch.backends.cudnn.allow_tf32
-    filled = of_new_tensors.fill_uninitialized_memory
+    mode = torch.get_deterministic_debug_mode()
+    cudnn.allow_tf32 = True  # torch's defaults, whatever other tests have left
+    deterministic_settings.fill_uninitialized_memory = True
     train("threads=2", directory=tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), random)
     assert (torch.get_num_threads(), torch.get_deterministic_debug_mode()) == (threads, mode)
-    assert torch.backends.cudnn.allow_tf32 == tf32
-    assert of_new_tensors.fill_uninitialized_memory == filled
+    assert (cudnn.conv.fp32_precision, cudnn.allow_tf32) == ("tf32", True)
+    assert deterministic_settings.fill_uninitialized_memory
 
 
 def test_options_of_ones_own(tmp_path: Path) -> None:

@@ -174,6 +174,9 @@ def test_fixed_operations_are_those_of_the_class_without_hooks_and_mapped_weight
     networks: list[nn.Module] = [CNN20k(), CNN21k(), MLP(dropout=0.1), Perceptron()]
     assert all(map(has_fixed_operations, networks))
     assert not has_fixed_operations(Derived())
+    with_ones_own = MLP()
+    with_ones_own.network[1] = Perceptron()  # declares stages() of its own, which is not enough
+    assert not has_fixed_operations(with_ones_own)
     networks[0].register_forward_hook(lambda *_: None)
     DeviceConstraint(**device_settings(mapping="differential")).attach(networks[2], seed=0)
     assert list(map(has_fixed_operations, networks)) == [False, True, False, True]

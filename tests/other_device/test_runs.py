@@ -64,7 +64,7 @@ RANDOM = {  # a GPU draws other numbers than a CPU; LBFGS makes rounding errors 
     "lbfgs": (*MLP, "optimizer=lbfgs"),
     "strong": (*MLP, "augmentation=strong"),
     "elastic": (*MLP, "augmentation=elastic"),
-    "dropout": ("model=cnn20k",),
+    "dropout": ("model=cnn20k", "model.dropout=[0.1,0.1]"),
     "bf16": (*CNN, "training.precision=bf16"),
     "memristor": (*DEVICES, "constraint=memristor"),
     "retention": (
@@ -163,7 +163,7 @@ class StopsAt(Callback):
 @pytest.mark.parametrize(
     "options",
     [
-        ("model=cnn20k", "augmentation=strong"),
+        ("model=cnn20k", "model.dropout=[0.1,0.1]", "augmentation=strong"),
         (*DEVICES, "constraint=reram_es", "constraint/read=analog"),
         (*DEVICES, "constraint=gokmen_vlasov", "constraint/update=tiki_taka_v2"),
         (*MLP, "optimizer=lbfgs", "model.dropout=0.2", "training.averaging=0.9"),
@@ -173,10 +173,10 @@ class StopsAt(Callback):
 def test_an_interrupted_run_resumes_bit_for_bit(
     gpu: torch.device, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    options = (*options, "training.batch_size=50", "training.epochs=2")
+    options = (*options, "training.batch_size=30", "training.epochs=2")  # 7 batches an epoch
     run_on("auto", tmp_path / "whole", *options)
     with pytest.raises(KeyboardInterrupt):
-        run_on("auto", tmp_path / "parts", *options, callbacks={"stops": StopsAt(6)})
+        run_on("auto", tmp_path / "parts", *options, callbacks={"stops": StopsAt(9)})
     assert load_run(tmp_path / "parts").results["status"] != "completed"
     run_on("auto", tmp_path / "parts", *options)
     assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))

@@ -74,9 +74,15 @@ def fastest_way(model: nn.Module, label_smoothing: float, precision: str) -> Way
 
 
 def is_recorded(model: nn.Module) -> bool:
-    """Return whether a network's work on a batch becomes a CUDA graph."""
-    on_gpu = all(p.device.type == "cuda" for p in model.parameters())
-    return on_gpu and not is_read(model) and stages.has_fixed_operations(model)
+    """Return whether a network's work on a batch becomes a CUDA graph.
+
+    Its declaration is not compared with autograd, which would go the same way.
+    """
+    # AMD's GPUs are "cuda" to torch too; nothing was recorded on one
+    on_nvidia = torch.version.hip is None and all(
+        p.device.type == "cuda" for p in model.parameters()
+    )
+    return on_nvidia and not is_read(model) and stages.has_fixed_operations(model)
 
 
 def _fastest_kind(model: nn.Module, precision: str) -> type[Way]:

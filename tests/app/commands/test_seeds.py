@@ -59,7 +59,8 @@ def test_a_share_measured_besides_stands_by_the_accuracy(tmp_path: Path) -> None
         ("memristor", ["optimizer.lr_pos=0.1"], ""),
         ("memristor", ["augmentation=none"], ""),
         ("cnn21k", [], "validation images"),
-        ("cnn20k", [], "test images"),
+        ("cnn20k", [], "validation images"),
+        ("cnn20k_fast", [], "validation images"),
         ("cnn21k_published", [], ""),
     ],
 )
