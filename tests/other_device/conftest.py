@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 import torch
 
+from mnist_exp.errors import UserError
 from mnist_exp.train.compute_device import compute_device
 from tests.other_device.device import NAME, RealDevice, compiler, load
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", choices=["cuda", "mps"], help="the GPU to run on; else imitated")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if (name := real(session.config)) is not None:
+        try:
+            compute_device(name)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def real(config: pytest.Config) -> str | None:

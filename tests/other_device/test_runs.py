@@ -21,15 +21,15 @@ from mnist_exp.train import Callback
 from mnist_exp.train.state import TrainState
 from tests.conftest import composed_once
 from tests.other_device.conftest import choose
+from tests.other_device.device import NAME
 
 pytestmark = pytest.mark.other_device
 
 SMALL = ("data.subset=200", "training.epochs=1", "plots.enabled=false", "report.enabled=false")
 HOLDOUT = ("cv=holdout", "cv.validation=200", "cv.test=200")
-# Batches of all images, since each kind of device shuffles them in another order.
+# On a GPU: batches of all images, as it shuffles them in another order than a CPU.
 WHOLE = ("training.batch_size=200", "training.epochs=4")
-MLP = ("model=mlp", "model.hidden_sizes=[32]")
-CNN = ("model=cnn21k", "augmentation=none")
+MLP, CNN = ("model=mlp", "model.hidden_sizes=[32]"), ("model=cnn21k",)
 CNN20K = (
     *("model=cnn20k", "model.dropout=[0,0]", "augmentation=none"),
     "training.memory_format=contiguous",  # torch's batch norm in the other loses digits on a CPU
@@ -47,9 +47,12 @@ EQUAL = {
     "cnn20k": CNN20K,
     "channels_last": (*CNN, "training.memory_format=channels_last"),
     "auto_precision": (*MLP, "training.precision=auto"),
+    "strong": (*MLP, "augmentation=strong"),
+    "elastic": (*MLP, "augmentation=elastic"),
     "averaging": (*MLP, "training.averaging=0.9"),
     "swalr": (*MLP, "scheduler=swalr"),
     "plateau": (*MLP, "scheduler=plateau"),
+    "lbfgs": (*MLP, "optimizer=lbfgs"),
     "muon": (*MLP, "optimizer=muon"),
     "adagrad": (*MLP, "optimizer=adagrad"),
     "focal": (*MLP, "loss=focal"),
@@ -60,10 +63,10 @@ EQUAL = {
     "accumulate": (*DEVICES, "constraint=memristor", "constraint.rounding=accumulate"),
     "straight_through": (*DEVICES, "constraint=memristor", "constraint.rounding=straight_through"),
 }
-RANDOM = {  # a GPU draws other numbers than a CPU; LBFGS makes rounding errors large
-    "lbfgs": (*MLP, "optimizer=lbfgs"),
-    "strong": (*MLP, "augmentation=strong"),
-    "elastic": (*MLP, "augmentation=elastic"),
+# Of these, equal on the imitation alone: a GPU augments by other numbers, and LBFGS makes its
+# rounding errors large.
+NEAR_ON_GPUS = ("strong", "elastic", "lbfgs", "cnn21k", "channels_last")
+RANDOM = {  # the devices of a GPU draw other numbers than those of a CPU
     "dropout": ("model=cnn20k", "model.dropout=[0.1,0.1]"),
     "bf16": (*CNN, "training.precision=bf16"),
     "memristor": (*DEVICES, "constraint=memristor"),
@@ -94,6 +97,11 @@ def run_on(where: str, directory: Path, *overrides: str, **more: Any) -> dict[st
     return run_experiment(config, directory, **more)
 
 
+def whole(gpu: torch.device) -> tuple[str, ...]:
+    """Return what lets a run on a GPU be compared with one on a CPU; the imitation needs none."""
+    return () if gpu.type == NAME else WHOLE
+
+
 def weights(directory: Path) -> torch.Tensor:
     """Return the weights of the last epoch, as one vector."""
     state = load_run(directory).model("last").state_dict()
@@ -106,10 +114,13 @@ def test_training_equals_that_on_the_cpu(
 ) -> None:
     rows, before = [], functions.operations()
     for where in ("cpu", "auto"):
-        results = run_on(where, tmp_path / where, *WHOLE, *EQUAL[option])
+        results = run_on(where, tmp_path / where, *whole(gpu), *EQUAL[option])
         assert results["device"] == (gpu.type if where == "auto" else "cpu")
         rows.append([row["train_loss"] for row in results["folds"][0]["epochs"]])
     assert functions.operations() > before + 100 or gpu.type == "mps"
+    if gpu.type != NAME and option in NEAR_ON_GPUS:
+        torch.testing.assert_close(rows[1], rows[0], rtol=0.05, atol=0)
+        return
     torch.testing.assert_close(rows[1], rows[0], rtol=1e-3, atol=0)
     on_cpu, on_gpu = (weights(tmp_path / where) for where in ("cpu", "auto"))
     assert (on_gpu - on_cpu).norm() < 1e-2 * on_cpu.norm()
@@ -140,10 +151,14 @@ def test_gradients_of_samples_equal_those_on_the_cpu(
     functions.allow_float64(float64)
     found = []
     for where in ("cpu", "auto"):
-        run_on(where, tmp_path / where, *WHOLE, *model, f"gradients={kind}")
+        options = (*model, f"gradients={kind}", "training.batch_size=64", *whole(gpu))
+        run_on(where, tmp_path / where, *options)
         found.append(open_gradients(tmp_path / where / "gradients" / "epoch_1"))
     assert list(found[0]) == list(found[1]) != []
     for on_cpu, on_gpu in zip(found[0].values(), found[1].values(), strict=True):
+        if gpu.type == NAME:
+            torch.testing.assert_close(on_gpu.norms(), on_cpu.norms(), rtol=1e-3, atol=1e-4)
+            continue
         of_gpu, of_cpu = (found.norms().sort().values for found in (on_gpu, on_cpu))
         torch.testing.assert_close(of_gpu, of_cpu, rtol=1e-3, atol=1e-3 * float(of_cpu.max()))
 
@@ -235,7 +250,7 @@ def test_the_classifier(gpu: torch.device, mnist: Dataset) -> None:
     on_cpu, on_gpu = (
         PyTorchNNWrapper(
             epochs=2,
-            batch_size=500,
+            batch_size=128 if gpu.type == NAME else 500,
             device=device,
             random_state=0,
             early_stopping=True,
