@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_exp.errors import UserError
-from mnist_exp.models.batch_norm import BatchNorm2d
+from mnist_exp.models.batch_norm import BatchNorm2d, FusedSequential
 from mnist_exp.models.stages import Stages
 from mnist_exp.schema.parts import CNN, CNN20K
 from mnist_exp.schema.rule import check_settings
@@ -127,7 +127,7 @@ class CNN20k(nn.Module):
         in_channels, *sides = image_shape
         _check_size("CNN20k", sides, least=4)
         input_dropout, transition_dropout = dropout
-        self.features = nn.Sequential(
+        self.features = FusedSequential(
             _conv_block(in_channels, 12),  # (B, 12, 28, 28)
             _conv_block(12, 16),
             nn.Dropout2d(input_dropout),

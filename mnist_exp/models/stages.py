@@ -34,7 +34,7 @@ def stages(model: nn.Module) -> Stages | None:
     Also None if ``stages()`` returns None, for settings that it cannot describe, or if the layers
     are not torch's own or do not hold all parameters exactly once.
     """
-    if not says_stages(type(model)) or not _runs_as_its_class_says(model):
+    if not says_stages(type(model)) or not runs_as_its_class_says(model):
         return None
     said: Stages | None = model.stages()  # type: ignore[operator]
     if said is None:
@@ -52,7 +52,7 @@ def stages(model: nn.Module) -> Stages | None:
 def has_independent_samples(model: nn.Module) -> bool:
     """Return whether a network declares ``stages()`` or ``independent_samples``."""
     in_a_word = vars(type(model)).get("independent_samples") is True
-    return stages(model) is not None or (in_a_word and _runs_as_its_class_says(model))
+    return stages(model) is not None or (in_a_word and runs_as_its_class_says(model))
 
 
 def has_fixed_operations(model: nn.Module) -> bool:
@@ -62,7 +62,7 @@ def has_fixed_operations(model: nn.Module) -> bool:
     """
     if stages(model) is None and not _says_fixed_operations(model):
         return False
-    return _runs_as_its_class_says(model) and not any(
+    return runs_as_its_class_says(model) and not any(
         parametrizations(module) or not (_is_torchs(module) or _says_fixed_operations(module))
         for module in model.modules()
         if module is not model
@@ -82,7 +82,7 @@ def _is_kind(layer: nn.Module, kind: type[nn.Module]) -> bool:
     return (type(layer).__bases__[0] if parametrizations(layer) else type(layer)) is kind
 
 
-def _runs_as_its_class_says(model: nn.Module) -> bool:
+def runs_as_its_class_says(model: nn.Module) -> bool:
     """Return whether a model has no hooks, and no ``forward`` set on an instance."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return not any(

@@ -7,7 +7,7 @@ from ctypes import CDLL, Structure, c_float, c_int, c_int64, c_uint64, c_void_p
 from mnist_exp.errors import UserError
 
 # Version of the interface below; must equal INTERFACE in interface.h.
-INTERFACE = 4
+INTERFACE = 5
 POINTER, COUNT, NUMBER, SEED = c_void_p, c_int64, c_float, c_uint64
 
 
@@ -55,6 +55,16 @@ class Convolution(Structure):
         *((name, COUNT) for name in ("in_channels", "out_channels", "height", "width", "pooled")),
         *((name, COUNT) for name in ("out_stride", "in_stride", "tap_stride")),
         *((name, POINTER) for name in ("weight", "bias", "weight_gradient", "bias_gradient")),
+    )
+
+
+class Normalisation(Structure):
+    """A step of batch normalisation, ReLU and pooling in C; batch_norm.h says what each does."""
+
+    _fields_ = (
+        *((name, COUNT) for name in ("step", "height", "width", "channels", "pooled")),
+        *((name, POINTER) for name in ("x", "gradient", "centre", "scale", "shift")),
+        *((name, POINTER) for name in ("slope", "offset", "out", "sums")),
     )
 
 
@@ -119,6 +129,7 @@ SIGNATURES = {
     ),
     "read_product": (None, (POINTER, POINTER, COUNT, POINTER, POINTER, COUNT)),
     "normals": (None, (POINTER, COUNT, SEED, COUNT)),
+    "batch_norm": (None, (POINTER, COUNT, COUNT)),
     "convolutional_network_scratch": (COUNT, (POINTER, COUNT, POINTER, COUNT)),
     "convolutional_network": (
         c_int,

@@ -27,6 +27,7 @@ static uint64_t run(uint64_t seed, int64_t threads, int compare) {
         check_elementwise(&c);
         check_step_devices(&c);
         if (i % 4 == 0) {
+            check_batch_norm(&c);
             check_orthogonalize(&c);
             check_convolutional_network(&c);
             check_reading(&c);

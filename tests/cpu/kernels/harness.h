@@ -55,6 +55,7 @@ typedef struct {
 } NaiveLinear;
 void naive_linear(Case *c, NaiveLinear *naive, const double *x, const int64_t *labels, int64_t samples);
 
+void check_batch_norm(Case *c);
 void check_elementwise(Case *c);
 void check_orthogonalize(Case *c);
 void check_step_devices(Case *c);

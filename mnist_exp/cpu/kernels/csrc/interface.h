@@ -4,11 +4,12 @@
 
 #include <stdint.h>
 
+#include "batch_norm.h"
 #include "convolutions.h"
 #include "linear_layers.h"
 #include "step_devices.h"
 
-#define INTERFACE 4 /* version; increase it here and in interface.py when a signature or struct changes */
+#define INTERFACE 5 /* version; increase it here and in interface.py when a signature or struct changes */
 
 int64_t interface(void);
 
