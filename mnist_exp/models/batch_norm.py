@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ class FusedSequential(nn.Sequential):
         if not (self.training and runs_as_its_class_says(self)):
             output: Tensor = super().forward(input)
             return output
-        layers = [layer for layer in self.modules() if not isinstance(layer, nn.Sequential)]
+        layers = list(_in_order(self))
         while layers:
             fused, done = None, _fusible(layers)
             if done:
@@ -93,6 +94,15 @@ class FusedSequential(nn.Sequential):
                 fused, done = layers[0](input), 1
             input, layers = fused, layers[done:]
         return input
+
+
+def _in_order(layers: nn.Sequential) -> Iterator[nn.Module]:
+    """Yield the layers, also those of nested `nn.Sequential`, which may contain one repeatedly."""
+    for layer in layers:
+        if isinstance(layer, nn.Sequential) and type(layer) in (nn.Sequential, FusedSequential):
+            yield from _in_order(layer)
+        else:
+            yield layer
 
 
 def _fusible(layers: list[nn.Module]) -> int:

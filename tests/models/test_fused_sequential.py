@@ -159,6 +159,23 @@ def test_other_tensors_and_modes_go_to_torch(fused: list[bool]) -> None:
     assert fused == []
 
 
+class Doubled(nn.Sequential):
+    """A nested network with a forward pass of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+def test_layers_are_those_of_the_sequence_and_not_their_parts(fused: list[bool]) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(6, 6, 3, padding=1, bias=False)
+    nn.utils.parametrizations.orthogonal(convolution)
+    relu = nn.ReLU()
+    model = layers(6, convolution, relu, Doubled(BatchNorm2d(6), relu), BatchNorm2d(6), relu)
+    check(model, images(4, 6, 8, 8))
+    assert fused == [False, False]
+
+
 @pytest.mark.parametrize("place", ["0", "0.0", "0.1", ""])
 def test_hooks_see_every_layer(place: str, fused: list[bool]) -> None:
     torch.manual_seed(0)
