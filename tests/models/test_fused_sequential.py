@@ -153,6 +153,7 @@ def test_other_tensors_and_modes_go_to_torch(fused: list[bool]) -> None:
     copy.deepcopy(model).double()(x.double())
     model(images(2, 6, 2, 342))  # a row of 2,052 numbers
     torch.func.vmap(model.get_submodule("0.0").eval())(x.unsqueeze(0))
+    torch.compile(model, backend="eager", fullgraph=True)(x)
     model.eval()(x)
     model.train().get_submodule("0.0").eval()
     model(x)
