@@ -42,10 +42,16 @@ def summary_lines(results: dict[str, Any], directory: Path) -> list[str]:
         f"{results['precision']}, {results['device']}, "
         f"{counted(results['threads'], 'thread')}, seed {results['seed']}",
         *([f"report: {page}"] if (page := directory / "report.html").is_file() else []),
-        f"results, checkpoints and plots: {directory}",
+        f"{_written(directory)}: {directory}",
         *(comparison_lines(results["reproduction"]) if "reproduction" in results else []),
     ]
     return [printable(line) for line in lines]
+
+
+def _written(directory: Path) -> str:
+    """Return what a run's directory holds, in words."""
+    drawn = (directory / "plots").is_dir()
+    return "results, checkpoints and plots" if drawn else "results and checkpoints"
 
 
 def _fold_table(results: dict[str, Any]) -> list[str]:

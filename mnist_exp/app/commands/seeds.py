@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from mnist_exp.app.commands import argument_parser
+from mnist_exp.app.run_directories import claim_directory
 from mnist_exp.files.atomic import write_atomic
 from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.command_line import command, override
@@ -75,12 +76,21 @@ def chosen_on(name: str, overrides: list[str]) -> str:
     return f"{found[1]} images" if found else ""
 
 
-def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path, int]:
-    """Run the recipe with seeds 0, 1, ... as one sweep; return its directory and exit code."""
-    directory = Path("outputs/reproduce") / f"{time.strftime('%Y-%m-%d-%H-%M-%S')}-{name}"
+def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path | None, int]:
+    """Run the recipe with seeds 0, 1, ... as one sweep; return its directory and exit code.
+
+    The directory is None if the sweep was refused before it began, and printed its error.
+    """
+    wanted = Path("outputs/reproduce") / f"{time.strftime('%Y-%m-%d-%H-%M-%S')}-{name}"
+    claimed = claim_directory(wanted, "sweep", named=False)  # another may start in this second
+    claimed.release()
     words = [sys.executable, "-m", "mnist_exp", "-m", recipe_override(name), *overrides]
-    words += [f"seed=range({seeds})", override("hydra.sweep.dir", directory)]
-    return directory, subprocess.run(words, check=False).returncode
+    words += [f"seed=range({seeds})", override("hydra.sweep.dir", claimed.wanted)]
+    code = subprocess.run(words, check=False).returncode
+    if (claimed.wanted / SWEEP_FILE).is_file():
+        return claimed.wanted, code
+    claimed.unmake()
+    return None, code
 
 
 def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str]) -> str:
@@ -156,7 +166,7 @@ def main(arguments: list[str]) -> int:
     for name in names:
         directory, code = run_seeds(name, seeds, overrides)
         exit_code = exit_code or code
-        if not (directory / SWEEP_FILE).is_file():  # refused before it began; its error is printed
+        if directory is None:
             break
         rows = read_jobs(directory)
         line = table_row(name, directory, rows, overrides)
