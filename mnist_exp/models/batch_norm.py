@@ -19,28 +19,21 @@ class BatchNorm2d(nn.BatchNorm2d):
     torch's channels-last kernels need enough channels to fill a vector register, 32 in bfloat16;
     with the 12 to 24 of a small network they fall back to scalar code. This class calls the same
     kernels on a view in which the W * C numbers of an image row, contiguous in memory, are the
-    channels. Other inputs take torch's own path.
-
-    Parameters
-    ----------
-    num_features : int
-        Number of channels.
+    channels. Other inputs take torch's own path. Parameters as torch's. In training it has first
+    derivatives, in reverse mode.
     """
 
     fixed_operations = True
 
-    running_mean: Tensor
+    running_mean: Tensor  # these four: where `_is_usual`
     running_var: Tensor
     num_batches_tracked: Tensor
     momentum: float
 
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features)
-
     def forward(self, input: Tensor) -> Tensor:
         """Normalise ``input`` [B, C, H, W] over all but the channels."""
         if not (
-            self.training
+            self._is_usual(input)
             and input.device.type == "cpu"
             and input.is_contiguous(memory_format=torch.channels_last)
         ):
@@ -55,13 +48,26 @@ class BatchNorm2d(nn.BatchNorm2d):
 
         Returns None, and does nothing, where the compiled kernels cannot take the tensors.
         """
-        parameters = (self.weight, self.bias, self.running_mean, self.eps)
-        found = norm_relu(input, *parameters, pooled) if self.training else None
+        if not self._is_usual(input):
+            return None
+        found = norm_relu(input, self.weight, self.bias, self.eps, pooled)
         if found is None:
             return None
         output, mean, var = found
         self._track(mean, var, input.numel() // input.shape[1])
         return output
+
+    def _is_usual(self, input: Tensor) -> bool:
+        """Return whether this is training, as most do it, on a batch of the right size."""
+        return (
+            self.training
+            and self.affine
+            and self.running_mean is not None
+            and self.momentum is not None
+            and input.ndim == 4
+            and input.shape[1] == self.num_features
+            and input.numel() > self.num_features  # torch refuses one number per channel
+        )
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, size: int) -> None:
@@ -74,27 +80,46 @@ class BatchNorm2d(nn.BatchNorm2d):
 class FusedSequential(nn.Sequential):
     """`nn.Sequential` with fewer passes over memory in training on CPUs.
 
-    A `BatchNorm2d`, a ReLU and a 2x2 max pooling in a row, also across nested `nn.Sequential`, are
-    one operation of the compiled kernels, unless hooks watch the layers.
+    A `BatchNorm2d` of this module, an ``nn.ReLU`` and possibly an ``nn.MaxPool2d(2)`` in a row,
+    also across nested ``nn.Sequential``, are one operation of the compiled kernels: for float32 in
+    channels-last layout (``training.memory_format=channels_last``) with width * channels up to
+    2,048. Where this does not hold, or hooks watch the layers, they run one by one.
     """
 
     fixed_operations = True
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layers in order."""
-        watched = torch.compiler.is_compiling() or not runs_as_its_class_says(self)
-        if watched or not self.training:
+        by_one = torch.compiler.is_compiling() or not self.training
+        if by_one or not runs_as_its_class_says(self):
             output: Tensor = super().forward(input)
             return output
         layers = list(_in_order(self))
         while layers:
-            fused, done = None, _fusible(layers)
-            if done:
-                fused = layers[0].with_relu(input, done == 3)  # type: ignore[operator]
-            if fused is None:
-                fused, done = layers[0](input), 1
-            input, layers = fused, layers[done:]
+            fused, done = _fused(layers, input)
+            input, layers = layers[0](input) if fused is None else fused, layers[done:]
         return input
+
+
+def _fused(layers: list[nn.Module], input: Tensor) -> tuple[Tensor | None, int]:
+    """Apply the first two or three layers as one, if possible; return output and their number."""
+    norm, relu, pool = [*layers, None, None][:3]
+    if type(norm) is not BatchNorm2d or type(relu) is not nn.ReLU:
+        return None, 1
+    output = norm.with_relu(input, True) if _halves(pool) else None
+    if output is not None:
+        return output, 3
+    output = norm.with_relu(input, False)
+    return output, 1 if output is None else 2
+
+
+def _halves(pool: nn.Module | None) -> bool:
+    """Return whether a layer takes the largest number of each 2x2 window."""
+    if type(pool) is not nn.MaxPool2d:
+        return False
+    pairs = (pool.kernel_size, (2, 2)), (pool.stride, (2, 2)), (pool.padding, (0, 0))
+    plain = pool.dilation in (1, (1, 1)) and not pool.ceil_mode and not pool.return_indices
+    return plain and all(found in (pair, pair[0]) for found, pair in pairs)
 
 
 def _in_order(layers: nn.Sequential) -> Iterator[nn.Module]:
@@ -104,20 +129,6 @@ def _in_order(layers: nn.Sequential) -> Iterator[nn.Module]:
             yield from _in_order(layer)
         else:
             yield layer
-
-
-def _fusible(layers: list[nn.Module]) -> int:
-    """Return how many of the first layers are one operation: three with pooling, two, or none."""
-    norm, relu, pool = [*layers, None, None][:3]
-    if type(norm) is not BatchNorm2d or type(relu) is not nn.ReLU:
-        return 0
-    pooling = (2, 2, 0, 1, False, False)
-    return 3 if type(pool) is nn.MaxPool2d and _settings(pool) == pooling else 2
-
-
-def _settings(pool: nn.MaxPool2d) -> tuple[object, ...]:
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-    return tuple(getattr(pool, name) for name in names)
 
 
 class _Normalise(torch.autograd.Function):
@@ -165,13 +176,13 @@ class _Normalise(torch.autograd.Function):
 
 def _scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return ``x * scale + shift`` with float32 ``scale`` and ``shift`` [C], in one kernel."""
-    batch, channels, height, width = x.shape
+    _, channels, _, width = x.shape
     zeros, ones = scale.new_zeros(width * channels), scale.new_ones(width * channels)
-    wide, _, _ = torch.native_batch_norm(
-        _wide(x), scale.repeat(width), shift.repeat(width), zeros, ones, False, 0.0, 0.0
-    )
-    rows = wide.permute(0, 2, 3, 1).reshape(batch, height, width, channels)
-    return rows.permute(0, 3, 1, 2)
+    result = torch.empty_like(x)  # no view, so that it may be changed in place
+    factors = (scale.repeat(width), shift.repeat(width), zeros, ones, False, 0.0, 0.0)
+    unused = scale.new_empty(0)
+    torch.native_batch_norm(_wide(x), *factors, out=(_wide(result), unused, unused))
+    return result
 
 
 def _wide(x: Tensor) -> Tensor:

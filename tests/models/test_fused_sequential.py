@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mnist_exp.cpu import batch_norm
+from mnist_exp.cpu.kernels import library
 from mnist_exp.models.batch_norm import BatchNorm2d, FusedSequential
 from tests.helpers.kernel_builds import COMPILED, using
 
@@ -106,15 +108,33 @@ def test_equal_numbers_of_a_window_share_a_gradient_as_in_torch(fused: list[bool
     assert fused == [True]
 
 
-def test_means_far_from_zero_leave_the_variance_exact() -> None:
+def test_statistics_are_exact_also_far_from_zero() -> None:
     torch.manual_seed(0)
-    model, x = layers(12), images(64, 12, 14, 14) + 1000
+    model, x = layers(12), images(64, 12, 14, 14) + 1e4
     norm = model.get_submodule("0.0")
     assert isinstance(norm, BatchNorm2d)
-    norm.running_mean.fill_(1000.0)
+    norm.momentum = 1.0
     model(x)
-    exact = 0.9 + 0.1 * x.double().var((0, 2, 3))
-    torch.testing.assert_close(norm.running_var.double(), exact, rtol=1e-5, atol=0)
+    mean, var = x.double().mean((0, 2, 3)), x.double().var((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean.double(), mean, rtol=1e-7, atol=0)
+    torch.testing.assert_close(norm.running_var.double(), var, rtol=1e-6, atol=0)
+
+
+def test_a_batch_gives_the_same_whatever_came_before() -> None:
+    torch.manual_seed(0)
+    model, x = layers(12), images(8, 12, 6, 6)
+    output = model(x)
+    model(x * float("nan"))
+    assert torch.equal(model(x), output)
+
+
+def test_a_constant_channel_has_no_variance() -> None:
+    torch.manual_seed(0)
+    model, x = layers(40), images(8, 40, 6, 6)
+    x[:] = 255 * torch.rand(40)[:, None, None]
+    norm = model.get_submodule("0.0")
+    assert isinstance(norm, BatchNorm2d)
+    torch.testing.assert_close(model(x)[0, :, 0, 0], norm.bias.relu(), rtol=0, atol=0.02)
 
 
 def test_nan_and_infinity_reach_the_output() -> None:
@@ -128,7 +148,8 @@ def test_nan_and_infinity_reach_the_output() -> None:
     ("pool", "side", "pooled"),
     [
         pytest.param(nn.MaxPool2d(2), 8, [True], id="2x2"),
-        pytest.param(nn.MaxPool2d(2), 7, [], id="an odd side"),
+        pytest.param(nn.MaxPool2d((2, 2), (2, 2), (0, 0)), 8, [True], id="2x2 in pairs"),
+        pytest.param(nn.MaxPool2d(2), 7, [False], id="an odd side"),
         pytest.param(nn.MaxPool2d(3), 9, [False], id="3x3"),
         pytest.param(nn.MaxPool2d(2, stride=1), 8, [False], id="windows overlap"),
         pytest.param(nn.MaxPool2d(2, padding=1), 8, [False], id="padding"),
@@ -145,6 +166,43 @@ def test_only_what_is_known_is_taken(
     assert fused == pooled
 
 
+def test_what_needs_no_gradient_has_none(fused: list[bool]) -> None:
+    torch.manual_seed(0)
+    model, x = layers(6, nn.MaxPool2d(2)), images(4, 6, 8, 8)
+    expected = step(model, x)
+    model(x).square().sum().backward()  # without the inputs' gradient
+    model.requires_grad_(False)
+    torch.testing.assert_close(step(model, x)["gradient"], expected["gradient"])
+    with torch.no_grad():
+        torch.testing.assert_close(model(x).double(), expected["output"])
+    assert fused == 4 * [True]
+
+
+@pytest.mark.parametrize("fault", ["too few channels", "too many channels", "a single number"])
+def test_wrong_images_are_refused_as_by_torch(fault: str) -> None:
+    model = layers(6)
+    shapes = {"too few channels": (4, 1, 8, 8), "too many channels": (4, 12, 8, 8)}
+    norm = model.get_submodule("0.0")
+    assert isinstance(norm, BatchNorm2d)
+    before = norm.running_mean.clone()
+    with pytest.raises((ValueError, RuntimeError), match=r"more than 1 value|should contain"):
+        model(images(*shapes.get(fault, (1, 6, 1, 1))))
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_a_backward_pass_that_cannot_be_made_is_refused() -> None:
+    model, x = layers(6), images(4, 6, 8, 8).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(torch.Tensor.half, lambda tensor: tensor):
+        output = model(x)
+    with pytest.raises(RuntimeError, match="takes plain float32 tensors"):
+        output.sum().backward()
+
+
+def test_rows_are_limited_as_in_the_kernel() -> None:
+    header = (Path(library.__file__).parent / "csrc" / "batch_norm.h").read_text()
+    assert f"#define MOST_IN_ROW {batch_norm.MOST_IN_ROW} " in header
+
+
 def test_other_tensors_and_modes_go_to_torch(fused: list[bool]) -> None:
     torch.manual_seed(0)
     model, x = layers(6), images(4, 6, 8, 8)
@@ -157,6 +215,9 @@ def test_other_tensors_and_modes_go_to_torch(fused: list[bool]) -> None:
     model.eval()(x)
     model.train().get_submodule("0.0").eval()
     model(x)
+    model.get_submodule("0.0").train().momentum = None  # type: ignore[assignment]
+    model(x)
+    FusedSequential(BatchNorm2d(6, affine=False, track_running_stats=False), nn.ReLU())(x)
     assert fused == []
 
 
@@ -187,6 +248,18 @@ def test_hooks_see_every_layer(place: str, fused: list[bool]) -> None:
     handle.remove()
     model(images(4, 6, 8, 8))
     assert fused == [False]
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_layers_may_work_in_place(watched: bool, fused: list[bool]) -> None:
+    torch.manual_seed(0)
+    activations = nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Hardtanh(inplace=True)
+    model, x = FusedSequential(BatchNorm2d(6), *activations), images(4, 6, 8, 8)
+    expected = one_by_one(model, x)
+    if watched:
+        model.register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(step(model, x), expected, rtol=1e-4, atol=1e-4)
+    assert fused == ([] if watched else [True])
 
 
 def test_no_second_derivative_is_made_up() -> None:

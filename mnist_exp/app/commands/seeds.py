@@ -86,11 +86,13 @@ def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path | None,
     claimed.release()
     words = [sys.executable, "-m", "mnist_exp", "-m", recipe_override(name), *overrides]
     words += [f"seed=range({seeds})", override("hydra.sweep.dir", claimed.wanted)]
-    code = subprocess.run(words, check=False).returncode
-    if (claimed.wanted / SWEEP_FILE).is_file():
-        return claimed.wanted, code
-    claimed.unmake()
-    return None, code
+    try:
+        code = subprocess.run(words, check=False).returncode
+    finally:
+        began = (claimed.wanted / SWEEP_FILE).is_file()
+        if not began:
+            claimed.unmake()
+    return claimed.wanted if began else None, code
 
 
 def table_row(name: str, directory: Path, rows: list[Row], overrides: list[str]) -> str:

@@ -1,7 +1,7 @@
 /* Batch normalisation, ReLU and optional 2x2 max pooling of channels-last images as one operation:
    two passes over the inputs forward, two backward, where torch needs up to four and seven.
 
-   A row of an image is width * channels numbers in a row in memory; factors of channels are repeated
+   A row of an image is width * channels contiguous numbers; factors of channels are repeated
    over it, so that any number of channels fills the vector registers. */
 #include <string.h>
 
@@ -16,10 +16,10 @@ static const float *input_row(const Normalisation *n, int64_t image, int64_t y) 
     return n->x + (image * n->height + y) * row_of(n);
 }
 
-/* Row y of the output, or of its gradient, in `first`: y counts rows of the input. */
+/* Where the output, or its gradient, begins for row y of the input. */
 static int64_t output_row(const Normalisation *n, int64_t image, int64_t y) {
-    int64_t halves = 1 + n->pooled;
-    return (image * n->height + y) / halves * (row_of(n) / halves);
+    int64_t side = 1 + n->pooled;
+    return (image * n->height + y) / side * (row_of(n) / side);
 }
 
 static void repeat(const Normalisation *n, const float *of_channels, float *row) {
@@ -61,20 +61,20 @@ static inline float larger(float a, float b) { return a > b ? a : b; }
 static void normalise_images(const void *task, int64_t from, int64_t to) {
     const Normalisation *n = task;
     int64_t row = row_of(n), channels = n->channels;
-    float scale[MOST_IN_ROW], shift[MOST_IN_ROW], tall[MOST_IN_ROW];
+    float scale[MOST_IN_ROW], shift[MOST_IN_ROW], of_two[MOST_IN_ROW];
     repeat(n, n->scale, scale);
     repeat(n, n->shift, shift);
     for (int64_t image = from; image < to; image++)
         for (int64_t y = 0; y < n->height; y += 1 + n->pooled) {
             const float *x = input_row(n, image, y), *below = x + row * n->pooled;
-            float *out = n->out + output_row(n, image, y), *active = n->pooled ? tall : out;
+            float *out = n->out + output_row(n, image, y), *active = n->pooled ? of_two : out;
             for (int64_t i = 0; i < row; i++) {
                 float z = larger(x[i] * scale[i] + shift[i], below[i] * scale[i] + shift[i]);
                 active[i] = z < 0 ? 0 : z; /* keeps NaN */
             }
             for (int64_t i = 0; n->pooled && i < row; i += 2 * channels, out += channels)
                 for (int64_t c = 0; c < channels; c++)
-                    out[c] = larger(tall[i + c], tall[i + channels + c]);
+                    out[c] = larger(of_two[i + c], of_two[i + channels + c]);
         }
 }
 
@@ -115,10 +115,10 @@ static void sum_gradients(const void *task, int64_t from, int64_t to) {
         for (int64_t y = 0; y < n->height; y += 1 + n->pooled) {
             const float *x = input_row(n, image, y);
             before_relu(n, x, n->gradient + output_row(n, image, y), scale, shift, gradient);
-            for (int64_t below = 0; below <= row * n->pooled; below += row)
+            for (int64_t first = 0; first <= row * n->pooled; first += row)
                 for (int64_t i = 0; i < row; i++) {
-                    sum[i] += gradient[below + i];
-                    product[i] += gradient[below + i] * (x[below + i] - centre[i]);
+                    sum[i] += gradient[first + i];
+                    product[i] += gradient[first + i] * (x[first + i] - centre[i]);
                 }
         }
         fold(n, sum, n->sums + image * 2 * n->channels);
@@ -140,13 +140,13 @@ static void input_gradients(const void *task, int64_t from, int64_t to) {
             const float *x = input_row(n, image, y);
             float *out = n->out + (x - n->x);
             before_relu(n, x, n->gradient + output_row(n, image, y), scale, shift, gradient);
-            for (int64_t below = 0; below <= row * n->pooled; below += row)
+            for (int64_t first = 0; first <= row * n->pooled; first += row)
                 for (int64_t i = 0; i < row; i++)
-                    out[below + i] = gradient[below + i] * scale[i] + x[below + i] * slope[i] + offset[i];
+                    out[first + i] = gradient[first + i] * scale[i] + x[first + i] * slope[i] + offset[i];
         }
 }
 
-/* What `n` says, for this many images. */
+/* Run step `n->step` on all images. */
 void batch_norm(const Normalisation *n, int64_t images, int64_t threads) {
     Work *const steps[] = {sum_images, normalise_images, sum_gradients, input_gradients};
     share(steps[n->step], n, images, IMAGES, threads, WAKE);
