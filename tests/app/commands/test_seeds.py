@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,26 @@ def test_the_table_says_which_images_chose_the_settings(
     assert f"| last epoch | {images} | 3 |" in line
 
 
+def test_two_that_start_in_one_second_have_directories_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda _: "2026-11-27-12-00-00")
+
+    def refused(words: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        directories.append(next(word for word in words if word.startswith("hydra.sweep.dir=")))
+        if len(directories) == 1:  # the other starts before this one ends
+            assert recipe_over_seeds.run_seeds("mlp", 1, []) == (None, 2)
+        return subprocess.CompletedProcess(words, 2)
+
+    directories: list[str] = []
+    monkeypatch.setattr(subprocess, "run", refused)
+    assert recipe_over_seeds.run_seeds("mlp", 1, []) == (None, 2)
+    first = "hydra.sweep.dir=outputs/reproduce/2026-11-27-12-00-00-mlp"
+    assert directories == [first, f"{first}-2"]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_failing_seed_is_named_and_sets_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -81,9 +103,11 @@ def test_a_failing_seed_is_named_and_sets_the_exit_code(
     assert recipe_over_seeds.main([*arguments, "data.subset=3"]) == 1
     told = capfd.readouterr()
     assert "mlp100 seed=0: failed data.subset=3: allowed is 10" in told.err
+    (made,) = Path("outputs/reproduce").iterdir()
     assert "| none completed | 0 of 1 |" in told.out
     assert "Traceback" not in told.err
     assert recipe_over_seeds.main([*arguments, "data.subse=3"]) == 2
     told = capfd.readouterr()
     assert "did you mean data.subset?" in told.err
     assert "Traceback" not in told.err
+    assert list(Path("outputs/reproduce").iterdir()) == [made]  # what was refused leaves nothing
