@@ -26,6 +26,9 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from mnist_exp.data import Dataset, load_mnist
@@ -43,7 +46,6 @@ collect_ignore = [
 ]
 
 Compose = Callable[..., DictConfig]
-
 
 TEMPORARY = pytest.StashKey[Path]()
 
@@ -100,14 +102,36 @@ def mnist() -> Iterator[Dataset]:
 
 
 @functools.lru_cache(maxsize=500)
-def _composed(overrides: tuple[str, ...]) -> DictConfig:
+def composed_by_hydra(overrides: tuple[str, ...]) -> DictConfig:
+    """Compose the configuration of a command line, without Hydra's own part."""
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         return compose("config", list(overrides))
 
 
 def composed_once(*overrides: str) -> DictConfig:
-    """Compose the configuration of a command line, without Hydra's own part."""
-    return copy.deepcopy(_composed(overrides))
+    """Compose as Hydra does, but choose the same options only once.
+
+    Hydra, too, sets values such as ``training.epochs=2`` last, in what the options gave.
+    """
+    parsed = [_parsed(text) for text in overrides]
+    values = [override for override in parsed if _is_value(override)]
+    if any(isinstance(o.value(), dict) for o in parsed if o not in values):  # not an option
+        return copy.deepcopy(composed_by_hydra(overrides))
+    options = tuple(text for text, o in zip(overrides, parsed, strict=True) if o not in values)
+    config = copy.deepcopy(composed_by_hydra(options))
+    ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    return config
+
+
+@functools.lru_cache(maxsize=2000)
+def _parsed(override: str) -> Override:
+    return OverridesParser.create().parse_overrides([override])[0]
+
+
+def _is_value(override: Override) -> bool:
+    key = override.key_or_group
+    of_group = key.partition(".")[0] == "hydra" or (config_directory() / key).is_dir()
+    return not (of_group or override.is_sweep_override())
 
 
 @pytest.fixture(scope="session")
