@@ -99,10 +99,10 @@ def test_a_failing_seed_is_named_and_sets_the_exit_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    arguments = ["mlp100", "--seeds", "1", "cv.n_jobs=1"]
+    arguments = ["mlp", "--seeds", "1", "plots.enabled=false", "report.enabled=false"]
     assert recipe_over_seeds.main([*arguments, "data.subset=3"]) == 1
     told = capfd.readouterr()
-    assert "mlp100 seed=0: failed data.subset=3: allowed is 10" in told.err
+    assert "mlp seed=0: failed data.subset=3: allowed is 10" in told.err
     (made,) = Path("outputs/reproduce").iterdir()
     assert "| none completed | 0 of 1 |" in told.out
     assert "Traceback" not in told.err

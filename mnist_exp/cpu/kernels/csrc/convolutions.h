@@ -1,28 +1,14 @@
-/* 3x3 convolutions without padding, each followed by optional 2x2 max pooling and by ReLU.
+/* Forward and backward through one layer of a convolutional network.
 
    WIDTH images are processed at a time, one per vector element, so each operation on a pixel is one
    vector operation without shuffles. An activation is [channels][height][width] of such vectors. */
 #ifndef CONVOLUTIONS_H
 #define CONVOLUTIONS_H
 
-#include <stdint.h>
-
+#include "convolutional_network.h"
 #include "vectors.h"
 
-#define TAPS 9   /* of a kernel */
 #define BORDER 2 /* around deltas, so that the gradient of inputs is a convolution too */
-
-typedef struct {
-    int64_t in_channels, out_channels, height, width; /* of the input */
-    int64_t pooled;                 /* whether 2x2 max pooling follows */
-    int64_t out_stride, in_stride, tap_stride; /* of weight and gradient, [out][in][3 * 3] */
-    const float *weight, *bias;
-    float *weight_gradient, *bias_gradient;
-} Convolution;
-
-INLINE int64_t weight_at(const Convolution *layer, int64_t o, int64_t i, int64_t tap) {
-    return o * layer->out_stride + i * layer->in_stride + tap * layer->tap_stride;
-}
 
 /* Where a layer's numbers lie in scratch space. */
 typedef struct {

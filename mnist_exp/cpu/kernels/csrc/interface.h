@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "batch_norm.h"
-#include "convolutions.h"
+#include "convolutional_network.h"
 #include "linear_layers.h"
 #include "step_devices.h"
 
