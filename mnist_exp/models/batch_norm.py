@@ -25,7 +25,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     fixed_operations = True
 
-    running_mean: Tensor  # these four: where `_is_usual`
+    running_mean: Tensor  # these four may be None, but not where `_is_usual`
     running_var: Tensor
     num_batches_tracked: Tensor
     momentum: float
@@ -58,7 +58,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return output
 
     def _is_usual(self, input: Tensor) -> bool:
-        """Return whether this is training, as most do it, on a batch of the right size."""
+        """Return whether this is training with weights and statistics, on a batch that fits."""
         return (
             self.training
             and self.affine
@@ -96,21 +96,20 @@ class FusedSequential(nn.Sequential):
             return output
         layers = list(_in_order(self))
         while layers:
-            fused, done = _fused(layers, input)
-            input, layers = layers[0](input) if fused is None else fused, layers[done:]
+            input, done = _first_ones(layers, input)
+            layers = layers[done:]
         return input
 
 
-def _fused(layers: list[nn.Module], input: Tensor) -> tuple[Tensor | None, int]:
-    """Apply the first two or three layers as one, if possible; return output and their number."""
+def _first_ones(layers: list[nn.Module], input: Tensor) -> tuple[Tensor, int]:
+    """Apply as many of the first layers as one operation can; return output and their number."""
     norm, relu, pool = [*layers, None, None][:3]
-    if type(norm) is not BatchNorm2d or type(relu) is not nn.ReLU:
-        return None, 1
-    output = norm.with_relu(input, True) if _halves(pool) else None
-    if output is not None:
-        return output, 3
-    output = norm.with_relu(input, False)
-    return output, 1 if output is None else 2
+    if type(norm) is BatchNorm2d and type(relu) is nn.ReLU:
+        if _halves(pool) and (pooled := norm.with_relu(input, True)) is not None:
+            return pooled, 3
+        if (output := norm.with_relu(input, False)) is not None:
+            return output, 2
+    return layers[0](input), 1
 
 
 def _halves(pool: nn.Module | None) -> bool:
