@@ -161,7 +161,7 @@ def test_pictures_have_the_resolution_asked_for_and_are_not_blank(
 
 
 def test_summary_names_accuracy_rule_and_place(
-    holdout_run: tuple[Path, dict[str, Any], DictConfig],
+    holdout_run: tuple[Path, dict[str, Any], DictConfig], tmp_path: Path
 ) -> None:
     directory, results, _ = holdout_run
     lines = summary_lines(results, directory)
@@ -169,7 +169,8 @@ def test_summary_names_accuracy_rule_and_place(
     assert f"{results['accuracy']['mean']:.2%}" in lines[0]
     assert "best validation accuracy" in lines[0]
     assert lines[-2] == f"report: {directory / 'report.html'}"
-    assert str(directory) in lines[-1]
+    assert lines[-1] == f"results, checkpoints and plots: {directory}"
+    assert summary_lines(results, tmp_path)[-1] == f"results and checkpoints: {tmp_path}"
 
 
 @pytest.fixture(scope="module")

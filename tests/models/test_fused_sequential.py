@@ -30,16 +30,18 @@ def _compiled(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def fused(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each operation that ran included pooling."""
-    pooled = []
+    ran: list[bool] = []
 
-    def norm_relu(*arguments: object) -> object:
-        found = batch_norm.norm_relu(*arguments)  # type: ignore[arg-type]
+    def norm_relu(
+        x: Tensor, weight: Tensor, bias: Tensor, eps: float, pooled: bool
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        found = batch_norm.norm_relu(x, weight, bias, eps, pooled)
         if found is not None:
-            pooled.append(arguments[-1])
+            ran.append(pooled)
         return found
 
     monkeypatch.setattr("mnist_exp.models.batch_norm.norm_relu", norm_relu)
-    return pooled  # type: ignore[return-value]
+    return ran
 
 
 def layers(channels: int, *after: nn.Module) -> FusedSequential:
