@@ -21,6 +21,7 @@ from mnist_exp.callbacks.sweep_place import SweepPlace
 from mnist_exp.train.metrics import expected_calibration_error, in_percent, top_k_accuracy
 
 NUMBERS = ("accuracy 100.00%", "loss 12.3456", "123,456 samples/s", "10.00 ms/batch")
+END_OF_TEXT = "\x03"
 
 
 class Screen:
@@ -32,9 +33,16 @@ class Screen:
         self.stream = os.fdopen(writer, "w", encoding="utf-8")
 
     def drawn(self) -> list[str]:
-        """Return what was written since, split where the cursor goes back to the left."""
+        """Return what was written since, split where the cursor goes back to the left.
+
+        The kernel passes on what was written in pieces, so one read may return only the first.
+        """
+        self.stream.write(END_OF_TEXT)
         self.stream.flush()
-        text = os.read(self.reader, 1 << 20).decode()
+        written = b""
+        while not written.endswith(END_OF_TEXT.encode()):
+            written += os.read(self.reader, 1 << 20)
+        text = written.decode().removesuffix(END_OF_TEXT)
         return [part for part in re.split(r"[\r\n]+", text) if part.strip()]
 
     def close(self) -> None:
