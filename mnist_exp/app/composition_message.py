@@ -55,8 +55,8 @@ def composition_message(
         return about
     if (unknown := re.search(r"Could not override '(.+?)'", message)) is not None:
         return _about_key(unknown[1], overrides, parsed, compose, directories)
-    if "override_grammar" in message and (unread := [*_not_read(overrides)]):
-        return _quote_it(unread[0])
+    if (about := _about_value(message, overrides, parsed)) is not None:
+        return about
     if (deleted := re.search(r"Could not delete '(.+?)'", message)) is not None:
         return (
             f"~{deleted[1]}: there is nothing to take away; leave it out, or choose an option: "
@@ -78,6 +78,18 @@ def composition_message(
 def _given(key: str, overrides: Sequence[str]) -> str:
     texts = (text.partition("=")[::2] for text in overrides)
     return next((value for name, value in texts if name == key), "...")
+
+
+def _about_value(message: str, overrides: Sequence[str], parsed: Sequence[Override]) -> str | None:
+    """Return why Hydra does not take the value of an override; None if it takes all values."""
+    if "override_grammar" in message and (unread := [*_not_read(overrides)]):
+        return _quote_it(unread[0])
+    if "Sweeping over Hydra's configuration" not in message:
+        return None
+    swept = next(o for o in parsed if o.is_hydra_override() and o.is_sweep_override())
+    key, _, value = str(swept.input_line).partition("=")
+    quoted_text = "" if "/" in key else f", or quote a text: {shell_word(f'{key}={quoted(value)}')}"
+    return f"{swept.input_line}: all jobs of a sweep share Hydra's settings; give one{quoted_text}"
 
 
 def _not_read(overrides: Sequence[str]) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 Each name is a model option or an experiment preset. Every seed is a whole run (weights, data
 order, augmentation and validation split all follow it); the table goes to
-``outputs/reproduce/<date>-<time>-<name>/table.md``. If a seed fails, the table gives the number of
-completed runs, and the exit code is 1.
+``outputs/reproduce/<date>-<time>-<name>/table.md``, or below another ``--directory``. If a seed
+fails, the table gives the number of completed runs, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -76,13 +76,15 @@ def chosen_on(name: str, overrides: list[str]) -> str:
     return f"{found[1]} images" if found else ""
 
 
-def run_seeds(name: str, seeds: int, overrides: list[str]) -> tuple[Path | None, int]:
+def run_seeds(name: str, seeds: int, overrides: list[str], parent: Path) -> tuple[Path | None, int]:
     """Run the recipe with seeds 0, 1, ... as one sweep; return its directory and exit code.
 
-    The directory is None if the sweep was refused before it began, and printed its error.
+    The sweep's directory is made in ``parent``. It is None if the sweep was refused before it
+    began, and printed its error. Raises UserError if it cannot be made.
     """
-    wanted = Path("outputs/reproduce") / f"{time.strftime('%Y-%m-%d-%H-%M-%S')}-{name}"
-    claimed = claim_directory(wanted, "sweep", named=False)  # another may start in this second
+    wanted = parent / f"{time.strftime('%Y-%m-%d-%H-%M-%S')}-{name}"
+    # not named: another may start in this second
+    claimed = claim_directory(wanted, "sweep", named=False, key="--directory")
     claimed.release()
     words = [sys.executable, "-m", "mnist_exp", "-m", recipe_override(name), *overrides]
     words += [f"seed=range({seeds})", override("hydra.sweep.dir", claimed.wanted)]
@@ -126,14 +128,13 @@ def _metrics(runs: list[RunOverview]) -> str:
     return shown
 
 
-def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
-    """Return the recipes' names, the number of seeds and the overrides of every run."""
+def parse(arguments: list[str]) -> tuple[list[str], int, list[str], Path]:
+    """Return the recipes' names, the number of seeds, every run's overrides and the directory."""
     parser = argument_parser("seeds")
-    parser.usage = "%(prog)s [-h] [--seeds N] NAME [NAME ...] [KEY=VALUE ...]"
+    parser.usage = "%(prog)s [-h] [--seeds N] [--directory DIR] NAME [NAME ...] [KEY=VALUE ...]"
     parser.epilog = (
-        "KEY=VALUE goes to every run. Each recipe is a sweep in "
-        "outputs/reproduce/<date>-<time>-NAME, with the table in table.md; "
-        "the exit code is 1 if a run fails."
+        "KEY=VALUE goes to every run. Each recipe is a sweep in DIR/<date>-<time>-NAME, with the "
+        "table in table.md; the exit code is 1 if a run fails."
     )
     parser.add_argument("names", metavar="NAME", nargs="+", help="model or experiment")
     parser.add_argument(
@@ -143,6 +144,13 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
         default=5,
         help="runs per recipe, with seeds 0 to N-1 (default: 5)",
     )
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        type=Path,
+        default=Path("outputs/reproduce"),
+        help="where the sweeps' directories are made (default: outputs/reproduce)",
+    )
     options, overrides = parser.parse_known_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds {options.seeds}: allowed is 1 or more")
@@ -151,6 +159,8 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
     flags = [text for text in overrides if text.startswith("-")]
     if flags:
         parser.error(f"{' '.join(flags)}: only KEY=VALUE goes to the runs")
+    if any(key_of(text) == "hydra.sweep.dir" for text in overrides):
+        parser.error("hydra.sweep.dir: each recipe has its own directory; give --directory DIR")
     if not names:
         parser.error(f"{' '.join(overrides)}: name a model or an experiment too")
     try:
@@ -158,15 +168,15 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str]]:
             recipe_override(name)
     except ValueError as error:
         parser.error(str(error))
-    return names, options.seeds, overrides
+    return names, options.seeds, overrides, options.directory
 
 
 def main(arguments: list[str]) -> int:
     """Run the named recipes, then print and write the table."""
-    names, seeds, overrides = parse(arguments)
+    names, seeds, overrides, parent = parse(arguments)
     lines, failures, exit_code = "", [], 0
     for name in names:
-        directory, code = run_seeds(name, seeds, overrides)
+        directory, code = run_seeds(name, seeds, overrides, parent)
         exit_code = exit_code or code
         if directory is None:
             break

@@ -12,6 +12,7 @@ import pytest
 from mnist_exp.app.commands import seeds as recipe_over_seeds
 from mnist_exp.run.results import write_results
 from mnist_exp.run.sweep_jobs import Row
+from tests.helpers.fault_injection import command
 
 FACTS = {"parameters": 79510, "selection_rule": "last epoch", "wall_seconds": 3.0}
 
@@ -82,15 +83,33 @@ def test_two_that_start_in_one_second_have_directories_of_their_own(
     def refused(words: list[str], check: bool) -> subprocess.CompletedProcess[str]:
         directories.append(next(word for word in words if word.startswith("hydra.sweep.dir=")))
         if len(directories) == 1:  # the other starts before this one ends
-            assert recipe_over_seeds.run_seeds("mlp", 1, []) == (None, 2)
+            assert recipe_over_seeds.run_seeds("mlp", 1, [], Path("seeds")) == (None, 2)
         return subprocess.CompletedProcess(words, 2)
 
     directories: list[str] = []
     monkeypatch.setattr(subprocess, "run", refused)
-    assert recipe_over_seeds.run_seeds("mlp", 1, []) == (None, 2)
-    first = "hydra.sweep.dir=outputs/reproduce/2026-11-27-12-00-00-mlp"
+    assert recipe_over_seeds.run_seeds("mlp", 1, [], Path("seeds")) == (None, 2)
+    first = "hydra.sweep.dir=seeds/2026-11-27-12-00-00-mlp"
     assert directories == [first, f"{first}-2"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "--directory=outputs/reproduce/"),
+        (["--directory", "outputs/mine"], "--directory=outputs/mine/"),
+        (["hydra.sweep.dir=mine"], "each recipe has its own directory; give --directory DIR"),
+    ],
+)
+def test_where_it_may_not_write_it_says_what_to_give(
+    arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "outputs").touch()  # no directory, so none can be made in it
+    code, output = command("seeds", "mlp", *arguments, cwd=tmp_path)
+    assert code == 2
+    assert told in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow
