@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -26,6 +27,7 @@ from mnist_exp.app import hydra_callback as launch
 from mnist_exp.app.arguments import check_config_path, options_first
 from mnist_exp.app.composition import explained
 from mnist_exp.app.foreign_targets import judge_targets, own_targets
+from mnist_exp.app.launch_mode import launch_mode
 from mnist_exp.app.run_directories import Claim, claims, run_claim
 from mnist_exp.app.search.job import trial_callbacks
 from mnist_exp.app.sweep.job import SweepJob
@@ -75,6 +77,7 @@ def main() -> None:
         Plugins.instance().register(sweeper)  # Hydra finds no plugins of an editable install
     # Hydra copies it for each composition and each group listed; what it returns are copies anyway
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
+    Hydra.get_mode = launch_mode  # type: ignore[method-assign,assignment]
     with claims() as claimed:
         try:
             with StopSignals() as signals, signals.at_once(lambda: release_jobs(claimed)):
