@@ -218,8 +218,12 @@ def test_only_whole_numbers_from_1_pass_as_epochs(value: object) -> None:
 
 
 def options() -> list[str]:
-    groups = ("augmentation", "constraint", "cv", "gradients", "model", "optimizer", "scheduler")
-    files = (path for group in groups for path in (config_directory() / group).rglob("*.yaml"))
+    """Options of groups; models, constraints and augmentations: tests/experiment/test_products."""
+    groups = ["cv", "gradients", "optimizer", "scheduler"]
+    groups += [f"constraint/{part}" for part in ("cost", "read", "update")]
+    files = [path for group in groups for path in (config_directory() / group).rglob("*.yaml")]
+    for group in ("augmentation", "constraint", "model"):
+        files += (config_directory() / group).glob("_*.yaml")  # recipes and parts of options
     return sorted(path.relative_to(config_directory()).with_suffix("").as_posix() for path in files)
 
 
@@ -238,20 +242,6 @@ def test_every_option_composes_passes_the_check_and_builds(
     build.build_splits(config, mnist)
     state = build.build_state(config, 10, 1000, build.prepare_torch(config), seed=0)
     assert len(state.optimizer.param_groups) >= 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["mlp300", "cnn20k"])
-@pytest.mark.parametrize(
-    "constraint", sorted(p.stem for p in (config_directory() / "constraint").glob("[!_]*.yaml"))
-)
-def test_every_constraint_goes_with_every_model(
-    compose_config: Compose, constraint: str, model: str
-) -> None:
-    config = compose_config(f"model={model}", f"constraint={constraint}")
-    schema.check(config)
-    state = build.build_state(config, 10, 1000, torch.device("cpu"), seed=0)
-    assert (state.constraint is None) == (constraint == "none")
 
 
 @pytest.mark.slow
