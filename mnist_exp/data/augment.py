@@ -1,4 +1,4 @@
-"""Random affine and elastic maps, brightness, contrast and erasing, drawn for each image anew."""
+"""Random maps, brightness, contrast, erasing and noise, drawn for each image anew."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ LARGEST = {
     "brightness": 1.0,
     "contrast": 1.0,
     "erasing": 1.0,
+    "noise": math.inf,
 }
 
 
 class Augmentation:
-    """Random rotation, affine map, elastic distortion, colour jitter and erasing of each image.
+    """Random rotation, affine map, elastic distortion, colour jitter, erasing, noise of each image.
 
     Without the elastic part equal in distribution to torchvision's RandomRotation, RandomAffine,
-    ColorJitter and RandomErasing in sequence, except that the geometric part is one composed map
-    with one bilinear resampling. Pixels from outside the image are black. The defaults are those
-    of ``augmentation=light``.
+    ColorJitter, RandomErasing and GaussianNoise with ``clip=False`` in sequence, except that the
+    geometric part is one composed map with one bilinear resampling. Pixels from outside the image
+    are black. The defaults are those of ``augmentation=light``.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ class Augmentation:
         Each factor is drawn from ``1 - value`` to ``1 + value``; they act in random order.
     erasing : float
         Probability that a rectangle of the image is erased.
+    noise : float
+        Standard deviation of Gaussian noise, added to each pixel at last; the sum is not clamped.
     strength : float
         Multiplies all of the above but ``elastic_sigma``; 0 switches augmentation off.
 
@@ -82,6 +85,7 @@ class Augmentation:
         brightness: float = 0.0,
         contrast: float = 0.0,
         erasing: float = 0.0,
+        noise: float = 0.0,
         strength: float = 1.0,
     ) -> None:
         self.degrees = _scaled("degrees", degrees, strength)
@@ -94,6 +98,7 @@ class Augmentation:
         self.brightness = _scaled("brightness", brightness, strength)
         self.contrast = _scaled("contrast", contrast, strength)
         self.erasing = _scaled("erasing", erasing, strength)
+        self.noise = _scaled("noise", noise, strength)
 
     def __call__(self, images: Tensor, *, generator: torch.Generator, erase_value: float) -> Tensor:
         """Return the augmented images; ``images`` is not changed.
@@ -130,6 +135,9 @@ class Augmentation:
             area, aspect = draw(2, ERASE_ATTEMPTS)
             rectangles = place_rectangles(area, aspect, top, left, height, width)
             images = erase(images, rectangles * (chance < self.erasing), erase_value)
+        if self.noise:
+            normal = torch.randn(images.shape, generator=generator, device=generator.device)
+            images = images.add(normal.to(images.device), alpha=self.noise)
         return images
 
     def _grid(self, images: Tensor, draw: Draw, generator: torch.Generator) -> Tensor | None:

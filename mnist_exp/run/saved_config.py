@@ -158,6 +158,8 @@ def without_old_behaviour(config: Mapping[str, Any]) -> dict[str, Any]:
         keys.add("training.averaging_warmup")
     if values.get("model.weights") is None:
         keys.add("model.strict")
+    if values.get("augmentation.noise") == 0:
+        keys.add("augmentation.noise")
     if values.get("augmentation.elastic_alpha") == 0:
         keys |= {"augmentation.elastic_alpha", "augmentation.elastic_sigma"}
     normal = _without(config, keys)

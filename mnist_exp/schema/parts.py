@@ -66,6 +66,7 @@ AUGMENTATION = {
     "brightness": AT_LEAST_0,
     "contrast": AT_LEAST_0,
     "erasing": AT_LEAST_0,
+    "noise": AT_LEAST_0,
     "strength": AT_LEAST_0,
 }
 

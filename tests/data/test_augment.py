@@ -29,6 +29,7 @@ OFF = {
     "brightness": 0.0,
     "contrast": 0.0,
     "erasing": 0.0,
+    "noise": 0.0,
     "strength": 1.0,
 }
 
@@ -231,12 +232,28 @@ def test_every_image_of_a_batch_gets_its_own_draw(digits: Tensor) -> None:
     assert len(torch.unique(augmented.flatten(1), dim=0)) > 45
 
 
+def test_noise_is_normal_independent_of_pixels_and_not_clamped(digits: Tensor) -> None:
+    noisy = Augmentation(**OFF | {"noise": 0.2, "strength": 1.5})
+    noise = noisy(digits, generator=generator(), erase_value=MEAN) - digits
+    again = noisy(digits, generator=generator(), erase_value=MEAN) - digits
+    assert torch.equal(noise, again)
+    quantiles = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])
+    below = (noise.flatten()[:, None] < 0.3 * quantiles).double().mean(dim=0)
+    # standard error of a share over 313,600 pixels: below 0.001
+    torch.testing.assert_close(below, torch.special.ndtr(quantiles.double()), atol=4e-3, rtol=0)
+    correlations = torch.corrcoef(torch.stack([noise.flatten(), digits.flatten()]))
+    assert correlations[0, 1].abs() < 0.01
+    neighbours = torch.corrcoef(torch.stack([noise[..., 1:].flatten(), noise[..., :-1].flatten()]))
+    assert neighbours[0, 1].abs() < 0.01
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"erasing": 0.6, "strength": 2.0}, r"augmentation\.erasing=0\.6 with .*strength=2"),
         ({"scale": 1.0}, r"augmentation\.scale=1 .* from 0 to 0\.99"),
         ({"degrees": -5.0}, r"augmentation\.degrees=-5"),
+        ({"noise": -0.1}, r"augmentation\.noise=-0\.1"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(change: dict[str, float], message: str) -> None:

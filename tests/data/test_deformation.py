@@ -144,13 +144,17 @@ def test_settings_out_of_range_are_refused(change: dict[str, float], message: st
         Augmentation(**change)
 
 
-def test_without_distortion_a_run_is_the_one_it_was_before_there_was_any(
+def test_without_distortion_and_noise_a_run_is_the_one_it_was_before_there_were_any(
     compose_config: Compose,
 ) -> None:
     config, older = (compose_config("augmentation=light") for _ in range(2))
     with open_dict(older):
         del older.augmentation.elastic_alpha
         del older.augmentation.elastic_sigma
-    elastic = compose_config("augmentation=elastic")
-    now, before, other = (hash_config(training_config(each)) for each in (config, older, elastic))
-    assert now == before != other
+        del older.augmentation.noise
+    elastic, noisy = compose_config("augmentation=elastic"), compose_config("augmentation=noise")
+    now, before, *others = (
+        hash_config(training_config(each)) for each in (config, older, elastic, noisy)
+    )
+    assert now == before
+    assert now not in others

@@ -147,7 +147,7 @@ def test_a_key_that_was_written_out_is_the_old_behaviour_too(compose_config: Com
         del written_out["model"][key]
     for key in ("class_names", "transpose"):
         del written_out["data"][key]
-    for key in ("elastic_alpha", "elastic_sigma"):
+    for key in ("elastic_alpha", "elastic_sigma", "noise"):
         del written_out["augmentation"][key]
     del written_out["plots"]["format"]
     for group in NEW_GROUPS:
