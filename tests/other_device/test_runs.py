@@ -48,7 +48,7 @@ EQUAL = {
     "channels_last": (*CNN, "training.memory_format=channels_last"),
     "auto_precision": (*MLP, "training.precision=auto"),
     "strong": (*MLP, "augmentation=strong"),
-    "elastic": (*MLP, "augmentation=elastic"),
+    "elastic": (*MLP, "augmentation=elastic", "augmentation.noise=0.1"),
     "averaging": (*MLP, "training.averaging=0.9"),
     "swalr": (*MLP, "scheduler=swalr"),
     "plateau": (*MLP, "scheduler=plateau"),
