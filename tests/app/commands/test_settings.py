@@ -32,8 +32,8 @@ def test_a_key_is_described_with_the_options_that_have_it(
         "training.averaging=null",
         "    decay of an exponential moving average of the weights; null: none",
         "    allowed: null or a number, above 0 and below 1",
-        "    0.999 with experiment=mlp100_augmented, mlp300_augmented, mlp300_noise; 0.99 with model="
-        "cnn20k",
+        "    0.999 with experiment=mlp100_augmented, mlp300_augmented, mlp300_noise; "
+        "0.99 with model=cnn20k",
         "cv.n_repeats",
         "    repetitions, each shuffled anew",
         "    allowed: a whole number of at least 1",
