@@ -11,12 +11,14 @@ from mnist_exp.files.shipped_config import config_directory
 from mnist_exp.run.saved_config import key_of
 
 _composed_mode = Hydra.get_mode
+OF_HYDRA = ("hydra", "hydra.mode", "hydra.searchpath")
 SHIPPED = {"pkg://hydra.conf", "structured://", str(config_directory())}
 
 
 def may_set_a_mode(overrides: Iterable[str]) -> bool:
     """Return whether overrides may set ``hydra.mode``: of the shipped options, presets alone do."""
-    return any(key_of(text).startswith(("hydra", "experiment")) for text in overrides)
+    keys = [key_of(text) for text in overrides]
+    return any(key in OF_HYDRA or key.startswith(("hydra/", "experiment")) for key in keys)
 
 
 def launch_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:

@@ -19,12 +19,14 @@ SWEPT = "# @package _global_\nhydra: {mode: MULTIRUN}\n"
 @pytest.mark.parametrize(
     ("arguments", "launched", "composed"),
     [
-        ("model=mlp", "run", 0),
+        ("model=mlp hydra.run.dir=runs/1", "run", 0),
         ("-m seed=1,2", "multirun", 0),
         ("experiment=memristor", "run", 1),
         ("experiment=lr_asymmetry", "multirun", 1),
         ("seed=1,2 hydra.mode=MULTIRUN", "multirun", 1),
         ("seed=1,2 ++hydra.mode=MULTIRUN", "multirun", 1),
+        ("seed=1,2 +hydra={mode:MULTIRUN}", "multirun", 1),
+        ("hydra/sweeper=grid", "run", 1),
         ("--config-dir own debug=swept", "multirun", 1),
         ("--config-dir own seed=1", "run", 1),
         ("debug=swept hydra.searchpath=[file://own]", "multirun", 1),
