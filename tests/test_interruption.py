@@ -146,14 +146,15 @@ def test_the_collection_of_gradients_stops_and_its_epoch_is_trained_again(
 
 
 @pytest.mark.slow
-def test_the_report_of_a_sweep_stops(tmp_path: Path) -> None:
-    number = signal.SIGTERM
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_report_of_a_sweep_stops(tmp_path: Path, number: int) -> None:
     arguments = ("--multirun", *few_images(), *CNN, "training.epochs=1", "seed=0,1")
     at = signal_at(sweep_plots, "draw", number)
     code, output = command(*arguments, "hydra.sweep.dir=sweep", cwd=tmp_path, prepare=at)
     assert code == 128 + number, output
+    name = signal.Signals(number).name
     command_to_go_on = f"python -m mnist_exp sweep.resume={tmp_path / 'sweep'}"
-    assert f"stopped by SIGTERM\ncontinue with: {command_to_go_on}\n" in output
+    assert f"stopped by {name}\ncontinue with: {command_to_go_on}\n" in output
     assert "Traceback" not in output
     assert [status(tmp_path / "sweep" / job)[0] for job in "01"] == ["completed"] * 2
     assert command("sweep.resume=sweep", cwd=tmp_path)[0] == 0

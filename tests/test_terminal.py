@@ -49,7 +49,8 @@ LOST = [no_reader, full_disk, closed, leaves_after_a_line]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("lose", "jobs"), [*zip(LOST, [1, 2, 1, 2], strict=True)])
+@pytest.mark.parametrize("lose", LOST)
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_outlives_its_reader(tmp_path: Path, lose: Callable[[], None], jobs: int) -> None:
     arguments = (*few_images(), *KFOLD, f"cv.n_jobs={jobs}", "hydra.run.dir=run")
     assert command(*arguments, cwd=tmp_path, prepare=lose)[0] == 0

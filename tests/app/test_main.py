@@ -218,7 +218,7 @@ def test_only_whole_numbers_from_1_pass_as_epochs(value: object) -> None:
 
 
 def options() -> list[str]:
-    """Options of groups; models, constraints and augmentations: tests/experiment/test_products."""
+    """Options that tests/experiment/test_products.py does not build."""
     groups = ["cv", "gradients", "optimizer", "scheduler"]
     groups += [f"constraint/{part}" for part in ("cost", "read", "update")]
     files = [path for group in groups for path in (config_directory() / group).rglob("*.yaml")]

@@ -50,7 +50,7 @@ def results_of(directory: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subdir", ["${model.name}", "a,b/c"])
+@pytest.mark.parametrize("subdir", ["same", "${model.name}", "a,b/c"])
 def test_jobs_that_would_share_a_directory_get_one_each(tmp_path: Path, subdir: str) -> None:
     code, output = sweep(
         "seed=1,2", f"hydra.sweep.subdir='{subdir}'", "hydra.job.chdir=true", cwd=tmp_path
