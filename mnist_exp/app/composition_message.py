@@ -55,7 +55,7 @@ def composition_message(
         return about
     if (unknown := re.search(r"Could not override '(.+?)'", message)) is not None:
         return _about_key(unknown[1], overrides, parsed, compose, directories)
-    if (about := _about_value(message, overrides, parsed)) is not None:
+    if (about := _about_value(error, overrides)) is not None:
         return about
     if (deleted := re.search(r"Could not delete '(.+?)'", message)) is not None:
         return (
@@ -80,16 +80,18 @@ def _given(key: str, overrides: Sequence[str]) -> str:
     return next((value for name, value in texts if name == key), "...")
 
 
-def _about_value(message: str, overrides: Sequence[str], parsed: Sequence[Override]) -> str | None:
+def _about_value(error: Exception, overrides: Sequence[str]) -> str | None:
     """Return why Hydra does not take the value of an override; None if it takes all values."""
+    message = str(error)
     if "override_grammar" in message and (unread := [*_not_read(overrides)]):
         return _quote_it(unread[0])
-    if "Sweeping over Hydra's configuration" not in message:
-        return None
-    swept = next(o for o in parsed if o.is_hydra_override() and o.is_sweep_override())
-    key, _, value = str(swept.input_line).partition("=")
-    quoted_text = "" if "/" in key else f", or quote a text: {shell_word(f'{key}={quoted(value)}')}"
-    return f"{swept.input_line}: all jobs of a sweep share Hydra's settings; give one{quoted_text}"
+    if (swept := re.search(r"Sweeping over Hydra's .* '(.+)'", message, re.DOTALL)) is not None:
+        key, _, value = swept[1].partition("=")
+        of_text = "" if "/" in key else f", or quote a text: {shell_word(f'{key}={quoted(value)}')}"
+        return f"{swept[1]}: all jobs of a sweep share Hydra's settings; give one{of_text}"
+    if message.startswith("Error merging override ") and error.__cause__ is not None:
+        return f"{message.split(maxsplit=3)[3]}: {str(error.__cause__).partition(chr(10))[0]}"
+    return None
 
 
 def _not_read(overrides: Sequence[str]) -> Iterator[str]:

@@ -67,6 +67,7 @@ REFUSED = {
     "data.class_names=[a,ü]": """such as 'data.class_names=["a","ü"]'""",
     "hydra.run.dir=lr=1": """needs quotes, such as 'hydra.run.dir="lr=1"'""",
     "-m hydra.sweep.dir=a,b": """give one, or quote a text: 'hydra.sweep.dir="a,b"'""",
+    "hydra.mode=MULTI": "hydra.mode=MULTI: Invalid value 'MULTI', expected one of [RUN, MULTIRUN]",
     "-m hydra/launcher=basic,joblib": "all jobs of a sweep share Hydra's settings; give one",
     "seed=${oc.env:NO_SUCH}": "seed cannot be resolved: Environment variable 'NO_SUCH' not found",
     "-m seed=1,abc": "job 1 (seed=abc): seed=abc: allowed is a whole number of at least 0",
