@@ -77,6 +77,7 @@ def main() -> None:
         Plugins.instance().register(sweeper)  # Hydra finds no plugins of an editable install
     # Hydra copies it for each composition and each group listed; what it returns are copies anyway
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
+    # It would compose everything once more, for one value
     Hydra.get_mode = launch_mode  # type: ignore[method-assign,assignment]
     with claims() as claimed:
         try:

@@ -142,14 +142,14 @@ def parse(arguments: list[str]) -> tuple[list[str], int, list[str], Path]:
         metavar="N",
         type=int,
         default=5,
-        help="runs per recipe, with seeds 0 to N-1 (default: 5)",
+        help="runs per recipe, with seeds 0 to N-1 (default: %(default)s)",
     )
     parser.add_argument(
         "--directory",
         metavar="DIR",
         type=Path,
         default=Path("outputs/reproduce"),
-        help="where the sweeps' directories are made (default: outputs/reproduce)",
+        help="where the sweeps' directories are made (default: %(default)s)",
     )
     options, overrides = parser.parse_known_args(arguments)
     if options.seeds < 1:
